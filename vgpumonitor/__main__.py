@@ -1,0 +1,6 @@
+"""``python -m vgpumonitor``."""
+
+from vgpumonitor.cli import main
+
+if __name__ == "__main__":
+    main()
