@@ -73,7 +73,8 @@ class Region:
     ``device_num`` and ``proc_num`` are as the file says, and may be nonsense; the
     tuples hold what fits their arrays. ``torn`` counts the slots that stayed
     half-written through every retry and are left out of ``processes``.
-    ``last_kernel_time`` is in Unix seconds, None in layout 0.
+    ``last_kernel_time`` is in Unix seconds, None in layout 0. ``problems`` are the
+    fields that hold nonsense, as (reason, what was found); the rest is usable.
     """
 
     layout: str
@@ -88,3 +89,4 @@ class Region:
     recent_kernel: int
     priority: int
     last_kernel_time: int | None
+    problems: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,1 @@
+"""HAMi-core's shared-region file format: its layouts, a reader and a writer."""
