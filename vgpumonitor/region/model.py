@@ -90,3 +90,30 @@ class Region:
     priority: int
     last_kernel_time: int | None
     problems: tuple[tuple[str, str], ...] = ()
+
+
+#: Why a region file, or a value in it, can't be used: the reason, and what it means.
+REASONS = {
+    "bad_device_num": "device_num is beyond the 16 devices that fit",
+    "bad_magic": "the magic number is another file's",
+    "bad_memory": "a byte count above the card's memory",
+    "bad_name": "an entry of the containers directory is not <pod UID>_<container>",
+    "bad_proc_num": "proc_num is negative or beyond the 1024 slots that fit",
+    "bad_utilization": "a process claims more than 100 percent of a card",
+    "bad_uuid": "a device's UUID is not of the form that NVML gives, or another device's",
+    "descriptors": "the exporter has no file descriptors left",
+    "empty": "the file has no bytes",
+    "io": "any other error of the system",
+    "no_directory": "the containers directory can't be looked at",
+    "not_directory": "an entry of the containers directory has the right name and is no directory",
+    "not_regular": "a .cache that is a pipe, a socket, a directory or a device",
+    "permission": "the exporter may not read the file or its directory",
+    "several_files": "more than one .cache in a directory; the usual name or the newest counts",
+    "symlink": "a .cache that is a symbolic link",
+    "timeout": "the disk did not answer within the bound of a scrape",
+    "too_many_entries": "a directory with so many entries that not all were looked at",
+    "truncated": "the file ends before its layout does",
+    "uninitialized": "HAMi-core has not finished making the file",
+    "unknown_layout": "a version or size that no known release writes",
+    "vanished": "the file went between the look and its opening",
+}

@@ -223,11 +223,16 @@ def decode(
         problems.append(("bad_device_num", f"device_num is {head.device_num}"))
     device_num = min(head.device_num, MAX_DEVICES)
     devices = []
+    seen: set[bytes] = set()
     for number in range(device_num):
         text = bytes(head.uuids[number]).split(b"\0", 1)[0]
         valid = _UUID_TEXT.fullmatch(text) is not None
         if text and not valid:
             problems.append(("bad_uuid", f"the UUID of device {number} is {text[:48]!r}"))
+        if valid and text in seen:
+            problems.append(("bad_uuid", f"the UUID of device {number} is another device's"))
+            valid = False
+        seen.add(text)
         devices.append(
             RegionDevice(
                 text.decode("ascii") if valid else None,

@@ -97,6 +97,7 @@ class _Entry:
         "error",
         "file",
         "file_name",
+        "identity",
         "last",
         "logged",
         "uid",
@@ -107,6 +108,7 @@ class _Entry:
         self.uid = uid
         self.container = container
         self.changed = 0.0
+        self.identity: tuple[int, int] | None = None
         self.wd: int | None = None
         self.file: RegionFile | None = None
         self.file_name = ""
@@ -227,7 +229,10 @@ class Inventory:
         """Everything that happened up to now is taken in; where no watch could have told,
         a read looks for itself."""
         self._drain()
-        if self._look_all or self._top is None or (reading and self._top_wd is None):
+        if reading and not self._look_all:
+            # A mount over the directory, or its end, is no event.
+            self._look_all = self._top_wd is None or self._top_identity() != self._top
+        if self._look_all or self._top is None:
             self._look_at_all()
         for name in sorted(self._dirty):
             self._look_at(name, renewed=True)
@@ -273,12 +278,10 @@ class Inventory:
     def _look_at_all(self) -> None:
         self._look_all = False
         try:
-            status = os.stat(self.directory)
-            if self._top != (status.st_dev, status.st_ino):
-                self._rewatch_top()
-                self._top = (status.st_dev, status.st_ino)
-            elif self._top_wd is None:
-                self._rewatch_top()
+            top = self._top_identity()
+            if self._top_wd is None or self._top != top:
+                self._watch_top()
+                self._top = top
             with os.scandir(self.directory) as listing:
                 names = {entry.name for entry in listing}
         except OSError as error:
@@ -293,13 +296,20 @@ class Inventory:
         for name in names:
             self._look_at(name)
 
+    def _top_identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.directory)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def _lose_directory(self, error: OSError) -> None:
         message = f"can't look at the containers directory {self.directory}: {error.strerror}"
         if message != self._error:
             log.warning(message)
             self._error = message
         self._top = None
-        self._top_wd = None
+        self._unwatch_top()
         for name in list(self._entries):
             self._forget(name)
 
@@ -326,6 +336,9 @@ class Inventory:
         if entry is None:
             entry = self._entries[name] = _Entry(*parsed)
         entry.changed = status.st_mtime
+        identity = (status.st_dev, status.st_ino)
+        renewed = renewed or identity != entry.identity
+        entry.identity = identity
         if entry.wd is None or renewed:
             self._watch_entry(name, entry)
         if entry.file is None or renewed:
@@ -483,21 +496,24 @@ class Inventory:
 
     # Watches.
 
-    def _rewatch_top(self) -> None:
+    def _watch_top(self) -> None:
         if self._inotify is None:
             try:
                 self._inotify = INotify(nonblocking=True)
             except OSError as error:
                 self._without_watches(error)
                 return
-        if self._top_wd is not None:
-            with suppress(OSError):
-                self._inotify.rm_watch(self._top_wd)
-            self._top_wd = None
+        self._unwatch_top()
         try:
             self._top_wd = self._inotify.add_watch(self.directory, _TOP)
         except OSError as error:
             self._without_watches(error)
+
+    def _unwatch_top(self) -> None:
+        if self._top_wd is not None and self._inotify is not None:
+            with suppress(OSError):  # The kernel drops the watch of a removed directory itself.
+                self._inotify.rm_watch(self._top_wd)
+        self._top_wd = None
 
     def _watch_entry(self, name: str, entry: _Entry) -> None:
         if self._inotify is None:

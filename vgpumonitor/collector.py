@@ -1,0 +1,185 @@
+"""One collection: ask every source, join, render. Those who come while one runs share it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import Awaitable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from vgpumonitor.actions import Feedback, Gc
+from vgpumonitor.metrics.exposition import Exposition
+from vgpumonitor.metrics.family import Family
+from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
+from vgpumonitor.sources.host_processes import HostProcesses
+from vgpumonitor.sources.inventory import Inventory, InventoryView
+from vgpumonitor.sources.nvml import NvmlSample, NvmlSource
+from vgpumonitor.sources.pods import PodSource
+from vgpumonitor.worker import Worker
+
+#: Seconds that a scrape waits for the disk and for NVML, side by side.
+DISK_TIMEOUT = 2.0
+NVML_TIMEOUT = 1.0
+
+T = TypeVar("T")
+
+
+class Collection:
+    """A snapshot and the texts that were asked of it so far."""
+
+    def __init__(
+        self, snapshot: NodeSnapshot, exposition: Exposition, renderer: Worker
+    ) -> None:
+        self.snapshot = snapshot
+        self._exposition = exposition
+        self._renderer = renderer
+        self._texts: dict[tuple[bool, frozenset[str], bool], Future[bytes]] = {}
+
+    async def text(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> bytes:
+        """The metrics in one of the two formats, compressed or not; made once."""
+        key = openmetrics, names, gzipped
+        if key not in self._texts:
+            self._texts[key] = self._renderer.submit(lambda: self._made(*key))
+        return await asyncio.wrap_future(self._texts[key])
+
+    def _made(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> bytes:
+        text = self._exposition.render(self.snapshot, openmetrics, names)
+        # Level 1: the text repeats itself so much that more effort saves little.
+        return gzip.compress(text, compresslevel=1, mtime=0) if gzipped else text
+
+
+class Collector:
+    """Makes collections from the sources; ``nvml`` and the actions are None where off."""
+
+    def __init__(
+        self,
+        node: str,
+        families: tuple[Family, ...],
+        inventory: Inventory,
+        pods: PodSource,
+        nvml: NvmlSource | None,
+        processes: HostProcesses,
+        liveness: str,
+        feedback: Feedback | None = None,
+        gc: Gc | None = None,
+    ) -> None:
+        self._inventory = inventory
+        self._pods = pods
+        self._nvml = nvml
+        self._processes = processes
+        self._liveness = liveness
+        self._feedback = feedback
+        self._gc = gc
+        self._join = Join(node)
+        self._exposition = Exposition(families)
+        self._disk = Worker("disk")
+        self._nvml_caller = Worker("nvml-caller")
+        self._renderer = Worker("render")
+        self._reading: Future[InventoryView] | None = None
+        self._last_inventory = InventoryView()
+        self._disk_timeouts = 0
+        self._running: asyncio.Task[Collection] | None = None
+
+    async def collect(self) -> Collection:
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._collect())
+        # One who gives up must not take the collection away from the others.
+        return await asyncio.shield(self._running)
+
+    async def _collect(self) -> Collection:
+        now = time.time()
+        seconds: dict[str, float] = {}
+        inventory, nvml = await asyncio.gather(
+            _timed(seconds, "regions", self._read_inventory()),
+            _timed(seconds, "nvml", self._sample_nvml()),
+        )
+        snapshot = await asyncio.wrap_future(
+            self._renderer.submit(lambda: self._snapshot(now, inventory, nvml, seconds))
+        )
+        return Collection(snapshot, self._exposition, self._renderer)
+
+    async def _read_inventory(self) -> InventoryView:
+        """The containers, or what is left without them where the disk hangs: a read that
+        still runs is not waited for again."""
+        if self._reading is None or self._reading.done():
+            self._reading = self._disk.submit(self._inventory.read)
+            timeout = DISK_TIMEOUT
+        else:
+            timeout = 0.0
+        reading = asyncio.wrap_future(self._reading)
+        done, _ = await asyncio.wait([reading], timeout=timeout)
+        if done:
+            self._last_inventory = reading.result()
+            view = self._last_inventory
+        else:
+            self._disk_timeouts += 1
+            view = InventoryView(
+                error=f"the disk of {self._inventory.directory} does not answer",
+                errors=self._last_inventory.errors,
+                torn_reads=self._last_inventory.torn_reads,
+                watch_events=self._last_inventory.watch_events,
+            )
+        return view
+
+    async def _sample_nvml(self) -> NvmlSample | None:
+        nvml = self._nvml
+        if nvml is None:
+            return None
+        return await asyncio.wrap_future(self._nvml_caller.submit(lambda: nvml.sample(NVML_TIMEOUT)))
+
+    def _snapshot(
+        self,
+        now: float,
+        inventory: InventoryView,
+        nvml: NvmlSample | None,
+        seconds: dict[str, float],
+    ) -> NodeSnapshot:
+        began = time.perf_counter()
+        host = self._host(inventory, nvml)
+        seconds["processes"] = time.perf_counter() - began
+        return self._join.snapshot(
+            time=now,
+            inventory=inventory,
+            pod_source=self._pods.name,
+            pods=self._pods.view,
+            nvml=nvml,
+            known_devices=() if self._nvml is None else self._nvml.known,
+            nvml_health=None if self._nvml is None else self._nvml.health(),
+            host=host,
+            disk_timeouts=self._disk_timeouts,
+            feedback=None if self._feedback is None else self._feedback.health,
+            gc=None if self._gc is None else self._gc.health,
+            seconds=seconds,
+        )
+
+    def _host(self, inventory: InventoryView, nvml: NvmlSample | None) -> HostView:
+        visible = self._processes.visible()
+        live = None
+        if self._liveness == "on" or (self._liveness == "auto" and visible):
+            live = self._processes.live_pids()
+        if nvml is None or not visible:
+            return HostView(live)
+        accounted = {
+            process.hostpid
+            for entry in inventory.containers
+            if entry.region is not None
+            for process in entry.region.processes
+        }
+        pods = {}
+        for device in nvml.devices:
+            for process in device.processes or ():
+                if process.pid not in accounted and process.pid not in pods:
+                    ref = self._processes.pod_of(process.pid)
+                    if ref is not None:
+                        pods[process.pid] = ref
+        return HostView(live, pods)
+
+
+async def _timed(seconds: dict[str, float], part: str, work: Awaitable[T]) -> T:
+    began = time.perf_counter()
+    try:
+        return await work
+    finally:
+        seconds[part] = time.perf_counter() - began

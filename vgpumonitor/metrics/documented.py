@@ -1,0 +1,104 @@
+"""The set ``documented``: what Koordinator's guide lists, by the names of HAMi up to 2.8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily, Sample
+from vgpumonitor.metrics.series import (
+    core_utilizations,
+    host_core_utilizations,
+    host_memory_used,
+    last_kernels,
+    memory_limits,
+    memory_used,
+    vdevice,
+)
+from vgpumonitor.snapshot import Container, NodeSnapshot
+
+_ZONE = (("zone", "vGPU"),)
+_HOST = ("nodeid", "deviceidx", "deviceuuid", "devicetype")
+_CONTAINER = ("podnamespace", "podname", "ctrname", "vdeviceid", "deviceuuid")
+
+
+def _memory_descriptions(container: Container) -> Iterable[Sample]:
+    for device in container.devices:
+        use = device.memory
+        if use is not None:
+            parts = (use.context, use.module, use.data, use.other)
+            yield (*vdevice(container, device), *map(str, parts)), use.total
+
+
+def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    instances = {
+        mig.uuid: str(mig.gpu_instance_id)
+        for device in snapshot.devices
+        for mig in device.mig_devices
+    }
+    for container in snapshot.containers:
+        for device in container.devices:
+            if device.uuid in instances:
+                yield (*vdevice(container, device), instances[device.uuid]), 1
+
+
+#: Its byte counts are labels, so that each allocation makes a new series: it can be left out.
+MEMORY_DESCRIPTION = ContainerFamily(
+    "Device_memory_desc_of_container",
+    "Container device memory description",
+    (*_CONTAINER, "context", "module", "data", "offset"),
+    constant=_ZONE,
+    samples=_memory_descriptions,
+)
+
+FAMILIES: tuple[Family, ...] = (
+    NodeFamily(
+        "HostGPUMemoryUsage",
+        "GPU device memory usage",
+        _HOST,
+        constant=_ZONE,
+        samples=host_memory_used,
+    ),
+    NodeFamily(
+        "HostCoreUtilization",
+        "GPU core utilization",
+        _HOST,
+        constant=_ZONE,
+        samples=host_core_utilizations,
+    ),
+    ContainerFamily(
+        "vGPU_device_memory_usage_in_bytes",
+        "vGPU device usage",
+        _CONTAINER,
+        constant=_ZONE,
+        samples=memory_used,
+    ),
+    ContainerFamily(
+        "vGPU_device_memory_limit_in_bytes",
+        "vGPU device limit",
+        _CONTAINER,
+        constant=_ZONE,
+        samples=memory_limits,
+    ),
+    MEMORY_DESCRIPTION,
+    ContainerFamily(
+        "Device_utilization_desc_of_container",
+        "Container device utilization description",
+        _CONTAINER,
+        constant=_ZONE,
+        samples=core_utilizations,
+    ),
+    AgeFamily(
+        "Device_last_kernel_of_container",
+        "Container device last kernel description",
+        _CONTAINER,
+        constant=_ZONE,
+        moments=last_kernels,
+    ),
+    NodeFamily(
+        "MigInfo",
+        "Mig device information for container",
+        (*_CONTAINER, "instanceid"),
+        constant=_ZONE,
+        samples=_mig_devices,
+    ),
+)

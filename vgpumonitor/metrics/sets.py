@@ -1,0 +1,37 @@
+"""Which families are served: ``--metrics``."""
+
+from __future__ import annotations
+
+from vgpumonitor.metrics import about, documented, hami, vgpu
+from vgpumonitor.metrics.family import Family
+
+SETS: dict[str, tuple[Family, ...]] = {
+    "documented": documented.FAMILIES,
+    "hami": hami.FAMILIES,
+    "vgpu": vgpu.FAMILIES,
+}
+_WITHOUT = "-memory-desc"
+
+
+def select(choice: str, process_metrics: bool = False) -> tuple[Family, ...]:
+    """The families of ``choice``: set names parted by commas, ``all``, and ``-memory-desc``
+    to leave the memory description out; with ``process_metrics`` also those per process.
+    What the exporter says about itself is always among them.
+
+    Raises ValueError, naming the word that is none of these.
+    """
+    names = [name.strip() for name in choice.split(",") if name.strip()]
+    families: list[Family] = []
+    for name, members in SETS.items():
+        if name in names or "all" in names:
+            families += members
+    for name in names:
+        if name not in (*SETS, "all", _WITHOUT):
+            raise ValueError(
+                f"{name!r} is no set of metrics; there are {', '.join(SETS)}, all and {_WITHOUT}"
+            )
+    if _WITHOUT in names:
+        families = [family for family in families if family is not documented.MEMORY_DESCRIPTION]
+    if process_metrics:
+        families += vgpu.PROCESS_FAMILIES
+    return (*families, *about.FAMILIES)

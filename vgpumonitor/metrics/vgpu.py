@@ -1,0 +1,346 @@
+"""The set ``vgpu``: what nobody else exports. Base units; ratios run from 0 to 1."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from vgpumonitor.metrics.family import ContainerFamily, Family, NodeFamily, Sample
+from vgpumonitor.region.model import Region
+from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot, PodAllocation
+from vgpumonitor.sources.nvml import Device
+
+_CONTAINER = ("namespace", "pod", "container")
+_CONTAINER_DEVICE = (*_CONTAINER, "device_uuid")
+_DEVICE = ("node", "device_uuid", "device_index")
+_ALLOCATION = ("namespace", "pod", "device_uuid", "device_minor")
+
+
+def _names(container: Container) -> tuple[str, str, str]:
+    return container.namespace, container.pod, container.container
+
+
+def _per_device(
+    value: Callable[[ContainerDevice], float | None],
+) -> Callable[[Container], Iterable[Sample]]:
+    """One sample per device whose value is not None."""
+
+    def samples(container: Container) -> Iterable[Sample]:
+        for device in container.devices:
+            found = value(device)
+            if found is not None:
+                yield (*_names(container), device.uuid), found
+
+    return samples
+
+
+def _per_region(
+    value: Callable[[Region], float | None],
+) -> Callable[[Container], Iterable[Sample]]:
+    """The region's one value for each of its devices, where it is not None."""
+
+    def samples(container: Container) -> Iterable[Sample]:
+        found = None if container.region is None else value(container.region)
+        if found is not None:
+            for device in container.devices:
+                yield (*_names(container), device.uuid), found
+
+    return samples
+
+
+def _per_card(
+    value: Callable[[Device], float | None],
+) -> Callable[[NodeSnapshot], Iterable[Sample]]:
+    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
+        for device in snapshot.devices:
+            found = value(device)
+            if found is not None:
+                yield _card(snapshot, device), found
+
+    return samples
+
+
+def _card(snapshot: NodeSnapshot, device: Device) -> tuple[str, str, str]:
+    return snapshot.node, device.uuid, str(device.index)
+
+
+def _allocations(
+    value: Callable[[PodAllocation], float | None],
+) -> Callable[[NodeSnapshot], Iterable[Sample]]:
+    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
+        for promised in snapshot.allocations:
+            found = value(promised)
+            minor = "" if promised.device_minor is None else str(promised.device_minor)
+            if found is not None:
+                yield (promised.namespace, promised.pod, promised.device_uuid, minor), found
+
+    return samples
+
+
+def _memory_by_kind(container: Container) -> Iterable[Sample]:
+    for device in container.devices:
+        use = device.memory
+        if use is not None:
+            labels = (*_names(container), device.uuid)
+            yield (*labels, "context"), use.context
+            yield (*labels, "module"), use.module
+            yield (*labels, "data"), use.data
+            yield (*labels, "other"), use.other
+
+
+def _processes(container: Container) -> Iterable[Sample]:
+    if container.region is not None:
+        states = Counter(process.state for process in container.processes)
+        for state in ("running", "suspended", "dead"):
+            yield (*_names(container), state), states[state]
+
+
+def _region_info(container: Container) -> Iterable[Sample]:
+    if container.region is not None:
+        yield (*_names(container), container.region.layout), 1
+
+
+def _process_memory(container: Container) -> Iterable[Sample]:
+    for process in container.processes:
+        if process.state != "dead":
+            for uuid, size in process.memory.items():
+                yield (*_names(container), uuid, str(process.pid), str(process.host_pid)), size
+
+
+def _process_cores(container: Container) -> Iterable[Sample]:
+    for process in container.processes:
+        if process.state != "dead":
+            for uuid, percent in process.core_utilization.items():
+                labels = (*_names(container), uuid, str(process.pid), str(process.host_pid))
+                yield labels, percent / 100
+
+
+def _device_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    if snapshot.nvml is None:
+        return
+    versions = snapshot.nvml.driver_version or "", snapshot.nvml.cuda_version or ""
+    for device in snapshot.devices:
+        minor = "" if device.minor is None else str(device.minor)
+        yield (*_card(snapshot, device), device.name or "", *versions, minor), 1
+
+
+def _mig_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for device in snapshot.devices:
+        for mig in device.mig_devices:
+            instances = str(mig.gpu_instance_id), str(mig.compute_instance_id)
+            yield (*_card(snapshot, device), mig.uuid, mig.name or "", *instances), 1
+
+
+def _mig_memory_total(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for device in snapshot.devices:
+        for mig in device.mig_devices:
+            if mig.memory_total is not None:
+                yield (*_card(snapshot, device), mig.uuid), mig.memory_total
+
+
+def _mig_memory_used(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for device in snapshot.devices:
+        for mig in device.mig_devices:
+            if mig.memory_used is not None:
+                yield (*_card(snapshot, device), mig.uuid), mig.memory_used
+
+
+def _ecc_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for device in snapshot.devices:
+        for kind, count in device.ecc_errors.items():
+            yield (*_card(snapshot, device), kind), count
+
+
+def _throttled(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for device in snapshot.devices:
+        for reason, active in device.throttled.items():
+            yield (*_card(snapshot, device), reason), int(active)
+
+
+def _unattributed(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for found in snapshot.unattributed:
+        card = snapshot.node, found.device_uuid, str(found.device_index)
+        yield (*card, found.namespace, found.pod), found.memory
+
+
+def _ratio(percent: int | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+FAMILIES: tuple[Family, ...] = (
+    NodeFamily(
+        "vgpu_allocated_memory_bytes",
+        "Device memory that the scheduler promised to the pod on the card, in bytes",
+        _ALLOCATION,
+        samples=_allocations(lambda promised: promised.memory_bytes),
+    ),
+    NodeFamily(
+        "vgpu_allocated_core_ratio",
+        "Share of the card's cores that the scheduler promised to the pod (1 is the whole card)",
+        _ALLOCATION,
+        samples=_allocations(lambda promised: promised.core_ratio),
+    ),
+    ContainerFamily(
+        "vgpu_memory_used_bytes",
+        "Device memory that the container's live processes use, in bytes, by kind",
+        (*_CONTAINER_DEVICE, "kind"),
+        samples=_memory_by_kind,
+    ),
+    ContainerFamily(
+        "vgpu_memory_limit_bytes",
+        "Device memory limit of the container, in bytes; no series where there is none",
+        _CONTAINER_DEVICE,
+        samples=_per_device(lambda device: device.memory_limit or None),
+    ),
+    ContainerFamily(
+        "vgpu_core_limit_ratio",
+        "Core limit of the container (1 is the whole card); no series where there is none",
+        _CONTAINER_DEVICE,
+        samples=_per_device(lambda device: _ratio(device.core_limit or None)),
+    ),
+    ContainerFamily(
+        "vgpu_core_utilization_ratio",
+        "SM utilization of the container's live processes (1 is the whole card)",
+        _CONTAINER_DEVICE,
+        samples=_per_device(lambda device: _ratio(device.core_utilization)),
+    ),
+    ContainerFamily(
+        "vgpu_memory_nvml_bytes",
+        "Device memory that NVML says the container's live processes hold, in bytes",
+        _CONTAINER_DEVICE,
+        samples=_per_device(lambda device: None if device.memory is None else device.memory.nvml),
+    ),
+    ContainerFamily(
+        "vgpu_processes",
+        "Processes of the container that use the device, by state",
+        (*_CONTAINER, "state"),
+        samples=_processes,
+    ),
+    ContainerFamily(
+        "vgpu_dead_process_memory_bytes",
+        "Device memory accounted for processes of the container that no longer exist, in bytes",
+        _CONTAINER_DEVICE,
+        samples=_per_device(lambda device: device.dead_memory),
+    ),
+    ContainerFamily(
+        "vgpu_last_kernel_timestamp_seconds",
+        "Unix time of the container's last kernel launch",
+        _CONTAINER_DEVICE,
+        samples=_per_region(lambda region: region.last_kernel_time or None),
+    ),
+    ContainerFamily(
+        "vgpu_priority",
+        "Task priority of the container; lower numbers go first",
+        _CONTAINER_DEVICE,
+        samples=_per_region(lambda region: region.priority),
+    ),
+    ContainerFamily(
+        "vgpu_core_limit_enforced",
+        "Whether the core limit holds now (1) or is lifted (0)",
+        _CONTAINER_DEVICE,
+        samples=_per_region(lambda region: int(region.utilization_switch == 1)),
+    ),
+    ContainerFamily(
+        "vgpu_launches_blocked",
+        "Whether the container's kernel launches wait for a higher priority (1) or not (0)",
+        _CONTAINER_DEVICE,
+        samples=_per_region(lambda region: int(region.recent_kernel < 0)),
+    ),
+    ContainerFamily(
+        "vgpu_region_info",
+        "Layout of the container's region file",
+        (*_CONTAINER, "layout"),
+        samples=_region_info,
+    ),
+    NodeFamily(
+        "vgpu_device_info",
+        "The card: its name, minor number and driver",
+        (*_DEVICE, "name", "driver_version", "cuda_version", "minor"),
+        samples=_device_info,
+    ),
+    NodeFamily(
+        "vgpu_device_memory_total_bytes",
+        "Memory of the card, in bytes",
+        _DEVICE,
+        samples=_per_card(lambda device: device.memory_total),
+    ),
+    NodeFamily(
+        "vgpu_device_memory_used_bytes",
+        "Memory in use on the card, in bytes",
+        _DEVICE,
+        samples=_per_card(lambda device: device.memory_used),
+    ),
+    NodeFamily(
+        "vgpu_device_core_utilization_ratio",
+        "Core utilization of the card (1 is all of it)",
+        _DEVICE,
+        samples=_per_card(lambda device: _ratio(device.core_utilization)),
+    ),
+    NodeFamily(
+        "vgpu_device_power_watts",
+        "Power draw of the card, in watts",
+        _DEVICE,
+        samples=_per_card(lambda device: device.power_watts),
+    ),
+    NodeFamily(
+        "vgpu_device_temperature_celsius",
+        "Temperature of the card, in degrees Celsius",
+        _DEVICE,
+        samples=_per_card(lambda device: device.temperature_celsius),
+    ),
+    NodeFamily(
+        "vgpu_device_ecc_errors_total",
+        "Memory errors that ECC found on the card, by kind",
+        (*_DEVICE, "kind"),
+        "counter",
+        samples=_ecc_errors,
+    ),
+    NodeFamily(
+        "vgpu_device_throttled",
+        "Whether the card's clocks are held down for this reason (1) or not (0)",
+        (*_DEVICE, "reason"),
+        samples=_throttled,
+    ),
+    NodeFamily(
+        "vgpu_device_memory_unattributed_bytes",
+        "Memory on the card of processes that are in no region, in bytes",
+        (*_DEVICE, "namespace", "pod"),
+        samples=_unattributed,
+    ),
+    NodeFamily(
+        "vgpu_mig_device_info",
+        "MIG device of the card",
+        (*_DEVICE, "mig_uuid", "profile", "gpu_instance_id", "compute_instance_id"),
+        samples=_mig_info,
+    ),
+    NodeFamily(
+        "vgpu_mig_device_memory_total_bytes",
+        "Memory of the MIG device, in bytes",
+        (*_DEVICE, "mig_uuid"),
+        samples=_mig_memory_total,
+    ),
+    NodeFamily(
+        "vgpu_mig_device_memory_used_bytes",
+        "Memory in use on the MIG device, in bytes",
+        (*_DEVICE, "mig_uuid"),
+        samples=_mig_memory_used,
+    ),
+)
+
+_PROCESS = (*_CONTAINER_DEVICE, "pid", "host_pid")
+
+#: With --process-metrics only: a series per process.
+PROCESS_FAMILIES: tuple[Family, ...] = (
+    ContainerFamily(
+        "vgpu_process_memory_used_bytes",
+        "Device memory that the process uses, in bytes",
+        _PROCESS,
+        samples=_process_memory,
+    ),
+    ContainerFamily(
+        "vgpu_process_core_utilization_ratio",
+        "SM utilization of the process (1 is the whole card)",
+        _PROCESS,
+        samples=_process_cores,
+    ),
+)

@@ -1,0 +1,203 @@
+"""Writes a region file the way HAMi-core does, for the simulator and for tests.
+
+What the C code does under its lock is one call here, and the words that it writes without
+one are plain stores into the shared mapping, so that a reader meets the same states.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from vgpumonitor.region.layouts import MAGIC, MAX_DEVICES, MAX_PROCESSES, Layout
+from vgpumonitor.region.model import GONE, RUNNING, RegionDevice
+
+MemoryKind = Literal["context", "module", "data"]
+
+#: What recent_kernel is set to by each launch; the monitor counts it down.
+RECENT = 2
+#: glibc's ``sem_init(sem, 1, 1)``: value 1, shared between processes.
+_SEM_SHARED_ONE = (1).to_bytes(8, "little") + (0x80).to_bytes(8, "little") + bytes(16)
+
+
+class RegionWriter:
+    """The region file of one container, mapped as its processes map it.
+
+    Processes are named by ``pid``, the one in the container's PID namespace; one that is
+    not registered is a LookupError. A process that gets SIGKILL needs no call: its slot
+    stays as it is until another process calls ``clear``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        devices: Sequence[RegionDevice],
+        now: int,
+        priority: int = 1,
+    ) -> None:
+        """Creates ``path``, which is the container's first CUDA call at ``now`` (Unix
+        seconds). Devices without a UUID are half-initialised ones. Raises ValueError for
+        more devices than a region has, OSError (FileExistsError where there is a file)."""
+        if len(devices) > MAX_DEVICES:
+            raise ValueError(f"{len(devices)} devices, but a region has room for {MAX_DEVICES}")
+        self.path = path
+        self.layout = layout
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            os.fchmod(fd, 0o666)  # HAMi-core clears the umask before it creates the file.
+            os.pwrite(fd, b"\0", layout.size)
+            self._map = mmap.mmap(fd, layout.size, mmap.MAP_SHARED)
+        finally:
+            os.close(fd)
+        self._region: Any = layout.region.from_buffer(self._map)
+        self._initialise(devices, now, priority)
+
+    def _initialise(self, devices: Sequence[RegionDevice], now: int, priority: int) -> None:
+        region = self._region
+        region.sem[:] = _SEM_SHARED_ONE
+        if hasattr(region, "sem_postinit"):
+            region.sem_postinit[:] = _SEM_SHARED_ONE
+        if self.layout.major_minor is not None:
+            region.major_version, region.minor_version = self.layout.major_minor
+        for number, device in enumerate(devices):
+            uuid = (device.uuid or "").encode("ascii")
+            region.uuids[number][: len(uuid)] = uuid
+            region.limit[number] = device.memory_limit_bytes
+            region.sm_limit[number] = device.sm_limit_percent
+        region.device_num = len(devices)
+        region.utilization_switch = 1
+        region.priority = priority
+        self.launch(now)
+        region.initialized_flag = MAGIC
+
+    def close(self) -> None:
+        """Unmaps the file, which stays. A mapping can't be closed while a structure is on it."""
+        self._region = None
+        self._map.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # What a process does.
+
+    def register(self, pid: int) -> None:
+        """Takes the next slot for ``pid``; the host's PID is not known yet. Raises ValueError
+        for a PID that is none or registered already, OverflowError where no slot is left."""
+        region = self._region
+        if pid <= 0 or any(region.procs[number].pid == pid for number in range(region.proc_num)):
+            raise ValueError(f"{self.path}: process {pid} can't be registered, or is already")
+        if region.proc_num >= MAX_PROCESSES:
+            raise OverflowError(f"{self.path}: all {MAX_PROCESSES} process slots are in use")
+        slot_type = self.layout.slot
+        region.procs[region.proc_num] = slot_type(pid=pid, status=RUNNING)
+        region.proc_num += 1
+
+    def set_hostpid(self, pid: int, hostpid: int) -> None:
+        self._slot(pid).hostpid = hostpid
+
+    def allocate(self, pid: int, device: int, kind: MemoryKind, size: int) -> None:
+        """Accounts ``size`` bytes more on ``device`` (its place in the region)."""
+        self._account(pid, device, kind, size)
+
+    def free(self, pid: int, device: int, kind: MemoryKind, size: int) -> None:
+        """Accounts ``size`` bytes less."""
+        self._account(pid, device, kind, -size)
+
+    def _account(self, pid: int, device: int, kind: MemoryKind, difference: int) -> None:
+        slot = self._slot(pid)
+        used = slot.used[device]
+        with self._seqlock(slot):
+            used.total += difference
+            setattr(used, kind, getattr(used, kind) + difference)
+
+    @contextmanager
+    def _seqlock(self, slot: Any) -> Iterator[None]:
+        if not self.layout.has_seqlock:
+            yield
+            return
+        slot.seqlock += 1
+        yield
+        slot.seqlock += 1
+
+    def set_monitor_used(self, pid: int, device: int, size: int) -> None:
+        """What NVML says that the process holds, in bytes."""
+        self._slot(pid).monitorused[device] = size
+
+    def set_utilization(self, pid: int, device: int, sm: int, dec: int = 0, enc: int = 0) -> None:
+        """Percent of the card's SMs, decoders and encoders."""
+        utilization = self._slot(pid).device_util[device]
+        utilization.dec, utilization.enc, utilization.sm = dec, enc, sm
+
+    def launch(self, now: int) -> None:
+        """A kernel launch at ``now`` (Unix seconds), which must not happen while ``blocked``."""
+        self._region.recent_kernel = RECENT
+        if self.layout.has_kernel_time:
+            self._region.last_kernel_time = now
+
+    def set_status(self, pid: int, status: int) -> None:
+        """SUSPENDED when the process was swapped out, RUNNING when it is back."""
+        self._slot(pid).status = status
+
+    def exit(self, pid: int) -> None:
+        """The exit handler. The layouts with a seqlock keep the slot, with its byte counts;
+        the others move the last slot over it."""
+        if self.layout.has_seqlock:
+            slot = self._slot(pid)
+            slot.status, slot.pid = GONE, 0
+        else:
+            self._remove(self._place(pid))
+
+    def clear(self, dead: Collection[int]) -> None:
+        """What a starting process does with the slots of processes that are ``dead``, and
+        with those that were freed in place."""
+        for number in reversed(range(self._region.proc_num)):
+            pid = self._region.procs[number].pid
+            if pid == 0 or pid in dead:
+                self._remove(number)
+
+    def _remove(self, number: int) -> None:
+        region = self._region
+        region.proc_num -= 1
+        region.procs[number] = region.procs[region.proc_num]
+
+    # What the processes look at.
+
+    @property
+    def blocked(self) -> bool:
+        """Whether launches wait."""
+        return bool(self._region.recent_kernel < 0)
+
+    @property
+    def core_limit_enforced(self) -> bool:
+        return bool(self._region.utilization_switch)
+
+    def memory_used(self, device: int) -> int:
+        """Bytes on ``device`` that count against the limit: those of all slots in use."""
+        return sum(
+            self._region.procs[number].used[device].total
+            for number in range(self._region.proc_num)
+            if self._region.procs[number].status != GONE
+        )
+
+    def _slot(self, pid: int) -> Any:
+        return self._region.procs[self._place(pid)]
+
+    def _place(self, pid: int) -> int:
+        for number in range(self._region.proc_num):
+            if self._region.procs[number].pid == pid:
+                return number
+        raise LookupError(f"{self.path}: no process {pid} is registered")

@@ -1,0 +1,119 @@
+"""``vgpumonitor serve``: builds the sources, serves until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+import signal
+from contextlib import AsyncExitStack, suppress
+
+from aiohttp import web
+
+from vgpumonitor.actions import Feedback, Gc
+from vgpumonitor.collector import Collector
+from vgpumonitor.metrics.sets import select
+from vgpumonitor.settings import Address, Settings
+from vgpumonitor.sources.host_processes import HostProcesses
+from vgpumonitor.sources.inventory import Inventory
+from vgpumonitor.sources.nvml import NvmlSource
+from vgpumonitor.sources.pods.select import select_source
+from vgpumonitor.web.app import make_app
+
+log = logging.getLogger(__name__)
+
+#: Seconds that open requests get to be answered after SIGTERM.
+SHUTDOWN_TIMEOUT = 1.5
+
+
+class CannotListen(Exception):
+    """An address can't be listened on; the message names it."""
+
+
+async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
+    """Serves until SIGTERM or SIGINT. Raises CannotListen."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    _raise_descriptor_limit()
+    async with AsyncExitStack() as stack:
+        inventory = Inventory(settings.containers_dir)
+        inventory.start()
+        stack.callback(inventory.stop)
+        pods = select_source(
+            settings.pods, settings.node_name, settings.kubeconfig, settings.pod_logs_dir
+        )
+        if nvml is not None:
+            nvml.start()
+            stack.callback(nvml.stop)
+        processes = HostProcesses(settings.procfs)
+        feedback = (
+            Feedback(inventory, release_after=settings.feedback_release_after, dry_run=settings.dry_run)
+            if settings.feedback
+            else None
+        )
+        gc = (
+            Gc(inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run)
+            if settings.gc
+            else None
+        )
+        collector = Collector(
+            settings.node_name,
+            select(settings.metrics, settings.process_metrics),
+            inventory,
+            pods,
+            nvml,
+            processes,
+            settings.process_liveness,
+            feedback,
+            gc,
+        )
+        readiness = {
+            "inventory": lambda: (
+                None if inventory.synced else inventory.error or "has not looked yet"
+            ),
+            f"pods ({pods.name})": lambda: (
+                None if pods.view.synced is not None else "has not synced yet"
+            ),
+        }
+        runner = web.AppRunner(
+            make_app(collector, readiness), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        for address in settings.listen:
+            await _listen(runner, address)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(runs.run())
+                for runs in (pods, feedback, gc)
+                if runs is not None
+            ]
+            await stop.wait()
+            log.info("stopping")
+            for task in running:
+                task.cancel()
+
+
+async def _listen(runner: web.AppRunner, address: Address) -> None:
+    site = web.TCPSite(runner, address.host, address.port)
+    try:
+        await site.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(
+                f"can't listen on {address}: something does already; is another vgpumonitor "
+                "running?"
+            ) from error
+        raise CannotListen(f"can't listen on {address}: {error.strerror}") from error
+    for server_address in runner.addresses:
+        log.info("serving", extra={"address": server_address})
+
+
+def _raise_descriptor_limit() -> None:
+    """Each container's region file stays open, so the soft limit of 1024 is soon too few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

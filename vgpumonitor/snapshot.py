@@ -1,0 +1,524 @@
+"""The node at one moment: the value that everything renders, and the join that makes it.
+
+A snapshot is a pure function of what the sources gave and one clock reading. The join
+keeps the container values of the last one, and gives the same object again while nothing
+that it depends on has changed, so that what was rendered from it can be kept too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vgpumonitor.actions import FeedbackHealth, GcHealth
+from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
+from vgpumonitor.sources.host_processes import ContainerRef
+from vgpumonitor.sources.inventory import ContainerRegion, InventoryView
+from vgpumonitor.sources.nvml import Device, NvmlHealth, NvmlSample
+from vgpumonitor.sources.pods import Allocation, Pod, PodsView
+
+#: finishedAt has whole seconds: a directory changed this much later belongs to a new start.
+_FINISHED_RESOLUTION = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes, summed over processes. ``nvml`` is what NVML says that they hold."""
+
+    context: int = 0
+    module: int = 0
+    data: int = 0
+    total: int = 0
+    nvml: int = 0
+
+    @property
+    def other(self) -> int:
+        """The total less its named parts; 0 where a half-done update makes that negative."""
+        return max(0, self.total - self.context - self.module - self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerDevice:
+    """One card of a container that has a valid UUID; ``index`` is its place in the region.
+
+    ``memory_limit`` 0 is no limit, ``core_limit`` (percent) 0 or 100 none. ``memory_limit``
+    and ``memory`` are None where they hold a count that the card can't have, ``core_utilization``
+    (percent) where a process claims more than 100. ``dead_memory`` is in bytes.
+    """
+
+    index: int
+    uuid: str
+    memory_limit: int | None
+    core_limit: int
+    memory: MemoryUse | None
+    core_utilization: int | None
+    dead_memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerProcess:
+    """A process in use of a region; ``memory`` and ``core_utilization`` (percent) are by
+    device UUID. ``state`` is running, suspended or dead."""
+
+    pid: int
+    host_pid: int
+    state: str
+    memory: Mapping[str, int]
+    core_utilization: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Container:
+    """A container with a directory, named by its pod: by the pod's UID and an empty
+    namespace where no source knows it. ``region`` is None while there is no readable file;
+    ``state`` and ``error`` are the inventory's."""
+
+    namespace: str
+    pod: str
+    container: str
+    pod_uid: str
+    pod_known: bool
+    state: str
+    error: str | None
+    path: str
+    region: Region | None
+    devices: tuple[ContainerDevice, ...]
+    processes: tuple[ContainerProcess, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.pod_uid, self.container
+
+
+@dataclass(frozen=True, slots=True)
+class PodAllocation:
+    """What a pod was promised of a card, with the card's UUID (empty where NVML can't name
+    it) and minor (None where the annotation gives none)."""
+
+    namespace: str
+    pod: str
+    device_uuid: str
+    device_minor: int | None
+    memory_bytes: int | None
+    core_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnattributedMemory:
+    """Bytes on a card of processes that are in no region, by the pod that their cgroup
+    names; namespace and pod are empty for all others together."""
+
+    device_uuid: str
+    device_index: int
+    namespace: str
+    pod: str
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class MigDeviceOfContainer:
+    """A MIG device in a container: from its pod's annotation."""
+
+    namespace: str
+    pod: str
+    container: str
+    index: int
+    device_uuid: str
+    mig_uuid: str
+    profile: str
+    gpu_instance_id: int
+    compute_instance_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the sources and actions fare. ``pod_source`` is the source's name; ``pods`` and
+    ``inventory`` are their views. What is switched off is None. ``seconds`` are the
+    durations of the collection's parts."""
+
+    inventory: InventoryView
+    region_errors: Mapping[str, int]
+    pod_source: str
+    pods: PodsView
+    nvml: NvmlHealth | None = None
+    liveness: bool = False
+    feedback: FeedbackHealth | None = None
+    gc: GcHealth | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """``time`` is the one clock reading, Unix seconds. ``nvml`` is None while NVML gives
+    nothing."""
+
+    node: str
+    time: float
+    containers: tuple[Container, ...]
+    nvml: NvmlSample | None
+    allocations: tuple[PodAllocation, ...]
+    unattributed: tuple[UnattributedMemory, ...]
+    mig_devices: tuple[MigDeviceOfContainer, ...]
+    health: Health
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return () if self.nvml is None else self.nvml.devices
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """The host's processes: ``live`` PIDs, None where liveness is off, and the pod of each
+    NVML process that was looked up."""
+
+    live: frozenset[int] | None = None
+    pods: Mapping[int, ContainerRef] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a container's value depends on."""
+
+    entry: ContainerRegion
+    pod: Pod | None
+    names: tuple[str, str]
+    dead: frozenset[int]
+    totals: tuple[int | None, ...]
+
+    def same_as(self, other: _Inputs) -> bool:
+        return (
+            self.entry is other.entry
+            and self.pod is other.pod
+            and self.names == other.names
+            and self.dead == other.dead
+            and self.totals == other.totals
+        )
+
+
+class Join:
+    """Makes snapshots. It keeps the containers of the last one, and the running count of
+    values that were left out because they can't be true."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._kept: dict[tuple[str, str], tuple[_Inputs, Container]] = {}
+        self._implausible: Counter[str] = Counter()
+
+    def snapshot(
+        self,
+        time: float,
+        inventory: InventoryView,
+        pod_source: str,
+        pods: PodsView,
+        nvml: NvmlSample | None,
+        known_devices: Iterable[Device],
+        nvml_health: NvmlHealth | None,
+        host: HostView,
+        disk_timeouts: int = 0,
+        feedback: FeedbackHealth | None = None,
+        gc: GcHealth | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> NodeSnapshot:
+        """``known_devices`` name cards (UUID, minor, memory) also while NVML is down;
+        ``disk_timeouts`` counts the collections that went without the containers."""
+        devices = tuple(known_devices) if nvml is None else nvml.devices
+        containers = self._containers(inventory, pods, host, card_totals(devices))
+        return NodeSnapshot(
+            node=self._node,
+            time=time,
+            containers=containers,
+            nvml=nvml,
+            allocations=allocations(pods.pods.values(), devices),
+            unattributed=()
+            if nvml is None
+            else unattributed(nvml.devices, inventory.containers, pods, host),
+            mig_devices=mig_devices(containers, pods),
+            health=Health(
+                inventory,
+                Counter(inventory.errors)
+                + self._implausible
+                + Counter(timeout=disk_timeouts),
+                pod_source,
+                pods,
+                nvml_health,
+                host.live is not None,
+                feedback,
+                gc,
+                seconds or {},
+            ),
+        )
+
+    def _containers(
+        self,
+        inventory: InventoryView,
+        pods: PodsView,
+        host: HostView,
+        totals: Mapping[str, int],
+    ) -> tuple[Container, ...]:
+        shown = [entry for entry in inventory.containers if not finished(entry, pods, host)]
+        names = name_containers(shown, pods)
+        containers, kept = [], {}
+        for entry in shown:
+            key = entry.pod_uid, entry.container
+            region = entry.region
+            inputs = _Inputs(
+                entry,
+                pods.pods.get(entry.pod_uid),
+                names[key],
+                frozenset() if region is None else dead_host_pids(region, host.live),
+                ()
+                if region is None
+                else tuple(totals.get(device.uuid or "") for device in region.devices),
+            )
+            before = self._kept.get(key)
+            if before is not None and before[0].same_as(inputs):
+                container = before[1]
+            else:
+                container = make_container(inputs)
+            if region is not None:
+                self._count_implausible(container)
+            kept[key] = inputs, container
+            containers.append(container)
+        self._kept = kept
+        return tuple(containers)
+
+    def _count_implausible(self, container: Container) -> None:
+        for device in container.devices:
+            if device.memory is None or device.memory_limit is None:
+                self._implausible["bad_memory"] += 1
+            if device.core_utilization is None:
+                self._implausible["bad_utilization"] += 1
+
+
+def finished(entry: ContainerRegion, pods: PodsView, host: HostView) -> bool:
+    """Whether this container is over, so that what its directory holds is history.
+
+    A pod that left a source is over unless one of its processes is known to live (a pod
+    deleted by force may still hold its card). A pod that no source ever knew is not.
+    """
+    pod = pods.pods.get(entry.pod_uid)
+    if pod is None:
+        return entry.pod_uid in pods.departed and not (
+            host.live is not None
+            and entry.region is not None
+            and any(process.hostpid in host.live for process in entry.region.processes)
+        )
+    if pod.finished:
+        return True
+    status = pod.containers.get(entry.container)
+    if status is None or not status.finished:
+        return False
+    # The source may lag behind kubelet, or be away: a directory that changed later is new.
+    return status.finished_at is None or (
+        entry.changed <= status.finished_at + _FINISHED_RESOLUTION
+    )
+
+
+def name_containers(
+    entries: Iterable[ContainerRegion], pods: PodsView
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Namespace and pod name by (pod UID, container). One pair of names stands for one UID:
+    where several claim it, the one that the source lists now has it, then the one whose
+    directory changed last; the others are named by their UID."""
+    claims: defaultdict[tuple[str, str], list[tuple[bool, float, str]]] = defaultdict(list)
+    entries = list(entries)
+    for entry in entries:
+        pod = pods.pods.get(entry.pod_uid) or pods.departed.get(entry.pod_uid)
+        if pod is not None:
+            listed = entry.pod_uid in pods.pods
+            claims[pod.namespace, pod.name].append((listed, entry.changed, entry.pod_uid))
+    owners = {max(claim)[2]: names for names, claim in claims.items()}
+    return {
+        (entry.pod_uid, entry.container): owners.get(entry.pod_uid, ("", entry.pod_uid))
+        for entry in entries
+    }
+
+
+def dead_host_pids(region: Region, live: frozenset[int] | None) -> frozenset[int]:
+    """Host PIDs of the processes in use that don't exist; empty where ``live`` is None."""
+    if live is None:
+        return frozenset()
+    return frozenset(
+        process.hostpid
+        for process in region.processes
+        if process.status != GONE and process.hostpid > 0 and process.hostpid not in live
+    )
+
+
+def card_totals(devices: Iterable[Device]) -> dict[str, int]:
+    """Memory in bytes by UUID, of the cards and MIG devices whose memory NVML knows."""
+    totals = {}
+    for device in devices:
+        for part in (device, *device.mig_devices):
+            if part.memory_total is not None:
+                totals[part.uuid] = part.memory_total
+    return totals
+
+
+def make_container(inputs: _Inputs) -> Container:
+    entry, (namespace, pod) = inputs.entry, inputs.names
+    region = entry.region
+    live: list[RegionProcess] = []
+    dead: list[RegionProcess] = []
+    for process in () if region is None else region.processes:
+        if process.status != GONE:
+            (dead if process.hostpid in inputs.dead else live).append(process)
+    devices = []
+    for index, device in enumerate(() if region is None else region.devices):
+        if device.uuid is None:
+            continue
+        total = inputs.totals[index]
+        limit_fits = total is None or device.memory_limit_bytes <= total
+        devices.append(
+            ContainerDevice(
+                index,
+                device.uuid,
+                device.memory_limit_bytes if limit_fits else None,
+                device.sm_limit_percent,
+                memory_use(live, index, total),
+                core_utilization(live, index),
+                sum(process.devices[index].total for process in dead),
+            )
+        )
+    uuids = [(device.index, device.uuid) for device in devices]
+    return Container(
+        namespace,
+        pod,
+        entry.container,
+        entry.pod_uid,
+        inputs.pod is not None,
+        entry.state,
+        entry.error,
+        entry.path,
+        region,
+        tuple(devices),
+        tuple(
+            container_process(process, state, uuids)
+            for processes, state in ((live, None), (dead, "dead"))
+            for process in processes
+        ),
+    )
+
+
+def memory_use(
+    processes: Iterable[RegionProcess], index: int, total: int | None
+) -> MemoryUse | None:
+    """The sums over ``processes`` on device ``index``; None where one is above ``total``,
+    the card's memory in bytes."""
+    uses = [process.devices[index] for process in processes]
+    use = MemoryUse(
+        sum(use.context for use in uses),
+        sum(use.module for use in uses),
+        sum(use.data for use in uses),
+        sum(use.total for use in uses),
+        sum(use.monitor_used for use in uses),
+    )
+    highest = max(use.context, use.module, use.data, use.total, use.nvml)
+    return use if total is None or highest <= total else None
+
+
+def core_utilization(processes: Iterable[RegionProcess], index: int) -> int | None:
+    """SM percent, summed; None where a process claims more than a card has."""
+    shares = [process.devices[index].sm_util for process in processes]
+    return None if any(share > 100 for share in shares) else sum(shares)
+
+
+def container_process(
+    process: RegionProcess, state: str | None, uuids: list[tuple[int, str]]
+) -> ContainerProcess:
+    return ContainerProcess(
+        process.pid,
+        process.hostpid,
+        state or ("suspended" if process.status == SUSPENDED else "running"),
+        {uuid: process.devices[index].total for index, uuid in uuids},
+        {uuid: process.devices[index].sm_util for index, uuid in uuids},
+    )
+
+
+def allocations(pods: Iterable[Pod], devices: Iterable[Device]) -> tuple[PodAllocation, ...]:
+    """What the pods that are not over were promised, with Koordinator's minors as UUIDs."""
+    uuids = {device.minor: device.uuid for device in devices if device.minor is not None}
+
+    def resolved(pod: Pod, promised: Allocation) -> PodAllocation:
+        uuid = promised.device_uuid
+        if not uuid and promised.device_minor is not None:
+            uuid = uuids.get(promised.device_minor, "")
+        return PodAllocation(
+            pod.namespace,
+            pod.name,
+            uuid,
+            promised.device_minor,
+            promised.memory_bytes,
+            promised.core_ratio,
+        )
+
+    return tuple(
+        resolved(pod, promised) for pod in pods if not pod.finished for promised in pod.allocations
+    )
+
+
+def unattributed(
+    devices: Iterable[Device],
+    entries: Iterable[ContainerRegion],
+    pods: PodsView,
+    host: HostView,
+) -> tuple[UnattributedMemory, ...]:
+    """NVML's processes that are in no region. A process of a pod whose region has one with
+    a host PID still unknown is taken for that one. A card whose processes NVML doesn't tell
+    has no entry."""
+    in_regions: set[int] = set()
+    unresolved: set[str] = set()
+    for entry in entries:
+        for process in () if entry.region is None else entry.region.processes:
+            if process.status != GONE and process.hostpid > 0:
+                in_regions.add(process.hostpid)
+            elif process.status != GONE:
+                unresolved.add(entry.pod_uid)
+    result = []
+    for device in devices:
+        if device.processes is None:
+            continue
+        # All others together have a series always, so that sums and alerts have a zero.
+        memory: Counter[tuple[str, str]] = Counter({("", ""): 0})
+        for found in device.processes:
+            ref = host.pods.get(found.pid)
+            if found.pid in in_regions or (ref is not None and ref.pod_uid in unresolved):
+                continue
+            pod = None if ref is None else pods.pods.get(ref.pod_uid)
+            names = ("", "") if ref is None else ("", ref.pod_uid)
+            if pod is not None:
+                names = pod.namespace, pod.name
+            memory[names] += found.memory or 0
+        result += [
+            UnattributedMemory(device.uuid, device.index, namespace, name, size)
+            for (namespace, name), size in memory.items()
+        ]
+    return tuple(result)
+
+
+def mig_devices(
+    containers: Iterable[Container], pods: PodsView
+) -> tuple[MigDeviceOfContainer, ...]:
+    """MIG devices by the annotation of the containers' pods."""
+    result = []
+    for container in containers:
+        pod = pods.pods.get(container.pod_uid)
+        promised = [] if pod is None else list(pod.mig_allocations)
+        mine = [mig for mig in promised if mig.container == container.container]
+        indices = {device.uuid: device.index for device in container.devices}
+        result += [
+            MigDeviceOfContainer(
+                container.namespace,
+                container.pod,
+                container.container,
+                indices.get(mig.mig_uuid, place),
+                mig.device_uuid,
+                mig.mig_uuid,
+                mig.profile,
+                mig.gpu_instance_id,
+                mig.compute_instance_id,
+            )
+            for place, mig in enumerate(mine)
+        ]
+    return tuple(result)

@@ -1,0 +1,86 @@
+"""The aiohttp application: metrics, health, and what people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+from prometheus_client.exposition import gzip_accepted
+
+from vgpumonitor.collector import Collector
+from vgpumonitor.metrics.exposition import OPENMETRICS, TEXT
+
+#: Bytes handed to a connection at once: a slow reader holds this much, not a whole answer.
+CHUNK = 64 * 1024
+
+#: Why a source is not ready yet; None where it is.
+Readiness = Mapping[str, Callable[[], str | None]]
+
+
+def make_app(collector: Collector, readiness: Readiness) -> web.Application:
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/metrics", _Metrics(collector)),
+            web.get("/healthz", _healthz),
+            web.get("/readyz", _Readyz(readiness)),
+        ]
+    )
+    return app
+
+
+class _Metrics:
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        gzipped = gzip_accepted(request.headers.get("Accept-Encoding", ""))
+        names = frozenset(request.query.getall("name[]", []))
+        collection = await self._collector.collect()
+        body = await collection.text(openmetrics, names, gzipped)
+        response = web.StreamResponse()
+        response.headers["Content-Type"] = OPENMETRICS if openmetrics else TEXT
+        response.headers["Vary"] = "Accept, Accept-Encoding"
+        if gzipped:
+            response.headers["Content-Encoding"] = "gzip"
+        response.content_length = len(body)
+        await response.prepare(request)
+        if request.method != "HEAD":
+            view = memoryview(body)
+            for start in range(0, len(body), CHUNK):
+                await response.write(view[start : start + CHUNK])
+        await response.write_eof()
+        return response
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an Accept header asks for OpenMetrics, and not with weight 0."""
+    for accepted in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in accepted.split(";"))
+        if kind == "application/openmetrics-text":
+            return not any(
+                parameter.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+                for parameter in parameters
+            )
+    return False
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+class _Readyz:
+    """Each source that is switched on has had its first sync, one line a source."""
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
+
+    async def __call__(self, _request: web.Request) -> web.Response:
+        reasons = {name: reason() for name, reason in self._readiness.items()}
+        lines = [
+            f"[+] {name} ok" if reason is None else f"[-] {name}: {reason}"
+            for name, reason in reasons.items()
+        ]
+        ready = all(reason is None for reason in reasons.values())
+        return web.Response(status=200 if ready else 503, text="\n".join(lines) + "\n")
