@@ -6,6 +6,7 @@ one are plain stores into the shared mapping, so that a reader meets the same st
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -102,8 +103,7 @@ class RegionWriter:
             raise ValueError(f"{self.path}: process {pid} can't be registered, or is already")
         if region.proc_num >= MAX_PROCESSES:
             raise OverflowError(f"{self.path}: all {MAX_PROCESSES} process slots are in use")
-        slot_type = self.layout.slot
-        region.procs[region.proc_num] = slot_type(pid=pid, status=RUNNING)
+        self._put(region.proc_num, self.layout.slot(pid=pid, status=RUNNING))
         region.proc_num += 1
 
     def set_hostpid(self, pid: int, hostpid: int) -> None:
@@ -172,7 +172,12 @@ class RegionWriter:
     def _remove(self, number: int) -> None:
         region = self._region
         region.proc_num -= 1
-        region.procs[number] = region.procs[region.proc_num]
+        self._put(number, region.procs[region.proc_num])
+
+    def _put(self, number: int, slot: Any) -> None:
+        # An assignment would keep a reference to the slot in the region, for ever.
+        place = self._region.procs[number]
+        ctypes.memmove(ctypes.addressof(place), ctypes.addressof(slot), self.layout.slot_size)
 
     # What the processes look at.
 
@@ -184,14 +189,6 @@ class RegionWriter:
     @property
     def core_limit_enforced(self) -> bool:
         return bool(self._region.utilization_switch)
-
-    def memory_used(self, device: int) -> int:
-        """Bytes on ``device`` that count against the limit: those of all slots in use."""
-        return sum(
-            self._region.procs[number].used[device].total
-            for number in range(self._region.proc_num)
-            if self._region.procs[number].status != GONE
-        )
 
     def _slot(self, pid: int) -> Any:
         return self._region.procs[self._place(pid)]
