@@ -29,9 +29,7 @@ T = TypeVar("T")
 class Collection:
     """A snapshot and the texts that were asked of it so far."""
 
-    def __init__(
-        self, snapshot: NodeSnapshot, exposition: Exposition, renderer: Worker
-    ) -> None:
+    def __init__(self, snapshot: NodeSnapshot, exposition: Exposition, renderer: Worker) -> None:
         self.snapshot = snapshot
         self._exposition = exposition
         self._renderer = renderer
@@ -127,7 +125,9 @@ class Collector:
         nvml = self._nvml
         if nvml is None:
             return None
-        return await asyncio.wrap_future(self._nvml_caller.submit(lambda: nvml.sample(NVML_TIMEOUT)))
+        return await asyncio.wrap_future(
+            self._nvml_caller.submit(lambda: nvml.sample(NVML_TIMEOUT))
+        )
 
     def _snapshot(
         self,

@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT = 1.5
 
 
-class CannotListen(Exception):
+class ListenError(Exception):
     """An address can't be listened on; the message names it."""
 
 
 async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
-    """Serves until SIGTERM or SIGINT. Raises CannotListen."""
+    """Serves until SIGTERM or SIGINT. Raises ListenError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -50,7 +50,9 @@ async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
             stack.callback(nvml.stop)
         processes = HostProcesses(settings.procfs)
         feedback = (
-            Feedback(inventory, release_after=settings.feedback_release_after, dry_run=settings.dry_run)
+            Feedback(
+                inventory, release_after=settings.feedback_release_after, dry_run=settings.dry_run
+            )
             if settings.feedback
             else None
         )
@@ -87,9 +89,7 @@ async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
             await _listen(runner, address)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(runs.run())
-                for runs in (pods, feedback, gc)
-                if runs is not None
+                tasks.create_task(runs.run()) for runs in (pods, feedback, gc) if runs is not None
             ]
             await stop.wait()
             log.info("stopping")
@@ -103,11 +103,11 @@ async def _listen(runner: web.AppRunner, address: Address) -> None:
         await site.start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotListen(
+            raise ListenError(
                 f"can't listen on {address}: something does already; is another vgpumonitor "
                 "running?"
             ) from error
-        raise CannotListen(f"can't listen on {address}: {error.strerror}") from error
+        raise ListenError(f"can't listen on {address}: {error.strerror}") from error
     for server_address in runner.addresses:
         log.info("serving", extra={"address": server_address})
 

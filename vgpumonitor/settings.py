@@ -32,7 +32,7 @@ def parse_address(text: str) -> Address:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What ``serve`` was asked to do. Times are in seconds. ``pods`` is auto, kubernetes,
-    pod-logs, none or file:PATH; ``nvml`` and ``process_liveness`` are auto, on or off."""
+    pod-logs, none or file:PATH; ``nvml`` is auto or off; ``process_liveness`` auto, on or off."""
 
     listen: tuple[Address, ...]
     containers_dir: Path

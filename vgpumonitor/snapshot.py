@@ -236,9 +236,7 @@ class Join:
             mig_devices=mig_devices(containers, pods),
             health=Health(
                 inventory,
-                Counter(inventory.errors)
-                + self._implausible
-                + Counter(timeout=disk_timeouts),
+                Counter(inventory.errors) + self._implausible + Counter(timeout=disk_timeouts),
                 pod_source,
                 pods,
                 nvml_health,

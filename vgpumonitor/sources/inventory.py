@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL = 30.0
 #: Seconds in which events gather before they are looked at: a storm costs few looks.
 GATHER = 0.05
-#: A directory with more events than this in one batch is not watched until the next look.
+#: A directory with more events than this in a second is not watched for a look's interval.
 STORM = 256
 #: Entries of one container's directory that are looked at, and region files tried in it.
 MAX_ENTRIES = 1024
@@ -95,11 +95,14 @@ class _Entry:
         "changed",
         "container",
         "error",
+        "events",
+        "events_since",
         "file",
         "file_name",
         "identity",
         "last",
         "logged",
+        "no_watch_before",
         "uid",
         "wd",
     )
@@ -110,6 +113,9 @@ class _Entry:
         self.changed = 0.0
         self.identity: tuple[int, int] | None = None
         self.wd: int | None = None
+        self.events = 0
+        self.events_since = 0.0
+        self.no_watch_before = 0.0
         self.file: RegionFile | None = None
         self.file_name = ""
         self.error: RegionError | None = None
@@ -142,6 +148,7 @@ class Inventory:
         self._top_wd: int | None = None
         self._names: dict[int, str] = {}
         self._dirty: set[str] = set()
+        self._looked: set[str] = set()
         self._look_all = True
         self._no_watches = False
         self._stop_r, self._stop_w = os.pipe()
@@ -228,6 +235,7 @@ class Inventory:
     def _catch_up(self, reading: bool) -> None:
         """Everything that happened up to now is taken in; where no watch could have told,
         a read looks for itself."""
+        self._looked.clear()
         self._drain()
         if reading and not self._look_all:
             # A mount over the directory, or its end, is no event.
@@ -239,7 +247,8 @@ class Inventory:
         self._dirty.clear()
         if reading:
             for name, entry in list(self._entries.items()):
-                if entry.file is None and (entry.wd is None or entry.error is not None):
+                blind = entry.wd is None or entry.error is not None
+                if entry.file is None and blind and name not in self._looked:
                     self._look_at(name)
 
     def _drain(self) -> None:
@@ -247,7 +256,7 @@ class Inventory:
             return
         batch = self._inotify.read(timeout=0)
         self._events += len(batch)
-        per_watch: Counter[int] = Counter()
+        per_watch: Counter[str] = Counter()
         for event in batch:
             if event.mask & (flags.Q_OVERFLOW | flags.UNMOUNT):
                 self._look_all = True
@@ -266,12 +275,18 @@ class Inventory:
                 if name in self._entries and self._entries[name].wd == event.wd:
                     self._entries[name].wd = None
             else:
-                per_watch[event.wd] += 1
+                per_watch[name] += 1
                 if event.name.endswith(".cache"):
                     self._dirty.add(name)
-        for wd, events in per_watch.items():
-            if events > STORM and wd in self._names:
-                self._unwatch(self._entries[self._names[wd]])
+        now = time.monotonic()
+        for name, events in per_watch.items():
+            entry = self._entries[name]
+            if now - entry.events_since > 1:
+                entry.events_since, entry.events = now, 0
+            entry.events += events
+            if entry.events > STORM:
+                self._unwatch(entry)
+                entry.no_watch_before = now + self._look_interval
 
     # Looking.
 
@@ -316,6 +331,7 @@ class Inventory:
     def _look_at(self, name: str, renewed: bool = False) -> None:
         """Brings the entry of one directory up to date. ``renewed`` where an event said that
         something about it changed."""
+        self._looked.add(name)
         parsed = parse_name(name)
         try:
             status = os.stat(self.directory / name, follow_symlinks=False)
@@ -339,7 +355,7 @@ class Inventory:
         identity = (status.st_dev, status.st_ino)
         renewed = renewed or identity != entry.identity
         entry.identity = identity
-        if entry.wd is None or renewed:
+        if (entry.wd is None or renewed) and time.monotonic() >= entry.no_watch_before:
             self._watch_entry(name, entry)
         if entry.file is None or renewed:
             self._find_file(name, entry)

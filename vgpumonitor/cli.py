@@ -1,0 +1,271 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vgpumonitor import __version__, logs
+from vgpumonitor.settings import Address, Settings, parse_address
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _AddressType(click.ParamType[Address]):
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        if isinstance(value, Address):
+            return value
+        try:
+            return parse_address(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _MetricsType(click.ParamType[str]):
+    name = "SETS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from vgpumonitor.metrics.sets import select
+
+        try:
+            select(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class _PodsType(click.ParamType[str]):
+    name = "SOURCE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text not in ("auto", "kubernetes", "pod-logs", "none") and not text.startswith("file:"):
+            self.fail(
+                f"{text!r} is no pod source; there are auto, kubernetes, pod-logs, file:PATH "
+                "and none",
+                param,
+                ctx,
+            )
+        return text
+
+
+class _SecondsType(click.ParamType[float]):
+    """Seconds: a number, or one with Go's unit (``300s``, ``5m``), as HAMI_RESYNC_INTERVAL
+    has it."""
+
+    name = "SECONDS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value).strip()
+        factors = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+        unit = next((unit for unit in factors if text.endswith(unit)), "")
+        try:
+            seconds = float(text.removesuffix(unit)) * factors.get(unit, 1.0)
+        except ValueError:
+            self.fail(f"{value!r} is no time in seconds", param, ctx)
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is no time in seconds", param, ctx)
+        return seconds
+
+
+def _option(
+    name: str, *names: str, env: tuple[str, ...] = (), **attributes: Any
+) -> Callable[[F], F]:
+    """A flag of serve with its environment variable VGPUMONITOR_…; the first name rules."""
+    own = "VGPUMONITOR_" + name.removeprefix("--").split("/")[0].replace("-", "_").upper()
+    parameter = name.removeprefix("--").split("/")[0].replace("-", "_")
+    return click.option(
+        name,
+        *names,
+        parameter,
+        envvar=[own, *env],
+        show_envvar=True,
+        show_default=True,
+        **attributes,
+    )
+
+
+def _log_options(command: F) -> F:
+    for decorate in (
+        _option(
+            "--log-format",
+            type=click.Choice(["logfmt", "json"]),
+            default="logfmt",
+            help="Format of the log on standard error.",
+        ),
+        _option(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default="info",
+            help="Least level of what is logged.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+_listen_option = _option(
+    "--listen-address",
+    "--metrics-bind-address",
+    type=_AddressType(),
+    multiple=True,
+    default=(":9394",),
+    help="Address to serve on, HOST:PORT, IPv6 in brackets; may be given several times.",
+)
+_metrics_option = _option(
+    "--metrics",
+    type=_MetricsType(),
+    default="documented,vgpu",
+    help="Sets of metrics: documented, hami, vgpu, all; -memory-desc leaves "
+    "Device_memory_desc_of_container out.",
+)
+_process_metrics_option = _option(
+    "--process-metrics", is_flag=True, help="Also series for each process."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vgpumonitor")
+def main() -> None:
+    """Monitoring for GPUs that containers share through HAMi-core."""
+
+
+@main.command()
+@_listen_option
+@_option(
+    "--hook-path",
+    env=("HOOK_PATH",),
+    type=click.Path(path_type=Path),
+    default=Path("/usr/local/vgpu"),
+    help="HAMi-core's directory on the host; the containers directory is `containers` in it.",
+)
+@_option(
+    "--containers-dir",
+    type=click.Path(path_type=Path),
+    help="The containers directory, where it is not under --hook-path.",
+)
+@_option(
+    "--node-name",
+    env=("NODE_NAME",),
+    default=socket.gethostname,
+    help="Name of this node.  [default: the host's name]",
+)
+@_metrics_option
+@_option(
+    "--pods",
+    type=_PodsType(),
+    default="auto",
+    help="Where pods are known from: kubernetes, pod-logs, file:PATH (what `kubectl get pods "
+    "-A -o json` prints), none, or auto.",
+)
+@_option(
+    "--kubeconfig",
+    env=("KUBECONFIG",),
+    help="Kubeconfig file.  [default: the pod's service account]",
+)
+@_option(
+    "--pod-logs-dir",
+    type=click.Path(path_type=Path),
+    default=Path("/var/log/pods"),
+    help="Kubelet's directory of pod logs.",
+)
+@_option(
+    "--nvml",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    help="Ask NVML for the cards; auto goes on without a driver, and tries again.",
+)
+@_option(
+    "--procfs",
+    type=click.Path(path_type=Path),
+    default=Path("/proc"),
+    help="Where to look for the host's processes.",
+)
+@_option(
+    "--process-liveness",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Leave processes out that no longer exist; auto where the host's PIDs can be seen.",
+)
+@_process_metrics_option
+@_option(
+    "--feedback",
+    is_flag=True,
+    help="Hold launches of lower priorities and lift core limits, as vGPUmonitor does.",
+)
+@_option(
+    "--feedback-release-after",
+    type=_SecondsType(),
+    default="60",
+    help="Seconds of a partial view after which blocked containers are released.",
+)
+@_option("--gc", is_flag=True, help="Remove directories of pods that are gone.")
+@_option(
+    "--gc-grace",
+    env=("HAMI_RESYNC_INTERVAL",),
+    type=_SecondsType(),
+    default="300",
+    help="Seconds that a directory must not have changed before it is removed.",
+)
+@_option("--dry-run", is_flag=True, help="Feedback and clean-up only say what they would do.")
+@_option(
+    "--web-config-file",
+    type=click.Path(path_type=Path),
+    help="TLS and basic auth, in the format of Prometheus' exporter-toolkit.",
+)
+@_log_options
+def serve(
+    listen_address: tuple[Address, ...],
+    hook_path: Path,
+    containers_dir: Path | None,
+    log_level: str,
+    log_format: str,
+    **rest: Any,
+) -> None:
+    """Serve the metrics of this node."""
+    logs.configure(log_level, log_format)
+    _serve(
+        Settings(
+            listen=listen_address,
+            containers_dir=containers_dir or hook_path / "containers",
+            **rest,
+        )
+    )
+
+
+def _serve(settings: Settings, nvml_library: object | None = None) -> None:
+    from vgpumonitor.serve import ListenError
+    from vgpumonitor.serve import serve as run
+    from vgpumonitor.sources.nvml import NvmlSource
+
+    nvml = None if settings.nvml == "off" else NvmlSource(library=nvml_library)
+    try:
+        asyncio.run(run(settings, nvml))
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Decode region files, or all that are in directories."""
+    from vgpumonitor.inspect import run
+
+    sys.exit(run(paths, as_json))
+
+
+if __name__ == "__main__":
+    main()
