@@ -1,0 +1,516 @@
+"""The chart hami-daemon: what helm makes of it, object by object."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from tests.tools import require
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/charts/hami-daemon"
+OPERATOR = (
+    "monitoring.coreos.com/v1/ServiceMonitor",
+    "monitoring.coreos.com/v1/PodMonitor",
+    "monitoring.coreos.com/v1/PrometheusRule",
+)
+EVERYTHING = (
+    "podMonitor.enabled=true",
+    "podMonitor.labels.release=prometheus",
+    "networkPolicy.enabled=true",
+    "networkPolicy.from[0].namespaceSelector.matchLabels.team=monitoring",
+    "dashboards.annotations.grafana_folder=GPU",
+    "prometheusRule.labels.release=prometheus",
+    "serviceMonitor.labels.release=prometheus",
+    "serviceMonitor.endpoint.scheme=https",
+    "serviceMonitor.endpoint.tlsConfig.insecureSkipVerify=true",
+    "daemon.runtimeClassName=nvidia",
+    "daemon.vgpuMonitor.webConfigSecret=web",
+    "daemon.vgpuMonitor.extraArgs[0]=--process-metrics",
+)
+OFF = ("daemon.vgpuMonitor.enabled=false",)
+READ_ONLY = ("daemon.vgpuMonitor.feedback=false", "daemon.vgpuMonitor.gc=false")
+
+Object = dict[str, Any]
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [require("helm"), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def assignments(values: Sequence[str]) -> list[str]:
+    return [argument for value in values for argument in ("--set", value)]
+
+
+def render(*values: str, apis: Sequence[str] = OPERATOR) -> list[Object]:
+    """The objects of release ``hami-daemon`` in ``koordinator-system``."""
+    done = helm(
+        *("template", "hami-daemon", str(CHART), "--namespace", "koordinator-system"),
+        *assignments(values),
+        *(argument for api in apis for argument in ("--api-versions", api)),
+    )
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def one(objects: Sequence[Object], kind: str) -> Object:
+    (found,) = (item for item in objects if item["kind"] == kind)
+    return found
+
+
+def pod(objects: Sequence[Object]) -> Object:
+    spec: Object = one(objects, "DaemonSet")["spec"]["template"]["spec"]
+    return spec
+
+
+def monitor(objects: Sequence[Object]) -> Object:
+    (container,) = pod(objects)["containers"]
+    assert container["name"] == "vgpu-monitor"
+    assert isinstance(container, dict)
+    return container
+
+
+def kinds(objects: Sequence[Object]) -> set[str]:
+    return {item["kind"] for item in objects}
+
+
+@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, READ_ONLY], ids=str)
+def test_lint_accepts(values: Sequence[str]) -> None:
+    done = helm("lint", "--strict", str(CHART), *assignments(values))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, READ_ONLY], ids=str)
+def test_objects_fit_kubernetes_schemas(values: Sequence[str]) -> None:
+    for item in render(*values, apis=()):
+        for version in ("1.25", "1.37"):
+            kubernetes_validate.validate(item, version, strict=True)
+
+
+def operator(objects: Sequence[Object]) -> subprocess.CompletedProcess[str]:
+    """What the Prometheus operator's own Go types say of the objects."""
+    return subprocess.run(
+        [require("go"), "run", "."],
+        cwd=Path(__file__).parent / "operator",
+        input=yaml.safe_dump_all(objects),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_monitoring_objects_fit_the_operators_types() -> None:
+    objects = [
+        item
+        for values in ((), EVERYTHING)
+        for item in render(*values)
+        if item["apiVersion"] == "monitoring.coreos.com/v1"
+    ]
+    assert len(objects) == 5
+    done = operator(objects)
+    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+
+
+def test_the_operators_types_refuse_a_misspelt_field() -> None:
+    done = operator(
+        [
+            item
+            for item in render("serviceMonitor.endpoint.intervall=15s")
+            if item["kind"] == "ServiceMonitor"
+        ]
+    )
+    assert done.returncode != 0
+    assert "intervall" in done.stderr
+
+
+def test_default_objects() -> None:
+    objects = render()
+    assert kinds(objects) == {
+        *("DaemonSet", "Service", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"),
+        *("ServiceMonitor", "PrometheusRule", "ConfigMap"),
+    }
+    daemonset = one(objects, "DaemonSet")
+    labels = {
+        "koord-app": "hami-daemon",
+        "app.kubernetes.io/name": "hami-daemon",
+        "app.kubernetes.io/instance": "hami-daemon",
+    }
+    # 0.2.0's selector, without which `helm upgrade` from it is refused.
+    assert daemonset["metadata"]["name"] == "hami-daemon"
+    assert daemonset["spec"]["selector"] == {"matchLabels": labels}
+    assert daemonset["spec"]["template"]["metadata"]["labels"] == labels
+    spec = pod(objects)
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term["matchExpressions"] == [
+        {
+            "key": "koordinator.sh/gpu-isolation-provider",
+            "operator": "In",
+            "values": ["HAMi-core"],
+        }
+    ]
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["hostPID"] is True
+    assert spec["serviceAccountName"] == "hami-daemon-vgpu-monitor"
+    assert "hostNetwork" not in spec
+    service = one(objects, "Service")["spec"]
+    assert service["selector"] == labels
+    assert service["type"] == "ClusterIP"
+    assert service["ports"] == [
+        {"name": "metrics", "port": 9394, "protocol": "TCP", "targetPort": 9394}
+    ]
+
+
+def test_the_monitor_writes_in_one_place_only() -> None:
+    objects = render()
+    container = monitor(objects)
+    assert container["args"] == [
+        *("serve", "--listen-address=:9394", "--pods=kubernetes", "--feedback", "--gc")
+    ]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": False,
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["volumeMounts"] == [
+        {"name": "containers", "mountPath": "/usr/local/vgpu/containers", "readOnly": False}
+    ]
+    volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
+    assert volumes["containers"]["hostPath"]["path"] == "/usr/local/vgpu/containers"
+    assert set(volumes) == {"containers", "vgpu-hook", "vgpu-lock"}
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment == {
+        "NODE_NAME": None,
+        "NVIDIA_VISIBLE_DEVICES": "all",
+        "NVIDIA_MIG_MONITOR_DEVICES": "all",
+        "HOOK_PATH": "/usr/local/vgpu",
+        "KUBERNETES_CLUSTER_DOMAIN": "cluster.local",
+    }
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+
+
+def test_the_monitor_is_unprivileged_where_it_only_reads() -> None:
+    container = monitor(render(*READ_ONLY))
+    assert "--feedback" not in container["args"]
+    assert "--gc" not in container["args"]
+    context = container["securityContext"]
+    assert (context["runAsNonRoot"], context["runAsUser"]) == (True, 65532)
+    assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]
+
+
+@pytest.mark.parametrize("switch", ["feedback", "gc"])
+def test_either_job_alone_needs_the_owner(switch: str) -> None:
+    other = {"feedback": "gc", "gc": "feedback"}[switch]
+    container = monitor(render(f"daemon.vgpuMonitor.{other}=false"))
+    assert f"--{switch}" in container["args"]
+    assert f"--{other}" not in container["args"]
+    assert container["securityContext"]["runAsUser"] == 0
+    assert container["volumeMounts"][0]["readOnly"] is False
+
+
+def test_rights_end_at_listing_pods() -> None:
+    objects = render()
+    assert one(objects, "ClusterRole")["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
+    ]
+    assert one(objects, "ClusterRoleBinding")["subjects"] == [
+        {
+            "kind": "ServiceAccount",
+            "name": "hami-daemon-vgpu-monitor",
+            "namespace": "koordinator-system",
+        }
+    ]
+
+
+def test_without_the_monitor_only_the_library_is_left() -> None:
+    objects = render(*OFF)
+    assert kinds(objects) == {"DaemonSet"}
+    spec = pod(objects)
+    assert spec["automountServiceAccountToken"] is False
+    assert "hostPID" not in spec
+    assert [container["name"] for container in spec["initContainers"]] == ["hami-core"]
+    (idle,) = spec["containers"]
+    assert idle["image"] == "docker.m.daocloud.io/projecthami/hami:v2.6.0"
+    assert "volumeMounts" not in idle
+
+
+def test_the_library_is_replaced_under_running_pods(tmp_path: Path) -> None:
+    """The init container's own script, on directories of this test."""
+    (container,) = pod(render("daemon.hamiCore.libvgpuSoVersion=v2.9.0"))["initContainers"]
+    for directory in ("k8s-vgpu/lib/nvidia", "usr/local/vgpu", "tmp/vgpulock"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "tmp/vgpulock").chmod(0o755)
+    (tmp_path / "k8s-vgpu/lib/nvidia/libvgpu.so.v2.9.0").write_text("new")
+    library = tmp_path / "usr/local/vgpu/libvgpu.so"
+    library.write_text("old")
+    shell, flags, script = container["command"]
+    for path in ("/k8s-vgpu", "/usr/local/vgpu", "/tmp/vgpulock"):
+        script = script.replace(path, f"{tmp_path}{path}")
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    with library.open() as mapped:
+        subprocess.run([shell, flags, script], env=os.environ | environment, check=True)
+        assert mapped.read() == "old"
+    assert library.read_text() == "new"
+    assert [path.name for path in library.parent.iterdir()] == ["libvgpu.so"]
+    assert stat.S_IMODE((tmp_path / "tmp/vgpulock").stat().st_mode) == 0o777
+
+
+def test_a_library_that_the_image_lacks_is_an_error(tmp_path: Path) -> None:
+    (container,) = pod(render())["initContainers"]
+    shell, flags, script = container["command"]
+    script = script.replace("/tmp/vgpulock", str(tmp_path)).replace("/k8s-vgpu", f"{tmp_path}/no")
+    done = subprocess.run(
+        [shell, flags, script],
+        env=os.environ | {"LIBVGPU_VERSION": "v0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "libvgpu.so.v0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "expected"),
+    [
+        ("daemon.affinity=null", ("affinity",), None),
+        ("daemon.tolerations[0].key=gpu", ("tolerations", 0, "key"), "gpu"),
+        (
+            "daemon.hamiCore.libvgpuSoVersion=v2.9.0",
+            ("initContainers", 0, "env", 0),
+            {"name": "LIBVGPU_VERSION", "value": "v2.9.0"},
+        ),
+        (
+            "daemon.hamiCore.image.repository=r/hami",
+            ("initContainers", 0, "image"),
+            "r/hami:v2.6.0",
+        ),
+        (
+            "daemon.hamiCore.image.tag=v2.9.0",
+            ("initContainers", 0, "image"),
+            "docker.m.daocloud.io/projecthami/hami:v2.9.0",
+        ),
+        (
+            "daemon.hamiCore.imagePullPolicy=Always",
+            ("initContainers", 0, "imagePullPolicy"),
+            "Always",
+        ),
+        (
+            "daemon.hamiCore.resources.limits.cpu=1",
+            ("initContainers", 0, "resources", "limits", "cpu"),
+            1,
+        ),
+        (
+            "daemon.hamiCore.containerSecurityContext.privileged=true",
+            ("initContainers", 0, "securityContext", "privileged"),
+            True,
+        ),
+        ("daemon.vgpuMonitor.image.repository=r/m", ("containers", 0, "image"), "r/m:0.1.0"),
+        ("daemon.vgpuMonitor.image.tag=dev", ("containers", 0, "image"), "vgpumonitor:dev"),
+        (
+            "daemon.vgpuMonitor.imagePullPolicy=Never",
+            ("containers", 0, "imagePullPolicy"),
+            "Never",
+        ),
+        (
+            "daemon.vgpuMonitor.resources.requests.memory=64Mi",
+            ("containers", 0, "resources", "requests", "memory"),
+            "64Mi",
+        ),
+        (
+            "daemon.vgpuMonitor.env.nvidiaVisibleDevices=none",
+            ("containers", 0, "env", 1, "value"),
+            "none",
+        ),
+        (
+            "daemon.vgpuMonitor.env.nvidiaMigMonitorDevices=none",
+            ("containers", 0, "env", 2, "value"),
+            "none",
+        ),
+        (
+            "daemon.vgpuMonitor.env.hookPath=/opt/vgpu",
+            ("containers", 0, "volumeMounts", 0, "mountPath"),
+            "/opt/vgpu/containers",
+        ),
+        ("kubernetesClusterDomain=gpu.local", ("containers", 0, "env", 4, "value"), "gpu.local"),
+        ("daemon.vgpuMonitor.hostPID=false", ("hostPID",), False),
+        ("daemon.runtimeClassName=nvidia", ("runtimeClassName",), "nvidia"),
+        (
+            "daemon.vgpuMonitor.extraArgs[0]=--process-metrics",
+            ("containers", 0, "args", 5),
+            "--process-metrics",
+        ),
+    ],
+)
+def test_value_reaches_the_pod(value: str, path: Sequence[str | int], expected: object) -> None:
+    node: Any = pod(render(value))
+    for step in path:
+        node = node.get(step) if isinstance(node, dict) else node[step]
+    assert node == expected
+
+
+@pytest.mark.parametrize("value", ["daemon.type", "daemon.vgpuMonitor.type"])
+def test_service_type(value: str) -> None:
+    assert one(render(f"{value}=NodePort"), "Service")["spec"]["type"] == "NodePort"
+
+
+def test_service_ports() -> None:
+    service = one(render("daemon.vgpuMonitor.ports[0].port=80"), "Service")
+    assert service["spec"]["ports"] == [{"port": 80}]
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("daemon.vgpuMonitor.enbaled=true", "enbaled"),
+        ("daemon.hamiCore.image.tga=v1", "tga"),
+        ("serviceMonitors.enabled=true", "serviceMonitors"),
+        ("daemon.type=Cluster", "type"),
+        ("daemon.hamiCore.imagePullPolicy=Sometimes", "imagePullPolicy"),
+        ("daemon.vgpuMonitor.feedback=perhaps", "feedback"),
+        ("daemon.vgpuMonitor.env.hookPath=vgpu", "hookPath"),
+        ("serviceMonitor.interval=15", "interval"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_it(value: str, named: str) -> None:
+    done = helm("template", str(CHART), "--set", value)
+    assert done.returncode != 0
+    assert "don't meet the specifications of the schema" in done.stderr
+    assert named in done.stderr.partition("schema")[2]
+
+
+def test_monitoring_objects_need_their_api() -> None:
+    assert not kinds(render("podMonitor.enabled=true", apis=())) & {
+        "ServiceMonitor",
+        "PodMonitor",
+        "PrometheusRule",
+    }
+
+
+def test_service_monitor() -> None:
+    spec = one(render(), "ServiceMonitor")["spec"]
+    assert spec["namespaceSelector"] == {"matchNames": ["koordinator-system"]}
+    assert spec["selector"]["matchLabels"]["koord-app"] == "hami-daemon"
+    assert spec["endpoints"] == [
+        {"port": "metrics", "path": "/metrics", "interval": "15s", "honorLabels": False}
+    ]
+
+
+def test_everything_on() -> None:
+    objects = render(*EVERYTHING)
+    found = one(objects, "ServiceMonitor")
+    assert found["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = found["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"] == {"insecureSkipVerify": True}
+    (endpoint,) = one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["interval"]) == ("metrics", "15s")
+    assert one(objects, "NetworkPolicy")["spec"]["ingress"] == [
+        {
+            "ports": [{"port": "metrics", "protocol": "TCP"}],
+            "from": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        }
+    ]
+    container = monitor(objects)
+    assert "--web-config-file=/etc/vgpumonitor/web-config.yaml" in container["args"]
+    # kubelet has no password: it only sees whether the port is open.
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "metrics"}
+    assert container["readinessProbe"]["tcpSocket"] == {"port": "metrics"}
+    secret = next(volume for volume in pod(objects)["volumes"] if volume["name"] == "web-config")
+    assert secret["secret"] == {"secretName": "web", "defaultMode": 0o444}
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind"),
+    [
+        ("serviceMonitor.enabled", "ServiceMonitor"),
+        ("prometheusRule.enabled", "PrometheusRule"),
+        ("dashboards.enabled", "ConfigMap"),
+    ],
+)
+def test_each_switch_takes_its_object_away(switch: str, kind: str) -> None:
+    assert kinds(render()) - kinds(render(f"{switch}=false")) == {kind}
+
+
+def test_rules_are_those_of_the_repository() -> None:
+    files = sorted((ROOT / "alerts").glob("*.rules.yaml"))
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    assert groups
+    assert one(render(), "PrometheusRule")["spec"]["groups"] == groups
+
+
+def test_dashboards_are_those_of_the_repository() -> None:
+    files = {file.name: file.read_text() for file in (ROOT / "dashboards").glob("*.json")}
+    assert files
+    maps = [item for item in render() if item["kind"] == "ConfigMap"]
+    assert {name: text for item in maps for name, text in item["data"].items()} == files
+    assert len(maps) == len(files)
+    for item in maps:
+        assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+        # An object in etcd has at most 1.5 MiB; kubectl apply keeps it twice.
+        assert len(json.dumps(item)) < 512 * 1024
+
+
+def test_package_holds_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    done = helm("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (package,) = tmp_path.iterdir()
+    listing = subprocess.run(["tar", "-tzf", package], capture_output=True, text=True, check=True)
+    files = {line.removeprefix("hami-daemon/") for line in listing.stdout.splitlines()}
+    generated = {
+        *(f"files/dashboards/{path.name}" for path in (ROOT / "dashboards").glob("*.json")),
+        *(f"files/alerts/{path.name}" for path in (ROOT / "alerts").glob("*.rules.yaml")),
+    }
+    assert {file for file in files if file.startswith("files/")} == generated
+
+
+def notes(chart: Path, *values: str) -> str:
+    """NOTES.txt. helm only shows it with a cluster at hand, so a copy of the chart makes it an
+    object."""
+    shutil.copytree(CHART, chart)
+    (chart / "templates/NOTES.txt").rename(chart / "NOTES.txt")
+    (chart / "templates/notes.yaml").write_text(
+        'kind: Notes\ntext: {{ tpl (.Files.Get "NOTES.txt") . | quote }}\n'
+    )
+    done = helm(
+        *("template", "hami-daemon", str(chart), "--show-only", "templates/notes.yaml"),
+        *assignments(values),
+    )
+    assert done.returncode == 0, done.stderr
+    return str(yaml.safe_load(done.stdout)["text"])
+
+
+def test_notes_show_the_guides_request(tmp_path: Path) -> None:
+    text = notes(tmp_path / "chart")
+    assert "curl $pod_ip:9394/metrics" in text
+    assert "HamiCoreVGPUMonitor=true" in text
+    assert "ServiceMonitor (Prometheus operator): none was created" in text
+    assert "hostPID is off" not in text
+
+
+def test_notes_say_what_is_lost_without_host_pids(tmp_path: Path) -> None:
+    assert "hostPID is off" in notes(tmp_path / "chart", "daemon.vgpuMonitor.hostPID=false")
+
+
+def test_notes_of_the_library_alone(tmp_path: Path) -> None:
+    text = notes(tmp_path / "chart", *OFF)
+    assert "libvgpu.so v2.6.0" in text
+    assert "curl" not in text

@@ -1,0 +1,57 @@
+"""The image's recipe. The image itself is built and run by deploy/image/build."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import vgpumonitor
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def locked(file: str) -> dict[str, str]:
+    """Version by name. pip itself refuses a line without a hash."""
+    text = (ROOT / "deploy/image" / file).read_text()
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "key"),
+    [
+        ("requirements.txt", "project", "dependencies"),
+        ("build-requirements.txt", "build-system", "requires"),
+    ],
+)
+def test_locked_versions_are_those_that_the_package_asks_for(
+    file: str, section: str, key: str
+) -> None:
+    versions = locked(file)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for requirement in map(Requirement, project[section][key]):
+        assert requirement.specifier.contains(versions[requirement.name]), requirement
+
+
+def test_base_is_pinned_and_the_image_starts_from_nothing() -> None:
+    assert re.search(r"^ARG BASE=\S+/debian:bookworm-\d{8}-slim$", DOCKERFILE, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}", "scratch"]
+
+
+def test_the_image_runs_unprivileged_and_without_a_shell() -> None:
+    final = DOCKERFILE.partition("FROM scratch")[2]
+    assert re.findall(r"^USER (.*)$", final, re.MULTILINE) == ["65532:65532"]
+    for instruction in ("ENTRYPOINT", "CMD"):
+        # The shell form would need /bin/sh.
+        assert re.search(rf'^(?: +)?{instruction} \["', final, re.MULTILINE), instruction
+    assert "RUN" not in re.findall(r"^[A-Z]+", final, re.MULTILINE)
+
+
+def test_the_chart_runs_this_version() -> None:
+    chart = yaml.safe_load((ROOT / "deploy/charts/hami-daemon/Chart.yaml").read_text())
+    assert chart["appVersion"] == vgpumonitor.__version__
