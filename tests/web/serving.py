@@ -1,0 +1,36 @@
+"""A minimal application behind a web configuration, on a free port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from vgpumonitor.web.auth import protect
+from vgpumonitor.web.config import WebConfigFile
+
+
+def write(path: Path, text: str) -> None:
+    """Write a configuration, also in the middle of a coroutine."""
+    path.write_text(text, encoding="utf-8")
+
+
+@asynccontextmanager
+async def serving(file: WebConfigFile) -> AsyncIterator[int]:
+    """Serve ``answered 1`` at /metrics as ``file`` says; the value is the port at 127.0.0.1."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text="# TYPE answered gauge\nanswered 1\n")
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    protect(app, file)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=file.ssl_context()).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

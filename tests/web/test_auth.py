@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+
+import aiohttp
+import bcrypt
+import pytest
+
+from tests.web.serving import serving, write
+from vgpumonitor.web import auth
+from vgpumonitor.web.auth import Bucket, Login, Logins, TooManyLoginsError, basic_login
+from vgpumonitor.web.config import RateLimit, WebConfigFile
+
+DEADLINE = 60.0
+
+
+def hashed(password: bytes, cost: int = 4) -> str:
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode()
+
+
+USERS = {"alice": hashed(b"wonderland"), "jörg": hashed("grün:blau".encode())}
+USERS_TEXT = "basic_auth_users:\n" + "".join(f"  {name}: {one}\n" for name, one in USERS.items())
+
+
+def header(user: str, password: str) -> dict[str, str]:
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {login}"}
+
+
+RIGHT, WRONG = header("alice", "wonderland"), header("alice", "looking-glass")
+
+Answer = tuple[int, Mapping[str, str], str]
+Get = Callable[[Mapping[str, str]], Coroutine[None, None, Answer]]
+
+
+def with_server(path: Path, text: str, test: Callable[[Get], Awaitable[None]]) -> None:
+    """Run ``test`` with a function that gets /metrics: status, headers, text."""
+
+    async def run() -> None:
+        write(path, text)
+        async with serving(WebConfigFile(path)) as port, aiohttp.ClientSession() as session:
+
+            async def get(headers: Mapping[str, str]) -> Answer:
+                url = f"http://127.0.0.1:{port}/metrics"
+                async with session.get(url, headers=headers) as response:
+                    return response.status, response.headers, await response.text()
+
+            await asyncio.wait_for(test(get), DEADLINE)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "web.yml"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        (RIGHT, 200),
+        (WRONG, 401),
+        (header("bob", "wonderland"), 401),
+        (header("", ""), 401),
+        (header("jörg", "grün:blau"), 200),
+        ({"Authorization": "Bearer wonderland"}, 401),
+        ({"Authorization": "Basic ?"}, 401),
+    ],
+)
+def test_login(path: Path, headers: Mapping[str, str], status: int) -> None:
+    async def test(get: Get) -> None:
+        for _ in range(2):
+            answer, answered, text = await get(headers)
+            assert answer == status
+            assert ("answered 1" in text) == (status == 200)
+            assert answered.get("WWW-Authenticate") == (
+                None if status == 200 else 'Basic realm="vgpumonitor", charset="UTF-8"'
+            )
+
+    with_server(path, USERS_TEXT, test)
+
+
+def test_no_users_no_login(path: Path) -> None:
+    async def test(get: Get) -> None:
+        assert (await get({}))[0] == 200
+
+    with_server(path, "", test)
+
+
+def test_changed_users_hold_at_once(path: Path) -> None:
+    async def test(get: Get) -> None:
+        assert (await get(RIGHT))[0] == 200
+        write(path, f"basic_auth_users: {{alice: {hashed(b'looking-glass')}}}\n")
+        assert (await get(RIGHT))[0] == 401
+        assert (await get(WRONG))[0] == 200
+        write(path, f"basic_auth_users: {{bob: {hashed(b'builder')}}}\n")
+        assert (await get(WRONG))[0] == 401
+
+    with_server(path, USERS_TEXT, test)
+
+
+def test_headers_on_every_answer(path: Path) -> None:
+    async def test(get: Get) -> None:
+        for headers in (RIGHT, WRONG):
+            assert (await get(headers))[1]["X-Frame-Options"] == "deny"
+
+    text = f"{USERS_TEXT}http_server_config:\n  headers:\n    X-Frame-Options: deny\n"
+    with_server(path, text, test)
+
+
+def test_rate_limit_without_login(path: Path) -> None:
+    async def test(get: Get) -> None:
+        assert [(await get({}))[0] for _ in range(4)] == [200, 200, 429, 429]
+
+    with_server(path, "rate_limit: {interval: 1h, burst: 2}\n", test)
+
+
+def test_wrong_logins_take_no_tokens_of_right_ones(path: Path) -> None:
+    async def test(get: Get) -> None:
+        assert (await get(RIGHT))[0] == 200
+        assert [(await get(WRONG))[0] for _ in range(4)] == [401, 401, 429, 429]
+        assert [(await get(RIGHT))[0] for _ in range(4)] == [200, 200, 200, 429]
+
+    with_server(path, f"{USERS_TEXT}rate_limit: {{interval: 1h, burst: 3}}\n", test)
+
+
+class HeldBcrypt:
+    """bcrypt.checkpw that waits for ``release``, and notes the passwords in order."""
+
+    def __init__(self) -> None:
+        self.passwords: list[bytes] = []
+        self.begun = threading.Event()
+        self.release = threading.Event()
+        self._check = bcrypt.checkpw
+
+    def __call__(self, password: bytes, stored: bytes) -> bool:
+        self.passwords.append(password)
+        self.begun.set()
+        assert self.release.wait(DEADLINE)
+        return self._check(password, stored)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldBcrypt:
+    held = HeldBcrypt()
+    monkeypatch.setattr(bcrypt, "checkpw", held)
+    return held
+
+
+def test_scrapes_go_on_while_wrong_logins_are_checked(path: Path, held: HeldBcrypt) -> None:
+    """The flood's bcrypt never ends here; the login that is known doesn't need it."""
+
+    async def test(get: Get) -> None:
+        held.release.set()
+        assert (await get(RIGHT))[0] == 200
+        held.release.clear()
+        held.begun.clear()
+        flood = [asyncio.create_task(get(WRONG)) for _ in range(8)]
+        assert await asyncio.to_thread(held.begun.wait, DEADLINE)
+        assert [(await get(RIGHT))[0] for _ in range(3)] == [200, 200, 200]
+        assert not any(task.done() for task in flood)
+        held.release.set()
+        assert [(await task)[0] for task in flood] == [401] * 8
+
+    with_server(path, USERS_TEXT, test)
+
+
+def test_flood_from_one_address_is_cut(path: Path, held: HeldBcrypt) -> None:
+    async def test(get: Get) -> None:
+        flood = [asyncio.create_task(get(WRONG)) for _ in range(auth.WAITING_PER_ADDRESS + 5)]
+        done, waiting = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+        while len(done) < 5:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done |= more
+        assert [task.result()[0] for task in done] == [429] * 5
+        held.release.set()
+        assert [(await task)[0] for task in waiting] == [401] * auth.WAITING_PER_ADDRESS
+
+    with_server(path, USERS_TEXT, test)
+
+
+def run_logins(test: Callable[[Logins], Awaitable[None]]) -> None:
+    async def run() -> None:
+        logins = Logins()
+        try:
+            await asyncio.wait_for(test(logins), DEADLINE)
+        finally:
+            logins.close()
+
+    asyncio.run(run())
+
+
+def test_first_login_waits_for_one_of_another_address(held: HeldBcrypt) -> None:
+    async def test(logins: Logins) -> None:
+        def start(password: str, address: str) -> asyncio.Task[bool]:
+            login = Login("alice", password.encode())
+            return asyncio.create_task(logins.check(USERS, login, address))
+
+        flood = [start(f"guess {i}", "192.0.2.1") for i in range(10)]
+        await asyncio.sleep(0)  # each has begun to wait
+        scrape = start("wonderland", "192.0.2.2")
+        await asyncio.sleep(0)
+        held.release.set()
+        assert await scrape is True
+        assert await asyncio.gather(*flood) == [False] * 10
+        assert held.passwords[:3] == [b"guess 0", b"wonderland", b"guess 1"]
+
+    run_logins(test)
+
+
+def test_one_check_for_many_at_once(held: HeldBcrypt) -> None:
+    """A page's first requests come together, with the same login."""
+
+    async def test(logins: Logins) -> None:
+        login = Login("alice", b"wonderland")
+        held.release.set()
+        checks = (logins.check(USERS, login, "192.0.2.1") for _ in range(5))
+        assert await asyncio.gather(*checks) == [True] * 5
+        assert held.passwords == [b"wonderland"]
+
+    run_logins(test)
+
+
+def test_unknown_user_costs_the_dearest_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {"cheap": hashed(b"a", 4), "dear": hashed(b"b", 5)}
+    compared: list[str] = []
+    check = bcrypt.checkpw
+
+    def noting(password: bytes, stored: bytes) -> bool:
+        compared.append(stored.decode())
+        return check(password, stored)
+
+    monkeypatch.setattr(bcrypt, "checkpw", noting)
+
+    async def test(logins: Logins) -> None:
+        assert await logins.check(users, Login("nobody", b"b"), "") is False
+        assert compared == [users["dear"]]
+        assert await logins.check(users, Login("cheap", b"a"), "") is True
+        assert compared == [users["dear"], users["cheap"]]
+
+    run_logins(test)
+
+
+def test_remembered_logins_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "REMEMBERED", 2)
+    names = ("a", "b", "c")
+    users = {name: hashed(name.encode()) for name in names}
+    logins_of = {name: Login(name, name.encode()) for name in names}
+
+    async def test(logins: Logins) -> None:
+        for name in ("a", "b"):
+            assert await logins.check(users, logins_of[name], "") is True
+        assert logins.remembers(users, logins_of["a"])
+        assert await logins.check(users, logins_of["c"], "") is True
+        # b was looked at longest ago
+        assert [logins.remembers(users, logins_of[name]) for name in names] == [True, False, True]
+        assert not logins.remembers(users, Login("a", b"b"))
+
+    run_logins(test)
+
+
+def test_wrong_login_is_not_remembered_nor_its_turn() -> None:
+    async def test(logins: Logins) -> None:
+        login = Login("alice", b"looking-glass")
+        assert await logins.check(USERS, login, "192.0.2.1") is False
+        assert not logins.remembers(USERS, login)
+        assert logins._turns == {}
+
+    run_logins(test)
+
+
+def test_waiting_is_bounded(held: HeldBcrypt) -> None:
+    async def test(logins: Logins) -> None:
+        login = Login("alice", b"looking-glass")
+        waiting = [
+            asyncio.create_task(logins.check(USERS, login, "192.0.2.1"))
+            for _ in range(auth.WAITING_PER_ADDRESS)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyLoginsError):
+            await logins.check(USERS, login, "192.0.2.1")
+        held.release.set()
+        assert await asyncio.gather(*waiting) == [False] * auth.WAITING_PER_ADDRESS
+
+    run_logins(test)
+
+
+def test_long_password_is_compared_as_bcrypt_made_it() -> None:
+    async def test(logins: Logins) -> None:
+        users = {"alice": hashed(b"x" * 72)}
+        assert await logins.check(users, Login("alice", b"x" * 100), "") is True
+        assert await logins.check(users, Login("alice", b"x" * 71), "") is False
+
+    run_logins(test)
+
+
+@pytest.mark.parametrize(
+    ("text", "login"),
+    [
+        ("Basic YTpi", Login("a", b"b")),
+        ("basic  YTpi ", Login("a", b"b")),
+        ("Basic YTpiOmM=", Login("a", b"b:c")),
+        ("Basic Og==", Login("", b"")),
+        ("Basic YTr/", Login("a", b"\xff")),
+        ("Basic /zph", None),  # a user name that is no UTF-8
+        ("Basic YQ==", None),  # no colon
+        ("Basic YTp", None),
+        ("Basic é", None),
+        ("Basic", None),
+        ("Digest YTpi", None),
+        ("", None),
+    ],
+)
+def test_basic_login(text: str, login: Login | None) -> None:
+    assert basic_login(text) == login
+
+
+def test_bucket() -> None:
+    bucket, limit = Bucket(), RateLimit(interval=2.0, burst=3)
+    assert [bucket.take(limit, 100.0) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(limit, 102.0) for _ in range(2)] == [True, False]
+    assert [bucket.take(limit, 200.0) for _ in range(4)] == [True, True, True, False]
+    smaller = RateLimit(interval=0.5, burst=1)
+    assert [bucket.take(smaller, 210.0) for _ in range(2)] == [True, False]

@@ -1,0 +1,288 @@
+"""Two exporters side by side: which series and values of their /metrics differ."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+#: What exporters say of themselves.
+IGNORED = ("go_", "process_", "python_")
+
+#: Labels that hold values: they move with every allocation, and name no series.
+VALUE_LABELS = {
+    "Device_memory_desc_of_container": frozenset(("context", "module", "data", "offset"))
+}
+
+#: Seconds that a whole /metrics may take.
+TIMEOUT = 30.0
+
+Labels = tuple[tuple[str, str], ...]
+Series = tuple[Labels, float]
+
+
+class CompareError(Exception):
+    """A /metrics that can't be had or read; the message names its URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Values are alike within ``relative`` (of the larger) or ``absolute`` of each other."""
+
+    relative: float = 0.05
+    absolute: float = 0.0
+
+    def alike(self, a: float, b: float) -> bool:
+        both_nan = math.isnan(a) and math.isnan(b)
+        return both_nan or math.isclose(a, b, rel_tol=self.relative, abs_tol=self.absolute)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A series that both have, with different values."""
+
+    labels: Labels
+    a: float
+    b: float
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyComparison:
+    """One metric name on both sides. Series are matched by the labels that both sides' series
+    have; ``labels_only_a`` and ``labels_only_b`` are the names of the others."""
+
+    name: str
+    labels_only_a: tuple[str, ...]
+    labels_only_b: tuple[str, ...]
+    only_a: tuple[Series, ...]
+    only_b: tuple[Series, ...]
+    differing: tuple[Difference, ...]
+    alike: int
+
+    @property
+    def equal(self) -> bool:
+        return not (self.only_a or self.only_b or self.differing)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All metric names of either side, sorted; without those that exporters have about
+    themselves."""
+
+    families: tuple[FamilyComparison, ...]
+
+    @property
+    def equal(self) -> bool:
+        return all(family.equal for family in self.families)
+
+
+def run(url_a: str, url_b: str, tolerance: Tolerance) -> int:
+    """Print how the two differ. The exit status: 0 equal, 1 different, 2 not compared."""
+    try:
+        comparison = compare(url_a, url_b, tolerance)
+    except CompareError as error:
+        Console(stderr=True, highlight=False, markup=False).print(
+            f"vgpumonitor compare: {error}", soft_wrap=True
+        )
+        return 2
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 1000  # one line a series, for grep
+    for side, url in (("A", url_a), ("B", url_b)):
+        console.print(Text(f"{side}: {_without_login(url)}"), soft_wrap=True)
+    console.print(table(comparison))
+    console.print(summary(comparison))
+    return 0 if comparison.equal else 1
+
+
+def compare(url_a: str, url_b: str, tolerance: Tolerance) -> Comparison:
+    """Fetch both at the same time and compare them. Raises CompareError."""
+    text_a, text_b = asyncio.run(_fetch_both(url_a, url_b))
+    return compare_families(
+        families(text_a, _without_login(url_a)), families(text_b, _without_login(url_b)), tolerance
+    )
+
+
+async def _fetch_both(url_a: str, url_b: str) -> tuple[str, str]:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    headers = {"Accept": "text/plain;version=0.0.4"}
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+        a, b = await asyncio.gather(_fetch(session, url_a), _fetch(session, url_b))
+    return a, b
+
+
+async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
+    shown = _without_login(url)
+    try:
+        async with session.get(url) as response:
+            if response.status != 200:
+                raise CompareError(f"{shown}: status {response.status} {response.reason}")
+            if response.content_type != "text/plain":
+                raise CompareError(f"{shown}: {response.content_type}, not the text format")
+            return await response.text("utf-8")
+    except TimeoutError as error:
+        raise CompareError(f"{shown}: no whole answer within {TIMEOUT:g} s") from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+        raise CompareError(f"{shown}: no http or https URL") from error
+    except (aiohttp.ClientError, UnicodeDecodeError) as error:
+        raise CompareError(f"{shown}: {error}") from error
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"(?<=//)[^/@]*@", "", url)
+
+
+def families(text: str, url: str) -> dict[str, list[Series]]:
+    """The series of a text exposition by metric name. Raises CompareError, naming ``url``."""
+    by_name: defaultdict[str, list[Series]] = defaultdict(list)
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if not sample.name.startswith(IGNORED):
+                    labels = tuple(sorted(sample.labels.items()))
+                    by_name[sample.name].append((labels, sample.value))
+    except ValueError as error:
+        raise CompareError(f"{url}: not the text format: {error}") from error
+    return dict(by_name)
+
+
+def compare_families(
+    a: Mapping[str, Iterable[Series]], b: Mapping[str, Iterable[Series]], tolerance: Tolerance
+) -> Comparison:
+    """Compare the series of two sides, given by metric name."""
+    return Comparison(
+        tuple(
+            _compare_family(name, tuple(a.get(name, ())), tuple(b.get(name, ())), tolerance)
+            for name in sorted(a.keys() | b.keys())
+        )
+    )
+
+
+def _compare_family(
+    name: str, a: tuple[Series, ...], b: tuple[Series, ...], tolerance: Tolerance
+) -> FamilyComparison:
+    names_a, names_b = _label_names(a), _label_names(b)
+    if not a or not b:
+        return FamilyComparison(name, (), (), tuple(sorted(a)), tuple(sorted(b)), (), 0)
+    matched_by = (names_a & names_b) - VALUE_LABELS.get(name, frozenset())
+    groups_a, groups_b = _grouped(a, matched_by), _grouped(b, matched_by)
+    only_a: list[Series] = []
+    only_b: list[Series] = []
+    differing: list[Difference] = []
+    alike = 0
+    for labels in sorted(groups_a.keys() | groups_b.keys()):
+        rest_a, rest_b = groups_a.get(labels, []), groups_b.get(labels, [])
+        before = len(rest_a)
+        rest_a, rest_b = _without_alike(rest_a, rest_b, tolerance)
+        alike += before - len(rest_a)
+        pairs = min(len(rest_a), len(rest_b))
+        differing += (
+            Difference(labels, value_a[1], value_b[1])
+            for value_a, value_b in zip(rest_a, rest_b, strict=False)
+        )
+        only_a += rest_a[pairs:]
+        only_b += rest_b[pairs:]
+    return FamilyComparison(
+        name,
+        tuple(sorted(names_a - names_b)),
+        tuple(sorted(names_b - names_a)),
+        tuple(only_a),
+        tuple(only_b),
+        tuple(differing),
+        alike,
+    )
+
+
+def _label_names(series: Iterable[Series]) -> frozenset[str]:
+    return frozenset(name for labels, _ in series for name, _ in labels)
+
+
+def _grouped(series: Iterable[Series], names: frozenset[str]) -> dict[Labels, list[Series]]:
+    """By the labels ``names``, each group by rising value. An empty label is an absent one."""
+    groups: defaultdict[Labels, list[Series]] = defaultdict(list)
+    for one in sorted(series, key=lambda one: (one[1], one[0])):
+        key = tuple((name, value) for name, value in one[0] if name in names and value)
+        groups[key].append(one)
+    return groups
+
+
+def _without_alike(
+    a: list[Series], b: list[Series], tolerance: Tolerance
+) -> tuple[list[Series], list[Series]]:
+    """What is left of each after alike values, one of each side, are paired off; both by
+    rising value. Several series can share the labels that are matched by."""
+    left_a: list[Series] = []
+    left_b: list[Series] = []
+    a, b = a[::-1], b[::-1]
+    while a and b:
+        if tolerance.alike(a[-1][1], b[-1][1]):
+            a.pop()
+            b.pop()
+        elif a[-1][1] < b[-1][1]:
+            left_a.append(a.pop())
+        else:
+            left_b.append(b.pop())
+    return left_a + a[::-1], left_b + b[::-1]
+
+
+def table(comparison: Comparison) -> Table:
+    """The differences as a table: a metric name's extra labels, then its series. A name that
+    one side doesn't have at all is one line."""
+    result = Table("metric")
+    result.add_column("series", overflow="fold")
+    result.add_column("A", justify="right")
+    result.add_column("B", justify="right")
+    for family in comparison.families:
+        for row in _rows(family):
+            result.add_row(*map(Text, row))
+    return result
+
+
+def summary(comparison: Comparison) -> str:
+    """How many series are alike and not, in one line."""
+    alike = sum(family.alike for family in comparison.families)
+    different = sum(len(family.differing) for family in comparison.families)
+    only_a = sum(len(family.only_a) for family in comparison.families)
+    only_b = sum(len(family.only_b) for family in comparison.families)
+    return f"{alike} series alike, {different} different, {only_a} only in A, {only_b} only in B"
+
+
+def _rows(family: FamilyComparison) -> Iterable[tuple[str, str, str, str]]:
+    common = family.alike or family.differing or (family.only_a and family.only_b)
+    if not common:
+        count = f"{len(family.only_a or family.only_b)} series"
+        yield (
+            (family.name, "", count, "missing")
+            if family.only_a
+            else (family.name, "", "missing", count)
+        )
+        return
+    for names, side in ((family.labels_only_a, "A"), (family.labels_only_b, "B")):
+        if names:
+            yield (family.name, f"labels only in {side}: {', '.join(names)}", "", "")
+    for difference in family.differing:
+        a, b = _number(difference.a), _number(difference.b)
+        yield (family.name, _label_text(difference.labels), a, b)
+    for labels, value in family.only_a:
+        yield (family.name, _label_text(labels), _number(value), "missing")
+    for labels, value in family.only_b:
+        yield (family.name, _label_text(labels), "missing", _number(value))
+
+
+def _number(value: float) -> str:
+    return f"{value:.15g}"
+
+
+def _label_text(labels: Labels) -> str:
+    # JSON's quoting also keeps a hostile label's control characters from the terminal.
+    return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels) + "}"
