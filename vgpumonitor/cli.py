@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vgpumonitor import __version__, logs
 from vgpumonitor.settings import Address, Settings, parse_address
+
+if TYPE_CHECKING:
+    from vgpumonitor.simulate.node import SimulatedNode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -267,5 +272,147 @@ def inspect(paths: tuple[Path, ...], as_json: bool) -> None:
     sys.exit(run(paths, as_json))
 
 
-if __name__ == "__main__":
-    main()
+class _LayoutsType(click.ParamType[tuple[Any, ...]]):
+    name = "LAYOUTS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        from vgpumonitor.region.layouts import LAYOUTS
+
+        if not isinstance(value, str):
+            return tuple(value)
+        known = {layout.name: layout for layout in LAYOUTS}
+        if value == "all":
+            return LAYOUTS
+        names = value.split(",")
+        for name in names:
+            if name not in known:
+                self.fail(f"{name!r} is no layout; there are {', '.join(known)}, all", param, ctx)
+        return tuple(known[name] for name in names)
+
+
+def _node_options(command: F) -> F:
+    for decorate in (
+        click.option("--seed", default=0, show_default=True, help="The same seed, the same node."),
+        click.option(
+            "--layouts",
+            type=_LayoutsType(),
+            default="all",
+            show_default=True,
+            help="Layouts of the region files, parted by commas: 0, 1.1, 1.1-postinit, 1.2.",
+        ),
+        click.option(
+            "--containers",
+            type=click.IntRange(min=0),
+            default=16,
+            show_default=True,
+            help="Containers with a directory.",
+        ),
+        click.option(
+            "--gpus", type=click.IntRange(min=1), default=4, show_default=True, help="Cards."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_node_options
+@click.option(
+    "--interval",
+    type=_SecondsType(),
+    default="1",
+    show_default=True,
+    help="Seconds of ours for one of the node's.",
+)
+def simulate(
+    directory: Path,
+    gpus: int,
+    containers: int,
+    layouts: tuple[Any, ...],
+    seed: int,
+    interval: float,
+) -> None:
+    """Write a simulated node's files into DIRECTORY, live until stopped.
+
+    Region files as HAMi-core writes them, pods, pod logs, processes and cards; the command
+    that serves them is printed.
+    """
+    stop = _stop_on_signal()
+    with _simulated_node(directory, gpus, containers, layouts, seed) as node:
+        click.echo(
+            f"vgpumonitor serve --containers-dir {node.containers_dir} --pods file:{node.pods_file} "
+            f"--procfs {node.procfs_dir} --node-name {node.node_name}"
+        )
+        node.run(stop, interval)
+
+
+@main.command()
+@_listen_option
+@_metrics_option
+@_process_metrics_option
+@_option("--feedback", is_flag=True, help="Run feedback over the simulated containers.")
+@_node_options
+@_log_options
+def demo(
+    listen_address: tuple[Address, ...],
+    metrics: str,
+    process_metrics: bool,
+    feedback: bool,
+    gpus: int,
+    containers: int,
+    layouts: tuple[Any, ...],
+    seed: int,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Serve a simulated node: no GPU, cluster or privilege needed."""
+    import tempfile
+
+    from vgpumonitor.simulate.nvml.library import SimulatedLibrary
+
+    logs.configure(log_level, log_format)
+    stop = threading.Event()
+    with (
+        tempfile.TemporaryDirectory(prefix="vgpumonitor-demo-") as directory,
+        _simulated_node(Path(directory), gpus, containers, layouts, seed) as node,
+    ):
+        simulating = threading.Thread(target=node.run, args=(stop,), name="simulate")
+        simulating.start()
+        try:
+            _serve(
+                Settings(
+                    listen=listen_address,
+                    containers_dir=node.containers_dir,
+                    node_name=node.node_name,
+                    metrics=metrics,
+                    pods=f"file:{node.pods_file}",
+                    procfs=node.procfs_dir,
+                    process_metrics=process_metrics,
+                    feedback=feedback,
+                ),
+                SimulatedLibrary(node.nvml_state),
+            )
+        finally:
+            stop.set()
+            simulating.join()
+
+
+def _stop_on_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _simulated_node(
+    directory: Path, gpus: int, containers: int, layouts: tuple[Any, ...], seed: int
+) -> SimulatedNode:
+    from vgpumonitor.simulate.node import SimulatedNode, SimulationError
+
+    try:
+        return SimulatedNode(directory, gpus, containers, layouts, seed)
+    except SimulationError as error:
+        raise click.ClickException(str(error)) from error

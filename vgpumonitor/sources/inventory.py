@@ -8,6 +8,7 @@ too, so that whatever happened before a read is in it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -552,7 +553,9 @@ class Inventory:
         entry.wd = None
 
     def _without_watches(self, error: OSError) -> None:
-        if not self._no_watches and not isinstance(error, FileNotFoundError):
+        # Other errors are of the directory itself, and its look tells them.
+        out_of_watches = error.errno in (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        if out_of_watches and not self._no_watches:
             self._no_watches = True
             log.warning(
                 "no inotify watch to be had: looking instead; raise fs.inotify.max_user_watches "
