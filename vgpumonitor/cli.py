@@ -255,9 +255,18 @@ def _serve(settings: Settings, nvml_library: object | None = None) -> None:
     from vgpumonitor.serve import serve as run
     from vgpumonitor.sources.nvml import NvmlSource
 
+    web_config = None
+    if settings.web_config_file is not None:
+        # Imported only here: its libraries are memory that most exporters need not have.
+        from vgpumonitor.web.config import WebConfigError, WebConfigFile
+
+        try:
+            web_config = WebConfigFile(settings.web_config_file)
+        except WebConfigError as error:
+            raise click.BadParameter(str(error), param_hint="--web-config-file") from error
     nvml = None if settings.nvml == "off" else NvmlSource(library=nvml_library)
     try:
-        asyncio.run(run(settings, nvml))
+        asyncio.run(run(settings, nvml, web_config))
     except ListenError as error:
         raise click.ClickException(str(error)) from error
 
@@ -343,8 +352,9 @@ def simulate(
     stop = _stop_on_signal()
     with _simulated_node(directory, gpus, containers, layouts, seed) as node:
         click.echo(
-            f"vgpumonitor serve --containers-dir {node.containers_dir} --pods file:{node.pods_file} "
-            f"--procfs {node.procfs_dir} --node-name {node.node_name}"
+            f"vgpumonitor serve --containers-dir {node.containers_dir}"
+            f" --pods file:{node.pods_file} --procfs {node.procfs_dir}"
+            f" --node-name {node.node_name}"
         )
         node.run(stop, interval)
 
@@ -416,3 +426,27 @@ def _simulated_node(
         return SimulatedNode(directory, gpus, containers, layouts, seed)
     except SimulationError as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("url_a")
+@click.argument("url_b")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.05,
+    show_default=True,
+    help="Share by which values may differ.",
+)
+@click.option(
+    "--absolute-tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Difference that values may have whatever their size.",
+)
+def compare(url_a: str, url_b: str, tolerance: float, absolute_tolerance: float) -> None:
+    """Compare what two exporters serve; the exit status is 1 where they differ."""
+    from vgpumonitor.compare import Tolerance, run
+
+    sys.exit(run(url_a, url_b, Tolerance(tolerance, absolute_tolerance)))

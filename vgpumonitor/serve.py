@@ -7,7 +7,9 @@ import errno
 import logging
 import resource
 import signal
+import ssl
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -21,6 +23,9 @@ from vgpumonitor.sources.nvml import NvmlSource
 from vgpumonitor.sources.pods.select import select_source
 from vgpumonitor.web.app import make_app
 
+if TYPE_CHECKING:
+    from vgpumonitor.web.config import WebConfigFile
+
 log = logging.getLogger(__name__)
 
 #: Seconds that open requests get to be answered after SIGTERM.
@@ -31,7 +36,9 @@ class ListenError(Exception):
     """An address can't be listened on; the message names it."""
 
 
-async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
+async def serve(
+    settings: Settings, nvml: NvmlSource | None, web_config: WebConfigFile | None
+) -> None:
     """Serves until SIGTERM or SIGINT. Raises ListenError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -80,13 +87,18 @@ async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
                 None if pods.view.synced is not None else "has not synced yet"
             ),
         }
-        runner = web.AppRunner(
-            make_app(collector, readiness), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
-        )
+        app = make_app(collector, readiness)
+        tls = None
+        if web_config is not None:
+            from vgpumonitor.web.auth import protect
+
+            protect(app, web_config)
+            tls = web_config.ssl_context()
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         for address in settings.listen:
-            await _listen(runner, address)
+            await _listen(runner, address, tls)
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(runs.run()) for runs in (pods, feedback, gc) if runs is not None
@@ -97,8 +109,8 @@ async def serve(settings: Settings, nvml: NvmlSource | None) -> None:
                 task.cancel()
 
 
-async def _listen(runner: web.AppRunner, address: Address) -> None:
-    site = web.TCPSite(runner, address.host, address.port)
+async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> None:
+    site = web.TCPSite(runner, address.host, address.port, ssl_context=tls)
     try:
         await site.start()
     except OSError as error:

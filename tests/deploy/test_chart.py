@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ EVERYTHING = (
     "daemon.vgpuMonitor.extraArgs[0]=--process-metrics",
 )
 OFF = ("daemon.vgpuMonitor.enabled=false",)
+MONITOR_ONLY = ("daemon.hamiCore.enabled=false",)
 READ_ONLY = ("daemon.vgpuMonitor.feedback=false", "daemon.vgpuMonitor.gc=false")
 
 Object = dict[str, Any]
@@ -86,13 +89,13 @@ def kinds(objects: Sequence[Object]) -> set[str]:
     return {item["kind"] for item in objects}
 
 
-@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, READ_ONLY], ids=str)
+@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, MONITOR_ONLY, READ_ONLY], ids=str)
 def test_lint_accepts(values: Sequence[str]) -> None:
     done = helm("lint", "--strict", str(CHART), *assignments(values))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, READ_ONLY], ids=str)
+@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, MONITOR_ONLY, READ_ONLY], ids=str)
 def test_objects_fit_kubernetes_schemas(values: Sequence[str]) -> None:
     for item in render(*values, apis=()):
         for version in ("1.25", "1.37"):
@@ -207,6 +210,19 @@ def test_the_monitor_writes_in_one_place_only() -> None:
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
 
 
+def test_the_exporter_knows_the_charts_flags() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vgpumonitor", "serve", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    known = set(re.findall(r"--[a-z-]+", done.stdout))
+    flags = {flag.partition("=")[0] for flag in monitor(render(*EVERYTHING))["args"][1:]}
+    assert flags == flags & known
+
+
 def test_the_monitor_is_unprivileged_where_it_only_reads() -> None:
     container = monitor(render(*READ_ONLY))
     assert "--feedback" not in container["args"]
@@ -250,6 +266,19 @@ def test_without_the_monitor_only_the_library_is_left() -> None:
     (idle,) = spec["containers"]
     assert idle["image"] == "docker.m.daocloud.io/projecthami/hami:v2.6.0"
     assert "volumeMounts" not in idle
+
+
+def test_the_monitor_alone_leaves_the_library_to_others() -> None:
+    spec = pod(render(*MONITOR_ONLY))
+    assert "initContainers" not in spec
+    assert [container["name"] for container in spec["containers"]] == ["vgpu-monitor"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["containers"]
+
+
+def test_nothing_to_run_is_an_error() -> None:
+    done = helm("template", str(CHART), *assignments([*MONITOR_ONLY, *OFF]))
+    assert done.returncode != 0
+    assert "nothing is left to run" in done.stderr
 
 
 def test_the_library_is_replaced_under_running_pods(tmp_path: Path) -> None:

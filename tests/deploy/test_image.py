@@ -39,7 +39,7 @@ def test_locked_versions_are_those_that_the_package_asks_for(
 
 
 def test_base_is_pinned_and_the_image_starts_from_nothing() -> None:
-    assert re.search(r"^ARG BASE=\S+/debian:bookworm-\d{8}-slim$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^ARG BASE=debian:bookworm-\d{8}-slim$", DOCKERFILE, re.MULTILINE)
     assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}", "scratch"]
 
 

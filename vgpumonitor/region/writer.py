@@ -53,6 +53,8 @@ class RegionWriter:
         try:
             os.fchmod(fd, 0o666)  # HAMi-core clears the umask before it creates the file.
             os.pwrite(fd, b"\0", layout.size)
+            # A first store into a hole costs milliseconds on some file systems.
+            os.pwrite(fd, bytes(mmap.PAGESIZE), 0)
             self._map = mmap.mmap(fd, layout.size, mmap.MAP_SHARED)
         finally:
             os.close(fd)

@@ -70,12 +70,15 @@ class PodsView:
     ``pods`` is by UID. ``up`` is false while the source can't be reached or read; the
     last known pods stay. ``synced`` is the Unix time of the last complete or confirmed
     state, None before the first. ``annotation_errors`` counts wrong annotations by name.
+    ``departed`` are the pods that left most recently: a UID that is in neither was never
+    known.
     """
 
     pods: Mapping[str, Pod] = field(default_factory=dict)
     up: bool = False
     synced: float | None = None
     annotation_errors: Mapping[str, int] = field(default_factory=dict)
+    departed: Mapping[str, Pod] = field(default_factory=dict)
 
 
 class PodSource(Protocol):
