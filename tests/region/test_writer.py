@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import threading
@@ -13,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.region.files import NAMES, recorded_bytes, recorded_content
 from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_2, Layout
 from vgpumonitor.region.model import SUSPENDED, Region, RegionDevice
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.region.writer import RegionWriter
 
-RECORDED = sorted((Path(__file__).parents[1] / "data" / "regions").glob("*.json"))
 MIB = 1 << 20
 UUID = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
 DEVICES = [RegionDevice(UUID, 20 << 30, 30)]
@@ -72,9 +71,9 @@ def replay(path: Path, recorded: dict[str, Any]) -> RegionWriter:
     return writer
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_the_same_steps_give_the_recorded_file(path: Path, tmp_path: Path) -> None:
-    recorded = json.loads(path.read_text())
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_steps_give_the_recorded_file(name: str, tmp_path: Path) -> None:
+    recorded = recorded_content(name)
     with replay(tmp_path / "x.cache", recorded):
         found = json.loads(json.dumps(asdict(decoded(tmp_path / "x.cache"))))
     assert found.pop("torn") == 0
@@ -83,17 +82,17 @@ def test_the_same_steps_give_the_recorded_file(path: Path, tmp_path: Path) -> No
 
 
 def test_there_are_recorded_files_of_all_layouts() -> None:
-    names = [json.loads(path.read_text())["layout"] for path in RECORDED]
+    names = [recorded_content(name)["layout"] for name in NAMES]
     assert sorted(names) == sorted(2 * [layout.name for layout in LAYOUTS])
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_the_same_steps_give_the_recorded_bytes(path: Path, tmp_path: Path) -> None:
-    recorded = json.loads(path.read_text())
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_steps_give_the_recorded_bytes(name: str, tmp_path: Path) -> None:
+    recorded = recorded_content(name)
     layout = layout_of(recorded["layout"])
     with replay(tmp_path / "x.cache", recorded):
         written = (tmp_path / "x.cache").read_bytes()
-    real = gzip.decompress(path.with_suffix(".cache.gz").read_bytes())
+    real = recorded_bytes(name)
     assert len(written) == len(real)
     ours, theirs = (layout.region.from_buffer_copy(data) for data in (written, real))
     # HAMi-core gives its limit to the places that no card has as well.

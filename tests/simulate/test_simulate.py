@@ -1,0 +1,430 @@
+"""The simulated node, read back with what the exporter reads a real one with."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.polling import eventually
+from vgpumonitor.region.layouts import LAYOUTS, V1_1, V1_2, Layout
+from vgpumonitor.region.model import GONE, Region
+from vgpumonitor.simulate.node import SimulatedNode, SimulationError
+from vgpumonitor.simulate.plan import MIB, PodPlan
+from vgpumonitor.sources.inventory import ContainerRegion, Inventory
+from vgpumonitor.sources.pods.model import Allocation, Pod
+from vgpumonitor.sources.pods.objects import decode, pod_from_object, split_list
+
+NOW = 1_800_000_000
+
+
+class Clock:
+    """One second a call, which is what each step takes of it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        self.now += 1
+        return float(self.now)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[SimulatedNode]:
+    with SimulatedNode(tmp_path / "node", node_name="gpu-1", clock=Clock()) as made:
+        yield made
+
+
+@contextmanager
+def inventory(node: SimulatedNode) -> Iterator[Callable[[], dict[str, ContainerRegion]]]:
+    """The containers by their pod's app, those of the second one apart from the first's
+    by the container's name."""
+    source = Inventory(node.containers_dir)
+    apps = {
+        (pod.uid, plan.name): pod.app if not plan.init else plan.name
+        for pod in node.pods
+        for plan in pod.containers
+    }
+
+    def read() -> dict[str, ContainerRegion]:
+        view = source.read()
+        assert view.up
+        assert view.errors == {}
+        return {apps[entry.pod_uid, entry.container]: entry for entry in view.containers}
+
+    source.start()
+    try:
+        yield read
+    finally:
+        source.stop()
+
+
+def app(node: SimulatedNode, name: str) -> PodPlan:
+    return next(pod for pod in node.pods if pod.app == name)
+
+
+def pods(node: SimulatedNode) -> dict[str, Pod]:
+    """By app, as the file source reads them."""
+    apps = {pod.uid: pod.app for pod in node.pods}
+    found = {}
+    for item in split_list(node.pods_file.read_bytes()).items:
+        pod, errors = pod_from_object(decode(item))
+        assert errors == ()
+        found[apps[pod.uid]] = pod
+    return found
+
+
+def region_of(entry: ContainerRegion) -> Region:
+    assert entry.region is not None, entry
+    return entry.region
+
+
+def totals(region: Region, device: int = 0) -> int:
+    return sum(p.devices[device].total for p in region.processes if p.status != GONE)
+
+
+def live_pids(node: SimulatedNode) -> set[int]:
+    return {int(path.name) for path in node.procfs_dir.iterdir() if path.name.isdigit()}
+
+
+def digest(directory: Path) -> str:
+    state = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        state.update(f"{path.relative_to(directory)}\n".encode())
+        if path.is_file():
+            state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def test_a_seed_repeats_the_node_and_its_life(tmp_path: Path) -> None:
+    digests = {}
+    for name, seed in (("one", 7), ("again", 7), ("other", 8)):
+        with SimulatedNode(
+            tmp_path / name, gpus=2, containers=8, seed=seed, node_name="gpu-1", clock=Clock()
+        ) as node:
+            states = [digest(node.directory)]
+            for _ in range(3):
+                for _ in range(40):
+                    node.step()
+                states.append(digest(node.directory))
+        assert len(set(states)) == 4
+        digests[name] = states
+    assert digests["one"] == digests["again"]
+    assert digests["one"][0] != digests["other"][0]
+
+
+def test_what_is_there_at_once(node: SimulatedNode) -> None:
+    node.step()
+    with inventory(node) as read:
+        found = read()
+    waiting = {name for name, entry in found.items() if entry.state == "waiting"}
+    assert len(found) == 12
+    assert waiting == {"labelling-ui", "custom-cuda"}
+    regions = {name: region_of(entry) for name, entry in found.items() if name not in waiting}
+    assert {region.layout for region in regions.values()} == {layout.name for layout in LAYOUTS}
+    live = {name for name, region in regions.items() if totals(region) > 0}
+    assert live == regions.keys() - {"eval-nightly", "fetch-weights"}
+    assert len(regions["reranker"].processes) == 3
+    notebook = regions["notebook-anna"]
+    assert notebook.last_kernel_time is not None
+    assert node_time(node) - notebook.last_kernel_time >= 3600
+    assert notebook.processes[0].devices[0].sm_util == 0
+    assert (regions["chat-api"].priority, regions["batch-embedding"].priority) == (0, 1)
+    assert app(node, "chat-api").cards == app(node, "batch-embedding").cards
+    [first, second] = regions["wav2vec-train"].processes
+    assert [d.total > 0 for d in first.devices] == [True, False]
+    assert [d.total > 0 for d in second.devices] == [False, True]
+    assert [path.name for path in (node.containers_dir / found["labelling-ui"].path).glob("*")] == [
+        "libvgpu.so"
+    ]
+
+
+def node_time(node: SimulatedNode) -> int:
+    assert isinstance(node._clock, Clock)
+    return node._clock.now
+
+
+def test_the_cards(node: SimulatedNode) -> None:
+    assert [(card.index, card.minor) for card in node.cards] == [(0, 1), (1, 0), (2, 2), (3, 3)]
+    assert len({card.uuid for card in node.cards}) == 4
+    assert {(card.name, card.memory_total) for card in node.cards} == {("NVIDIA L40S", 46068 * MIB)}
+
+
+def test_no_container_and_no_card_is_given_more_than_there_is(node: SimulatedNode) -> None:
+    for card in node.cards:
+        on_card = [pod for pod in node.pods if card in pod.cards]
+        assert sum(pod.memory for pod in on_card) <= card.memory_total
+        assert sum(pod.core for pod in on_card) <= 100
+    highest = 0.0
+    with inventory(node) as read:
+        for _ in range(100):
+            node.step()
+            for entry in read().values():
+                if entry.region is None:
+                    continue
+                for place, device in enumerate(entry.region.devices):
+                    used = totals(entry.region, place)
+                    assert used <= device.memory_limit_bytes
+                    highest = max(highest, used / device.memory_limit_bytes)
+    assert highest > 0.95
+
+
+def test_memory_is_the_sum_of_its_parts_and_what_nvml_says(node: SimulatedNode) -> None:
+    for _ in range(30):
+        node.step()
+    nvml = {
+        (use.hostpid, use.card.uuid): use.memory
+        for pod in node.containers
+        for container in pod
+        for use in container.uses()
+    }
+    checked = 0
+    with inventory(node) as read:
+        for entry in read().values():
+            for process in entry.region.processes if entry.region else ():
+                for place, use in enumerate(process.devices):
+                    assert use.total == use.context + use.module + use.data
+                    uuid = region_of(entry).devices[place].uuid
+                    if process.status != GONE and use.total and uuid is not None:
+                        assert use.monitor_used == nvml[process.hostpid, uuid]
+                        assert 0 <= use.monitor_used - use.total < 2 * MIB
+                        checked += 1
+    assert checked == 11
+
+
+def test_the_file_comes_with_the_first_cuda_call(tmp_path: Path) -> None:
+    with (
+        SimulatedNode(tmp_path / "node", containers=13, clock=Clock()) as node,
+        inventory(node) as read,
+    ):
+        for _ in range(7):
+            node.step()
+            entry = read()["asr-api"]
+            assert (entry.state, entry.region) == ("waiting", None)
+        node.step()
+        assert region_of(read()["asr-api"]).proc_num == 1
+        assert pods(node)["asr-api"].containers["asr-api"].finished is False
+
+
+def test_the_leak_nears_its_limit_dies_and_comes_again(node: SimulatedNode) -> None:
+    plan = app(node, "feature-cache")
+    shares: list[float] = []
+    with inventory(node) as read:
+        while True:
+            node.step()
+            assert len(shares) < 200
+            [process] = region_of(read()["feature-cache"]).processes
+            if process.hostpid not in live_pids(node):
+                break
+            shares.append(process.devices[0].total / plan.memory)
+        assert shares == sorted(shares)
+        assert shares[-1] > 0.95
+        # SIGKILL left the slot as it was, and kubelet has seen nothing yet.
+        assert process.status == 1
+        assert process.devices[0].total / plan.memory == shares[-1]
+        assert not pods(node)["feature-cache"].containers["feature-cache"].finished
+
+        inode = Path(node.containers_dir / f"{plan.uid}_feature-cache").stat().st_ino
+        for _ in range(20):
+            node.step()
+        ended = pods(node)["feature-cache"].containers["feature-cache"]
+        assert ended.finished
+        assert ended.finished_at == node_time(node)
+        for _ in range(10):
+            node.step()
+        directory = node.containers_dir / f"{plan.uid}_feature-cache"
+        assert directory.stat().st_ino != inode
+        assert read()["feature-cache"].state == "waiting"
+        assert not pods(node)["feature-cache"].containers["feature-cache"].finished
+        assert sorted(path.name for path in log_directory(node, plan).iterdir()) == [
+            "0.log",
+            "1.log",
+        ]
+        for _ in range(4):
+            node.step()
+        [again] = region_of(read()["feature-cache"]).processes
+        assert again.hostpid in {0} | live_pids(node)
+        assert 0 < again.devices[0].total / plan.memory < 0.5
+
+
+def log_directory(node: SimulatedNode, plan: PodPlan) -> Path:
+    name = f"{plan.namespace}_{plan.name}_{plan.uid}"
+    return node.pod_logs_dir / name / plan.containers[-1].name
+
+
+@pytest.mark.parametrize("layout", [V1_1, V1_2], ids=lambda layout: layout.name)
+def test_workers_leave_are_killed_and_replaced(tmp_path: Path, layout: Layout) -> None:
+    ended = killed = 0
+    before: set[int] = set()
+    with (
+        SimulatedNode(tmp_path / "node", containers=2, layouts=[layout], clock=Clock()) as node,
+        inventory(node) as read,
+    ):
+        for _ in range(1500):
+            node.step()
+            region = region_of(read()["reranker"])
+            slots = {p.hostpid for p in region.processes if p.status != GONE and p.hostpid}
+            live = slots & live_pids(node)
+            killed += len((before - live) & slots)
+            ended += len(before - live - slots)
+            before = live
+            assert len(live) <= 3
+            assert region.proc_num <= 6
+    assert ended > 5
+    assert killed > 2
+
+
+def test_a_process_in_no_region_is_on_the_card(node: SimulatedNode) -> None:
+    plan = app(node, "custom-cuda")
+    [[container]] = [pod for pod in node.containers if pod[0].pod is plan]
+    [use] = container.uses()
+    node.step()
+    assert use.card == plan.cards[0]
+    assert use.memory > 300 * MIB
+    with inventory(node) as read:
+        known = {p.hostpid for e in read().values() if e.region for p in e.region.processes}
+    assert use.hostpid not in known
+    assert live_pids(node) - known == {1, 2, use.hostpid}
+    cgroup = (node.procfs_dir / str(use.hostpid) / "cgroup").read_text()
+    assert f"-pod{plan.uid.replace('-', '_')}.slice/cri-containerd-" in cgroup
+    assert (node.procfs_dir / "2" / "comm").read_text() == "kthreadd\n"
+
+
+def test_containers_obey_the_monitor(node: SimulatedNode) -> None:
+    """Blocked, no kernel starts; with the switch at 0 the core limit doesn't hold."""
+    plan = app(node, "batch-embedding")
+    [file] = (node.containers_dir / f"{plan.uid}_batch-embedding").glob("*.cache")
+    region = next(x for x in LAYOUTS if x.name == layout_name(node, "batch-embedding")).region
+    with inventory(node) as read:
+        node.step()
+        before = region_of(read()["batch-embedding"])
+        assert 0 < before.processes[0].devices[0].sm_util <= plan.core
+        store(file, region.recent_kernel.offset, -1)
+        for _ in range(3):
+            node.step()
+        blocked = region_of(read()["batch-embedding"])
+        assert blocked.recent_kernel == -1
+        assert blocked.last_kernel_time == before.last_kernel_time
+        assert blocked.processes[0].devices[0].sm_util == 0
+        assert totals(blocked) == totals(before)
+        store(file, region.recent_kernel.offset, 0)
+        store(file, region.utilization_switch.offset, 0)
+        node.step()
+        free = region_of(read()["batch-embedding"])
+        assert free.recent_kernel == 2
+        assert free.processes[0].devices[0].sm_util >= 85
+
+
+def layout_name(node: SimulatedNode, name: str) -> str:
+    return app(node, name).containers[-1].layout.name
+
+
+def store(path: Path, offset: int, value: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(value.to_bytes(4, "little", signed=True))
+
+
+def test_the_pods_file_names_what_the_regions_have(node: SimulatedNode) -> None:
+    found = pods(node)
+    assert found["resnet50-train"].namespace == "team-vision"
+    assert found["resnet50-train"].name.startswith("resnet50-train-")
+    for name, pod in found.items():
+        plan = app(node, name)
+        assert len(pod.allocations) == len(plan.cards)
+        for card in plan.cards:
+            koordinator = plan.scheduler == "koordinator"
+            expected = Allocation(
+                "" if koordinator else card.uuid,
+                card.minor if koordinator else None,
+                plan.memory,
+                plan.core / 100,
+            )
+            assert expected in pod.allocations
+    assert {app(node, name).scheduler for name in found} == {"koordinator", "hami"}
+    assert len(found["wav2vec-train"].allocations) == 2
+    ended = found["eval-nightly"]
+    assert ended.finished
+    finished_at = ended.containers["eval-nightly"].finished_at
+    directory = node.containers_dir / f"{ended.uid}_eval-nightly"
+    assert finished_at is not None
+    assert finished_at == directory.stat().st_mtime < NOW - 1000
+    chat = found["chat-api"].containers
+    assert (chat["fetch-weights"].finished, chat["chat-api"].finished) == (True, False)
+    logs = {path.name for path in node.pod_logs_dir.iterdir()}
+    assert logs == {f"{pod.namespace}_{pod.name}_{pod.uid}" for pod in found.values()}
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 8])
+@pytest.mark.parametrize("containers", [0, 1, 5, 6, 7, 30])
+def test_any_number_of_cards_and_containers(tmp_path: Path, gpus: int, containers: int) -> None:
+    with SimulatedNode(tmp_path / "node", gpus, containers, clock=Clock()) as node:
+        for _ in range(3):
+            node.step()
+        with inventory(node) as read:
+            read()
+        assert len(node.cards) == gpus
+        assert len(list(node.containers_dir.iterdir())) == containers
+        for card in node.cards:
+            on_card = [pod for pod in node.pods if card in pod.cards]
+            assert sum(pod.memory for pod in on_card) <= card.memory_total
+
+
+def test_a_thousand_plain_containers(tmp_path: Path) -> None:
+    with SimulatedNode(tmp_path / "node", 8, 1000, plain=True, clock=Clock()) as node:
+        node.step()
+        view = Inventory(node.containers_dir).read()
+        assert view.errors == {}
+        assert len(view.containers) == 1000
+        for entry in view.containers:
+            region = region_of(entry)
+            assert region.device_num == 2
+            assert (
+                0 < totals(region, 0) == totals(region, 1) <= region.devices[0].memory_limit_bytes
+            )
+
+
+def test_nobodys_files_are_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers" / "mine").write_text("data")
+    with pytest.raises(SimulationError, match=f"^{tmp_path} is not empty and holds no former"):
+        SimulatedNode(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["containers", "mine"]
+    with pytest.raises(SimulationError, match=r"can't use .*mine for a simulation"):
+        SimulatedNode(tmp_path / "containers" / "mine")
+    assert (tmp_path / "containers" / "mine").read_text() == "data"
+
+
+def test_a_former_simulation_makes_room(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "node"
+    with SimulatedNode(directory, containers=12):
+        with pytest.raises(SimulationError, match="another simulation runs in "):
+            SimulatedNode(directory)
+        assert len(list((directory / "containers").iterdir())) == 12
+    assert len(list((directory / "containers").iterdir())) == 12
+    with SimulatedNode(directory, containers=3):
+        assert len(list((directory / "containers").iterdir())) == 3
+
+
+def test_a_node_needs_a_card(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 GPUs"):
+        SimulatedNode(tmp_path / "node", gpus=0)
+    assert not (tmp_path / "node").exists()
+
+
+def test_it_lives_until_stopped(tmp_path: Path) -> None:
+    clock, stop = Clock(), threading.Event()
+    with SimulatedNode(tmp_path / "node", containers=3, clock=clock) as node:
+        thread = threading.Thread(target=node.run, args=(stop, 0.001))
+        thread.start()
+        try:
+            eventually(lambda: clock.now > NOW + 20)
+        finally:
+            stop.set()
+            thread.join(10)
+        assert not thread.is_alive()
+        assert len(list(node.containers_dir.iterdir())) == 3

@@ -1,0 +1,298 @@
+"""One simulated container: its directory, its region, and the processes in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from random import Random
+from typing import Literal
+from uuid import UUID
+
+from vgpumonitor.region.model import RegionDevice
+from vgpumonitor.region.writer import RegionWriter
+from vgpumonitor.simulate.loads import Demand
+from vgpumonitor.simulate.plan import MIB, Card, ContainerPlan, PodPlan
+from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
+
+#: Seconds from a worker's end to the next one in its place.
+_RESPAWN = 6
+#: Seconds from the death of the only process to the container's end, to its restart, and
+#: to its next CUDA call.
+_CRASH, _RESTART, _CALL = 20, 10, 4
+#: Each process of a container that ran before the simulation began is up to this old.
+_OLDEST = 45
+#: NVML counts in pages of this size.
+_PAGE = 2 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """What kubelet says of a container; times are in Unix seconds. One that waits or was
+    restarted ended before, with ``exit_code`` at ``finished_at``."""
+
+    state: Literal["running", "waiting", "terminated"]
+    container_id: str
+    started_at: int
+    restarts: int = 0
+    finished_at: int | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CardUse:
+    """What a process holds of a card (bytes, as NVML counts them) and does on it (percent)."""
+
+    card: Card
+    hostpid: int
+    memory: int
+    sm: int
+
+
+@dataclass(slots=True)
+class _Process:
+    """``devices`` are its cards' places in the region; on each it holds ``fixed`` bytes of
+    context and module, and ``data`` bytes."""
+
+    rank: int
+    pid: int
+    hostpid: int
+    load: Iterator[Demand]
+    devices: range
+    fixed: int
+    data: int = 0
+    sm: int = 0
+    known: bool = False
+
+    @property
+    def nvml_memory(self) -> int:
+        return -(-(self.fixed + self.data) // _PAGE) * _PAGE
+
+
+class Host:
+    """What the containers of a node share: its directories, and the next PID."""
+
+    def __init__(self, containers_dir: Path, pod_logs_dir: Path, procfs: SimulatedProcfs) -> None:
+        self.containers_dir = containers_dir
+        self.pod_logs_dir = pod_logs_dir
+        self.procfs = procfs
+        self.pids = count(100_001)
+
+
+class SimulatedContainer:
+    """A container that runs, or has ended where its plan says so, at ``now`` (Unix seconds);
+    ``step`` is one second of its life. All decisions come from ``random``."""
+
+    def __init__(
+        self, pod: PodPlan, plan: ContainerPlan, host: Host, random: Random, now: int
+    ) -> None:
+        self.pod = pod
+        self.plan = plan
+        self.directory = host.containers_dir / f"{pod.uid}_{plan.name}"
+        self._host = host
+        self._random = random
+        self._region: RegionWriter | None = None
+        self._processes: list[_Process] = []
+        self._dead: set[int] = set()
+        self._pids = count(7)
+        self._tick = 0
+        self._due: list[tuple[int, Callable[[int], None]]] = []
+        before = now if plan.first_call else now - random.randrange(7200, 86400)
+        self.state = ContainerState("running", self._new_id(), before)
+        self._make_directory()
+        if plan.finished:
+            self._finish_at(now - random.randrange(1800, 3600))
+        elif plan.first_call:
+            self._later(plan.first_call, self._call)
+        elif plan.load is not None:
+            self._call(now - plan.quiet)
+            for process in self._processes:
+                process.load = islice(process.load, random.randrange(_OLDEST), None)
+
+    def close(self) -> None:
+        """Lets go of the region's file, which stays."""
+        if self._region is not None:
+            self._region.close()
+            self._region = None
+
+    def step(self, now: int) -> None:
+        self._tick += 1
+        due = [action for tick, action in self._due if tick <= self._tick]
+        self._due = [(tick, action) for tick, action in self._due if tick > self._tick]
+        for action in due:
+            action(now)
+        for process in list(self._processes):
+            self._advance(process, now)
+
+    def uses(self) -> Iterator[CardUse]:
+        """What NVML sees of this container."""
+        for process in self._processes:
+            for device in process.devices:
+                card = self.pod.cards[device]
+                yield CardUse(card, process.hostpid, process.nvml_memory, process.sm)
+
+    # The container.
+
+    def _make_directory(self) -> None:
+        self.directory.mkdir()
+        self.directory.chmod(0o777)
+        if self.pod.scheduler == "koordinator":
+            (self.directory / "libvgpu.so").touch()
+        pod = f"{self.pod.namespace}_{self.pod.name}_{self.pod.uid}"
+        logs = self._host.pod_logs_dir / pod / self.plan.name
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / f"{self.state.restarts}.log").touch()
+
+    def _crash(self, now: int) -> None:
+        self.state = replace(self.state, state="waiting", finished_at=now, exit_code=137)
+        self._later(_RESTART, self._restart)
+
+    def _restart(self, now: int) -> None:
+        """As koordlet does it: the old directory goes, with the region in it."""
+        self.close()
+        self._dead.clear()
+        shutil.rmtree(self.directory)
+        self.state = replace(
+            self.state,
+            state="running",
+            container_id=self._new_id(),
+            started_at=now,
+            restarts=self.state.restarts + 1,
+        )
+        self._make_directory()
+        self._later(_CALL, self._call)
+
+    def _finish_at(self, then: int) -> None:
+        self._call(then)
+        for process in list(self._processes):
+            self._advance(process, then)
+            self._exit(process)
+        self.close()
+        self.state = replace(self.state, state="terminated", finished_at=then)
+        for path in (*self.directory.iterdir(), self.directory):
+            os.utime(path, (then, then))
+
+    def _later(self, seconds: int, action: Callable[[int], None]) -> None:
+        self._due.append((self._tick + seconds, action))
+
+    def _new_id(self) -> str:
+        return f"{self._random.getrandbits(256):064x}"
+
+    # Its processes.
+
+    def _call(self, now: int) -> None:
+        """The first CUDA call of each process, which makes the region if there is none."""
+        if self.plan.hooked:
+            name = self.directory.name
+            if self.pod.scheduler == "hami":
+                name = str(UUID(int=self._random.getrandbits(128), version=4))
+            self._region = RegionWriter(
+                self.directory / f"{name}.cache",
+                self.plan.layout,
+                [
+                    RegionDevice(card.uuid, self.pod.memory, self.pod.core)
+                    for card in self.pod.cards
+                ],
+                now,
+                self.plan.priority,
+            )
+        for rank in range(self.plan.processes):
+            self._spawn(rank, now)
+
+    def _spawn(self, rank: int, _now: int) -> None:
+        assert self.plan.load is not None
+        cards, random = len(self.pod.cards), self._random
+        one_card_each = cards > 1 and self.plan.processes > 1
+        context = min(random.randrange(280, 340) * MIB, self._room // 8)
+        module = min(random.randrange(8, 64) * MIB, self._room // 64)
+        process = _Process(
+            rank,
+            next(self._pids),
+            next(self._host.pids),
+            self.plan.load(Random(random.getrandbits(64))),
+            range(rank % cards, rank % cards + 1) if one_card_each else range(cards),
+            context + module,
+        )
+        self._host.procfs.add(
+            process.hostpid, "python3", pod_cgroup(self.pod.uid, self.state.container_id)
+        )
+        self._processes.append(process)
+        if self._region is not None:
+            self._region.register(process.pid)
+            self._region.clear(self._dead)
+            self._dead.clear()
+            for device in process.devices:
+                self._region.allocate(process.pid, device, "context", context)
+                self._region.allocate(process.pid, device, "module", module)
+
+    @property
+    def _room(self) -> int:
+        """Bytes of a card for each process."""
+        return self.pod.memory // self._per_card
+
+    @property
+    def _per_card(self) -> int:
+        return max(1, self.plan.processes // len(self.pod.cards))
+
+    def _advance(self, process: _Process, now: int) -> None:
+        region = self._region
+        if region is not None and not process.known:
+            region.set_hostpid(process.pid, process.hostpid)
+            process.known = True
+        if region is not None and region.blocked:
+            self._set_sm(process, 0)
+            return
+        demand = next(process.load, None)
+        if demand is None:
+            self._exit(process)
+            self._later(_RESPAWN, partial(self._spawn, process.rank))
+        elif demand.killed:
+            self._kill(process)
+        else:
+            self._resize(process, demand.memory)
+            whole = 100 if region is None or not region.core_limit_enforced else self.pod.core
+            self._set_sm(process, round(demand.sm * whole / 100 / self._per_card))
+            if region is not None and demand.sm > 0:
+                region.launch(now)
+
+    def _resize(self, process: _Process, share: float) -> None:
+        """Allocates or frees in up to three pieces, as a caching allocator does."""
+        wanted = int((self._room - process.fixed) * share)
+        difference = wanted - process.data
+        process.data = wanted
+        if self._region is None or difference == 0:
+            return
+        change = self._region.allocate if difference > 0 else self._region.free
+        pieces = 3 if abs(difference) > _PAGE else 1
+        size, rest = divmod(abs(difference), pieces)
+        for device in process.devices:
+            for piece in range(pieces):
+                change(process.pid, device, "data", size + (rest if piece == 0 else 0))
+            self._region.set_monitor_used(process.pid, device, process.nvml_memory)
+
+    def _set_sm(self, process: _Process, sm: int) -> None:
+        process.sm = sm
+        if self._region is not None:
+            for device in process.devices:
+                self._region.set_utilization(process.pid, device, sm)
+
+    def _exit(self, process: _Process) -> None:
+        self._end(process)
+        if self._region is not None:
+            self._region.exit(process.pid)
+
+    def _kill(self, process: _Process) -> None:
+        self._end(process)
+        self._dead.add(process.pid)
+        if self.plan.processes == 1:
+            self._later(_CRASH, self._crash)
+        else:
+            self._later(_RESPAWN, partial(self._spawn, process.rank))
+
+    def _end(self, process: _Process) -> None:
+        self._processes.remove(process)
+        self._host.procfs.remove(process.hostpid)

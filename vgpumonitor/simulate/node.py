@@ -1,0 +1,165 @@
+"""A node that isn't there: its containers directory, its pods, its processes, its cards.
+
+``DIR/containers`` is what HAMi-core and koordlet would write, ``DIR/pods.json`` what
+``kubectl get pods -A -o json`` prints, ``DIR/pod-logs`` kubelet's directories, ``DIR/proc``
+the host's procfs, ``DIR/nvml.state`` what the simulated NVML reads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+from vgpumonitor.region.layouts import LAYOUTS, Layout
+from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
+from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
+from vgpumonitor.simulate.pods import pod_list, pod_object
+from vgpumonitor.simulate.procfs import SimulatedProcfs
+
+_MARKER = ".vgpumonitor-simulation"
+
+
+class SimulationError(Exception):
+    """A directory that a simulation must not or can't use; the message names it."""
+
+
+class SimulatedNode:
+    """A node in ``directory``, which is made, or holds a former simulation, or nothing.
+
+    The same ``seed`` and number of steps give the same node; only ``clock`` (Unix seconds)
+    goes into what has a time in it. ``containers`` counts directories. ``plain`` makes all
+    of them alike, for measurements: one process on two cards, its region there at once.
+    Without ``node_name`` it is the host's, which ``serve`` takes as well.
+
+    ``step`` is one second of the node's life. Files stay when it is closed.
+    Raises SimulationError, ValueError for numbers that make no node.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        gpus: int = 4,
+        containers: int = 12,
+        layouts: Sequence[Layout] = LAYOUTS,
+        seed: int = 0,
+        *,
+        plain: bool = False,
+        node_name: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if gpus < 1 or containers < 0 or not layouts:
+            raise ValueError(
+                f"a node needs a GPU and a layout, and no fewer than 0 containers: "
+                f"{gpus} GPUs, {len(layouts)} layouts, {containers} containers"
+            )
+        self.directory = directory
+        self.containers_dir = directory / "containers"
+        self.pods_file = directory / "pods.json"
+        self.pod_logs_dir = directory / "pod-logs"
+        self.procfs_dir = directory / "proc"
+        self.nvml_state = directory / "nvml.state"
+        self.node_name = node_name or socket.gethostname()
+        self._clock = clock
+        self._lock_fd = _claim(directory)
+        self._clear()
+        self.containers_dir.mkdir()
+        self.pod_logs_dir.mkdir()
+        random = Random(seed)
+        self.cards = make_cards(gpus, random)
+        place = place_plain if plain else place_mixed
+        self.pods = place(self.cards, containers, layouts, random)
+        host = Host(self.containers_dir, self.pod_logs_dir, SimulatedProcfs(self.procfs_dir))
+        now = int(clock())
+        self.containers = [
+            [
+                SimulatedContainer(pod, plan, host, Random(random.getrandbits(64)), now)
+                for plan in pod.containers
+            ]
+            for pod in self.pods
+        ]
+        self._states: list[ContainerState] | None = None
+        self._write()
+
+    def _clear(self) -> None:
+        for path in (self.containers_dir, self.pod_logs_dir, self.procfs_dir):
+            if path.exists():
+                shutil.rmtree(path)
+        for path in (self.pods_file, self.nvml_state):
+            path.unlink(missing_ok=True)
+
+    def step(self) -> None:
+        now = int(self._clock())
+        for pod in self.containers:
+            for container in pod:
+                container.step(now)
+        self._write()
+
+    def run(self, stop: threading.Event, interval: float = 1.0) -> None:
+        """A step each ``interval`` seconds until ``stop`` is set."""
+        while not stop.wait(interval):
+            self.step()
+
+    def close(self) -> None:
+        for pod in self.containers:
+            for container in pod:
+                container.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self) -> None:
+        states = [container.state for pod in self.containers for container in pod]
+        if states != self._states:
+            pods = zip(self.pods, self.containers, strict=True)
+            objects = pod_list(pod_object(*pod, self.node_name) for pod in pods)
+            _replace(self.pods_file, json.dumps(objects))
+            self._states = states
+
+
+def _claim(directory: Path) -> int:
+    """Makes ``directory`` ours until the returned descriptor is closed."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        marker = directory / _MARKER
+        if not marker.exists() and any(directory.iterdir()):
+            raise SimulationError(
+                f"{directory} is not empty and holds no former simulation; "
+                "its files would be overwritten, so choose another directory"
+            )
+        fd = os.open(marker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SimulationError(f"can't use {directory} for a simulation: {error}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise SimulationError(f"another simulation runs in {directory}") from error
+    return fd
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes ``text`` so that a reader sees all of it or what was there before."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    new.replace(path)

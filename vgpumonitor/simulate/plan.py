@@ -1,0 +1,227 @@
+"""Who is on the simulated node: its cards, and the pods that were placed on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from random import Random
+from typing import Literal
+from uuid import UUID
+
+from vgpumonitor.region.layouts import Layout
+from vgpumonitor.simulate import loads
+from vgpumonitor.simulate.loads import Load
+
+MIB = 1 << 20
+#: Percent of a card that is given away at most; the driver reserves some of the rest.
+_GIVEN = 92
+#: The alphabet of the random parts of Kubernetes' names.
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+
+Scheduler = Literal["koordinator", "hami"]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card of the node; ``index`` is NVML's, ``memory_total`` is in bytes."""
+
+    index: int
+    minor: int
+    uuid: str
+    name: str
+    memory_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPlan:
+    """A container. ``load`` None never touches the GPU. ``hooked`` is false where it got round
+    HAMi-core; ``finished`` ended before the simulation began; ``first_call`` are the seconds
+    from its start to its first CUDA call, ``quiet`` those since its last kernel."""
+
+    name: str
+    image: str
+    layout: Layout
+    load: Load | None
+    processes: int = 1
+    priority: int = 1
+    hooked: bool = True
+    init: bool = False
+    finished: bool = False
+    first_call: int = 0
+    quiet: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodPlan:
+    """A pod, and what it was promised of each of its cards: ``memory`` in bytes,
+    ``memory_ratio`` and ``core`` in percent."""
+
+    uid: str
+    namespace: str
+    name: str
+    app: str
+    scheduler: Scheduler
+    cards: tuple[Card, ...]
+    memory: int
+    memory_ratio: int
+    core: int
+    containers: tuple[ContainerPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """A pod before it is placed; ``beside`` puts it on the card of the role before it."""
+
+    namespace: str
+    app: str
+    load: Load | None
+    memory: int
+    core: int
+    kind: Literal["Deployment", "StatefulSet", "Job"] = "Deployment"
+    scheduler: Scheduler = "koordinator"
+    cards: int = 1
+    processes: int = 1
+    priority: int = 1
+    hooked: bool = True
+    finished: bool = False
+    init: str | None = None
+    first_call: int = 0
+    quiet: int = 0
+    beside: bool = False
+
+    @property
+    def containers(self) -> int:
+        return 1 if self.init is None else 2
+
+
+_ROLES = (
+    _Role("team-vision", "resnet50-train", loads.training, 45, 60),
+    _Role("team-nlp", "reranker", loads.worker, 30, 40, scheduler="hami", processes=3),
+    _Role("team-research", "notebook-anna", loads.notebook, 25, 20, "StatefulSet", quiet=3900),
+    _Role("team-ranking", "feature-cache", loads.leak, 20, 20),
+    _Role("team-speech", "wav2vec-train", loads.training, 30, 50, "Job", cards=2, processes=2),
+    _Role("team-nlp", "chat-api", loads.chat, 30, 40, priority=0, init="fetch-weights"),
+    _Role("team-nlp", "batch-embedding", loads.embedding, 25, 20, scheduler="hami", beside=True),
+    _Role("team-vision", "labelling-ui", None, 10, 10),
+    _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False),
+    _Role("team-vision", "eval-nightly", loads.job, 15, 30, "Job", finished=True),
+)
+_MORE = (
+    _Role("team-research", "notebook-ben", loads.notebook, 15, 20, "StatefulSet", quiet=640),
+    _Role("team-speech", "asr-api", loads.inference, 20, 30, scheduler="hami", first_call=8),
+    _Role("team-ranking", "two-tower-train", loads.training, 30, 40),
+)
+_PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, cards=2)
+
+
+def make_cards(count: int, random: Random) -> tuple[Card, ...]:
+    """``count`` cards, in the order of their PCI addresses as NVML has them; the driver
+    numbered the first two (minor) the other way round."""
+    minors = [1, 0, *range(2, count)] if count > 1 else [0]
+    return tuple(
+        Card(index, minor, f"GPU-{_uuid(random)}", "NVIDIA L40S", 46068 * MIB)
+        for index, minor in enumerate(minors[:count])
+    )
+
+
+def place_mixed(
+    cards: Sequence[Card], containers: int, layouts: Sequence[Layout], random: Random
+) -> tuple[PodPlan, ...]:
+    """Pods with ``containers`` containers together: each kind once, then more of the
+    ordinary ones."""
+    return _place(
+        _fitting([*_ROLES, *islice(cycle(_MORE), containers)], containers), cards, layouts, random
+    )
+
+
+def place_plain(
+    cards: Sequence[Card], containers: int, layouts: Sequence[Layout], random: Random
+) -> tuple[PodPlan, ...]:
+    """As many pods, all alike: one container that serves inference on two cards."""
+    return _place([_PLAIN] * containers, cards, layouts, random)
+
+
+def _fitting(roles: Iterable[_Role], containers: int) -> Iterator[_Role]:
+    left = containers
+    for role in roles:
+        if role.containers <= left:
+            left -= role.containers
+            yield role
+
+
+def _place(
+    roles: Iterable[_Role], cards: Sequence[Card], layouts: Sequence[Layout], random: Random
+) -> tuple[PodPlan, ...]:
+    """Each role on the cards with the least memory given away; where the sum is too much
+    for a card, every pod gets less."""
+    memory, core = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
+    placed: list[tuple[_Role, tuple[Card, ...]]] = []
+    for role in roles:
+        if role.beside and placed:
+            chosen = placed[-1][1][: role.cards]
+        else:
+            by_room = sorted(cards, key=lambda card: (memory[card], card.index))
+            chosen = tuple(sorted(by_room[: role.cards], key=lambda card: card.index))
+        for card in chosen:
+            memory[card] += role.memory
+            core[card] += role.core
+        placed.append((role, chosen))
+    scale = _scale(_GIVEN, memory.values()), _scale(100, core.values())
+    mixture = cycle(layouts)
+    return tuple(_pod(role, chosen, scale, mixture, random) for role, chosen in placed)
+
+
+def _scale(most: int, given: Iterable[int]) -> float:
+    return min(1.0, most / max(1, *given))
+
+
+def _pod(
+    role: _Role,
+    cards: tuple[Card, ...],
+    scale: tuple[float, float],
+    layouts: Iterator[Layout],
+    random: Random,
+) -> PodPlan:
+    image = f"registry.example.com/{role.namespace}/{role.app}:1.{random.randrange(40)}"
+    main = ContainerPlan(
+        role.app.split("-")[0] if role.kind == "StatefulSet" else role.app,
+        image,
+        next(layouts),
+        role.load,
+        role.processes,
+        role.priority,
+        role.hooked,
+        finished=role.finished,
+        first_call=role.first_call,
+        quiet=role.quiet,
+    )
+    containers: tuple[ContainerPlan, ...] = (main,)
+    if role.init is not None:
+        init = ContainerPlan(role.init, image, next(layouts), loads.job, init=True, finished=True)
+        containers = (init, main)
+    memory_scale, core_scale = scale
+    memory = min(card.memory_total for card in cards) * role.memory / 100 * memory_scale
+    return PodPlan(
+        _uuid(random),
+        role.namespace,
+        _name(role, random),
+        role.app,
+        role.scheduler,
+        cards,
+        int(memory) // MIB * MIB,
+        max(1, round(role.memory * memory_scale)),
+        max(1, int(role.core * core_scale)),
+        containers,
+    )
+
+
+def _name(role: _Role, random: Random) -> str:
+    if role.kind == "StatefulSet":
+        return f"{role.app}-0"
+    parts = [10, 5] if role.kind == "Deployment" else [5]
+    return "-".join([role.app, *("".join(random.choices(_NAME_LETTERS, k=k)) for k in parts)])
+
+
+def _uuid(random: Random) -> str:
+    return str(UUID(int=random.getrandbits(128), version=4))
