@@ -15,7 +15,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends \
 # The run-time closure of python3.11, of Debian's own packages, and nothing that pulls in a shell.
 # A package's record goes where image scanners look for it when there is no dpkg.
 WORKDIR /packages
-RUN apt-get download \
+RUN apt-get -o APT::Sandbox::User=root download \
         libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libssl3 libuuid1 \
         libpython3.11-minimal libpython3.11-stdlib media-types netbase \
         python3.11-minimal zlib1g && \
@@ -34,7 +34,7 @@ RUN apt-get download \
     rm -rf /image/usr/share/man /image/usr/share/lintian /image/usr/share/bug \
         /image/usr/lib/*/gconv
 
-# Versions and hashes are fixed; `make lock` writes the two files anew.
+# Versions and hashes are fixed; deploy/image/lock writes the two files anew.
 WORKDIR /source
 COPY deploy/image/build-requirements.txt deploy/image/requirements.txt ./
 RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
