@@ -1,0 +1,731 @@
+"""The Kubernetes source against a server that does what real ones do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import ssl
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sources.pods.apiserver import (
+    ApiServer,
+    event,
+    kubeconfig,
+    pod_object,
+    refuse,
+    silence,
+    status,
+    streamed,
+)
+from tests.sources.pods.waiting import names, running, until
+from tests.tools import require
+from vgpumonitor.sources.pods import kubernetes
+from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource, Timing
+
+QUICK = Timing(first_delay=0.01, longest_delay=0.05, answer=20.0, watch=60.0)
+IMPATIENT = Timing(first_delay=0.01, longest_delay=0.05, answer=0.3, watch=60.0)
+
+
+def source_of(server: ApiServer, tmp_path: Path, timing: Timing = QUICK) -> KubernetesPodSource:
+    return KubernetesPodSource("node-a", kubeconfig(tmp_path / "config", server.url), timing)
+
+
+def test_lists_and_watches_the_pods_of_its_node(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.put(pod_object("elsewhere", node="node-b"))
+            source = source_of(server, tmp_path)
+            assert source.view.synced is None
+            assert not source.view.up
+            async with running(source):
+                await until(lambda: source.view.up)
+                assert names(source.view) == {"one"}
+                assert source.view.synced is not None
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+                before = source.view
+                server.put(pod_object("two", phase="Succeeded"))
+                await until(lambda: source.view.pods["uid-of-two"].finished)
+                # A view is a value: the old one says what was, and what stayed is the same.
+                assert not before.pods["uid-of-two"].finished
+                assert source.view.pods["uid-of-one"] is before.pods["uid-of-one"]
+                server.delete("uid-of-two")
+                await until(lambda: names(source.view) == {"one"})
+                assert source.view.departed["uid-of-two"].phase == "Succeeded"
+                assert source.view.up
+            # What RBAC has to allow is list and watch on pods, and nothing else.
+            assert {(seen.method, seen.path) for seen in server.seen} == {("GET", "/api/v1/pods")}
+            assert [seen.verb for seen in server.seen] == ["list", "watch"]
+            assert {seen.query["fieldSelector"] for seen in server.seen} == {"spec.nodeName=node-a"}
+            assert server.of("list")[0].query["resourceVersion"] == "0"
+            watch = server.of("watch")[0].query
+            assert watch["resourceVersion"] == "102"
+            assert watch["allowWatchBookmarks"] == "true"
+            assert 48 <= int(watch["timeoutSeconds"]) <= 72
+
+    asyncio.run(main())
+
+
+def test_two_pods_of_one_name_are_two(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("web-0", "first"))
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: set(source.view.pods) == {"first"})
+                server.delete("first")
+                server.put(pod_object("web-0", "second"))
+                await until(lambda: set(source.view.pods) == {"second"})
+                assert set(source.view.departed) == {"first"}
+
+    asyncio.run(main())
+
+
+def test_pages_of_a_list(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer(pages_from_cache=True) as server:
+            for number in range(1203):
+                server.put(pod_object(f"pod-{number}"))
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert len(source.view.pods) == 1203
+            assert len(server.of("list")) == 3
+            assert all(seen.query["limit"] == "500" for seen in server.of("list"))
+
+    asyncio.run(main())
+
+
+def test_an_empty_node(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server, running(source := source_of(server, tmp_path)):
+            await until(lambda: source.view.up)
+            assert source.view.pods == {}
+
+    asyncio.run(main())
+
+
+def test_410_of_a_continue_token_lists_from_the_beginning(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer(pages_from_cache=True) as server:
+            for number in range(600):
+                server.put(pod_object(f"pod-{number}"))
+            gone = refuse(410, "Expired", "The provided continue parameter is too old")
+
+            async def compacted(request: Any) -> Any:
+                server.faults["list"].append(gone)
+                return await server._list(request, dict(request.query))
+
+            server.faults["list"] = [compacted]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert len(source.view.pods) == 600
+            first, second, third, _ = server.of("list")
+            assert first.query["resourceVersion"] == "0"
+            assert "continue" in second.query
+            # The cache led nowhere, so this one is read from etcd.
+            assert "continue" not in third.query
+            assert "resourceVersion" not in third.query
+
+    asyncio.run(main())
+
+
+GONE = status(410, "Expired", "too old resource version: 101 (200)")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [refuse(410, "Expired", "too old resource version"), streamed(event("ERROR", GONE))],
+    ids=["as a status", "as an event"],
+)
+def test_410_of_a_watch_lists_again(tmp_path: Path, fault: Any) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("stays"))
+            server.put(pod_object("goes"))
+
+            async def while_it_was_blind(request: Any) -> Any:
+                server.delete("uid-of-goes")
+                server.put(pod_object("came"))
+                return await fault(request)
+
+            server.faults["watch"] = [while_it_was_blind]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: names(source.view) == {"stays", "came"})
+                assert source.view.up
+                assert set(source.view.departed) == {"uid-of-goes"}
+            # Not older than what was known: a lagging server can't take the source back.
+            relist = server.of("list")[1].query
+            assert relist["resourceVersion"] == "102"
+            assert relist["resourceVersionMatch"] == "NotOlderThan"
+
+    asyncio.run(main())
+
+
+def test_410_again_and_again_backs_off(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.faults["watch"] = [streamed(event("ERROR", GONE)) for _ in range(5)]
+            server.put(pod_object("one"))
+            timing = Timing(first_delay=0.02, longest_delay=10.0)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: len(server.of("watch")) == 6)
+                assert names(source.view) == {"one"}
+            gaps = [
+                after.at - before.at
+                for before, after in zip(server.of("watch"), server.of("list")[1:], strict=False)
+            ]
+            # Half of the doubled delay at least.
+            assert all(gap >= 0.01 * 2**number for number, gap in enumerate(gaps))
+
+    asyncio.run(main())
+
+
+def test_a_bookmark_confirms_and_is_where_the_next_watch_goes_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: server.of("watch"))
+                synced = source.view.synced
+                assert synced is not None
+                mark = server.bookmark()
+                await until(lambda: source.view.synced != synced)
+                await until(lambda: len(server.of("watch")) >= 2)
+                assert server.of("watch")[1].query["resourceVersion"] == mark
+                assert names(source.view) == {"one"}
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_ends_in_time_goes_on_without_a_list(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: source.view.up)
+                ups = set()
+
+                def third_watch() -> bool:
+                    ups.add(source.view.up)
+                    return len(server.of("watch")) >= 3
+
+                await until(third_watch)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+            assert ups == {True}
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("then", ["abort", "end"])
+def test_a_connection_that_closes_within_a_line(tmp_path: Path, then: str) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            half = event("ADDED", pod_object("half"))[:100]
+            server.faults["watch"] = [streamed(half, then=then)]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: len(server.of("watch")) == 2)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+                assert source.view.up
+            assert len(server.of("list")) == 2
+
+    asyncio.run(main())
+
+
+def test_a_line_in_pieces_is_one_event(tmp_path: Path) -> None:
+    async def main() -> None:
+        pod = pod_object("pieces")
+        pod["metadata"]["resourceVersion"] = "500"
+        line = event("ADDED", pod) + event("ADDED", pod)[:7]
+        rest = event("ADDED", pod)[7:]
+        pieces = [line[:9], line[9:200], line[200:], rest]
+        async with ApiServer() as server:
+            server.faults["watch"] = [streamed(*pieces, then="silence")]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: names(source.view) == {"pieces"})
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+
+
+def test_429_waits_as_long_as_retry_after_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults["list"] = [
+                refuse(429, "TooManyRequests", "too many requests", Retry_After="1")
+            ]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert names(source.view) == {"one"}
+            first, second = server.of("list")
+            assert second.at - first.at >= 1.0
+
+    asyncio.run(main())
+
+
+def test_a_retry_after_of_years_is_bounded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.faults["list"] = [
+                refuse(429, "TooManyRequests", "too many requests", Retry_After="99999999")
+            ]
+            timing = Timing(first_delay=0.01, longest_delay=0.05, longest_retry_after=0.1)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: source.view.up)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_5xx(tmp_path: Path, verb: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults[verb] = [
+                refuse(500, "InternalError", "etcdserver: leader changed"),
+                refuse(503, "ServiceUnavailable", "apiserver is shutting down"),
+            ]
+            downs = []
+
+            def whole() -> bool:
+                downs.append(source.view.up)
+                return source.view.up and len(server.of("watch")) >= (1 if verb == "list" else 3)
+
+            async with running(source := source_of(server, tmp_path)):
+                await until(whole)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+                assert source.view.up
+            assert False in downs
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
+    errors = [getattr(record, "error", "") for record in caplog.records]
+    assert "the API server answered 500: etcdserver: leader changed" in errors
+    assert "the API server answered 503: apiserver is shutting down" in errors
+    assert any(record.getMessage() == "pods are known again" for record in caplog.records)
+
+
+def test_403_says_what_is_needed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.faults["list"] = [refuse(403, "Forbidden", "pods is forbidden")] * 3
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+
+    asyncio.run(main())
+    errors = [record.error for record in caplog.records if hasattr(record, "error")]
+    assert errors == [
+        # Once, although it was refused three times.
+        "the API server answered 403: pods is forbidden (list and watch on pods are needed)"
+    ]
+
+
+def test_a_token_file_that_rotates(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer(tokens={"old"}) as server:
+            server.put(pod_object("one"))
+            token = tmp_path / "token"
+            token.write_text("old\n")
+            config = kubeconfig(tmp_path / "config", server.url, tokenFile=str(token))
+            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
+            source = KubernetesPodSource("node-a", config, timing)
+            async with running(source):
+                await until(lambda: source.view.up)
+                token.write_text("new\n")
+                server.tokens = {"new"}
+                # The next watch is refused once, and repeated with what the file says now.
+                await until(lambda: "new" in {seen.token for seen in server.of("watch")})
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+                assert source.view.up
+            assert {seen.token for seen in server.seen} == {"old", "new"}
+
+    asyncio.run(main())
+
+
+def test_an_expired_token_until_the_kubeconfig_has_a_new_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer(tokens={"old"}) as server:
+            server.put(pod_object("one"))
+            config = kubeconfig(tmp_path / "config", server.url, token="old")
+            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
+            source = KubernetesPodSource("node-a", config, timing)
+            async with running(source):
+                await until(lambda: source.view.up)
+                synced = source.view.synced
+                server.tokens = {"new"}
+                await until(lambda: not source.view.up)
+                assert names(source.view) == {"one"}
+                assert source.view.synced is not None
+                assert synced is not None
+                assert source.view.synced >= synced
+                kubeconfig(tmp_path / "config", server.url, token="new")
+                await until(lambda: source.view.up)
+
+    asyncio.run(main())
+
+
+def test_a_kubeconfig_with_an_exec_plugin(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer(tokens={"first"}) as server:
+            plugin = tmp_path / "plugin"
+            plugin.write_text(
+                f"""#!/bin/sh
+printf '{{"status": {{"token": "%s"}}}}' "$(cat {tmp_path}/current)"
+"""
+            )
+            plugin.chmod(0o755)
+            (tmp_path / "current").write_text("first")
+            config = kubeconfig(
+                tmp_path / "config",
+                server.url,
+                exec={
+                    "apiVersion": "client.authentication.k8s.io/v1beta1",
+                    "command": str(plugin),
+                },
+            )
+            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
+            source = KubernetesPodSource("node-a", config, timing)
+            async with running(source):
+                await until(lambda: source.view.up)
+                (tmp_path / "current").write_text("second")
+                server.tokens = {"second"}
+                await until(lambda: "second" in {seen.token for seen in server.of("watch")})
+                await until(lambda: source.view.up)
+
+    asyncio.run(main())
+
+
+def test_an_api_server_that_is_away_and_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("stays"))
+            server.put(pod_object("goes"))
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up and server.of("watch"))
+                await server.stop()
+                await until(lambda: not source.view.up)
+                synced = source.view.synced
+                # Longer than many tries take: what is known stays known, and as old as it is.
+                await asyncio.sleep(0.5)
+                assert names(source.view) == {"stays", "goes"}
+                assert not source.view.up
+                assert source.view.synced == synced
+                server.delete("uid-of-goes")
+                server.put(pod_object("came"))
+                server.compact()
+                async with server:
+                    await until(lambda: source.view.up)
+                    assert names(source.view) == {"stays", "came"}
+                    assert source.view.synced != synced
+                    server.put(pod_object("later"))
+                    await until(lambda: "later" in names(source.view))
+
+    asyncio.run(main())
+
+
+def test_no_api_server_at_the_start(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            port = server.port
+        config = kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
+        async with running(source := KubernetesPodSource("node-a", config, QUICK)):
+            await asyncio.sleep(0.3)
+            assert not source.view.up
+            assert source.view.synced is None
+            async with ApiServer(port=port) as server:
+                server.put(pod_object("one"))
+                await until(lambda: names(source.view) == {"one"})
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_a_server_that_accepts_and_never_answers(tmp_path: Path, verb: str) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults[verb] = [silence]
+            async with running(source := source_of(server, tmp_path, IMPATIENT)):
+                await until(lambda: len(server.of("watch")) == (1 if verb == "list" else 2))
+                await until(lambda: source.view.up)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults["watch"] = [streamed(then="silence")]
+            timing = Timing(first_delay=0.01, longest_delay=0.05, answer=0.3, watch=0.3)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: len(server.of("list")) == 2)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{not json}\n",
+        b'{"type": "ADDED"}\n',
+        b'{"type": "ADDED", "object": 3}\n',
+        b'{"type": "ADDED", "object": {"metadata": {}}}\n',
+        b'{"type": "ADDED", "object": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        b"\xff\xfe\n",
+        event("ERROR", status(500, "InternalError", "unable to decode an event")),
+    ],
+    ids=["no JSON", "no object", "a number", "no version", "nested", "no UTF-8", "an error"],
+)
+def test_a_wrong_line_costs_a_list(tmp_path: Path, line: bytes) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults["watch"] = [streamed(line, then="silence")]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: len(server.of("watch")) == 2)
+                await until(lambda: source.view.up)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+            assert len(server.of("list")) == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>proxy</html>", b"{}", b'{"kind": "PodList", "metadata": {}, "items": []}', b"[]"],
+)
+def test_a_wrong_list_is_no_list(tmp_path: Path, body: bytes) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults["list"] = [streamed(body)]
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert names(source.view) == {"one"}
+            assert len(server.of("list")) == 2
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_ends_at_once_is_not_asked_for_in_a_loop(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.faults["watch"] = [streamed() for _ in range(1000)]
+            timing = Timing(first_delay=0.2, longest_delay=0.2)
+            began = time.monotonic()
+            async with running(source_of(server, tmp_path, timing)):
+                await until(lambda: len(server.of("watch")) == 5)
+                assert time.monotonic() - began >= 4 * 0.1
+
+    asyncio.run(main())
+
+
+def test_an_unusable_pod_is_lost_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            broken = pod_object("broken")
+            broken["metadata"]["name"] = 7
+            server.put(broken)
+            server.put(pod_object("one"))
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert names(source.view) == {"one"}
+                also_broken = pod_object("also")
+                del also_broken["metadata"]["namespace"]
+                server.put(also_broken)
+                server.put(pod_object("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+    errors = [record.error for record in caplog.records if hasattr(record, "error")]
+    assert errors == [
+        "metadata.name is of type int, not a text",
+        "metadata.namespace is missing, not a text",
+    ]
+
+
+def test_wrong_annotations_are_counted_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotation = "scheduling.koordinator.sh/device-allocated"
+
+    async def main() -> None:
+        async with ApiServer() as server:
+            wrong = {annotation: "{"}
+            server.put(pod_object("bad", namespace="team", annotations=wrong))
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert source.view.annotation_errors == {annotation: 1}
+                server.put(
+                    pod_object("bad", namespace="team", annotations=wrong, phase="Succeeded")
+                )
+                await until(lambda: source.view.pods["uid-of-bad"].finished)
+                assert source.view.annotation_errors == {annotation: 1}
+                server.put(pod_object("bad", namespace="team", annotations={annotation: "[]"}))
+                await until(lambda: source.view.annotation_errors == {annotation: 2})
+
+    asyncio.run(main())
+    named = [
+        (record.namespace, record.pod, record.where)
+        for record in caplog.records
+        if record.getMessage() == "wrong in a pod"
+        if hasattr(record, "namespace") and hasattr(record, "pod") and hasattr(record, "where")
+    ]
+    assert named == [("team", "bad", annotation)] * 2
+
+
+def test_line_separators_of_unicode_are_no_ends_of_lines(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: server.of("watch"))
+                pod = pod_object("one", annotations={"note": "a\u0085b"})
+                pod["metadata"]["resourceVersion"] = "500"
+                line = json.dumps({"type": "ADDED", "object": pod}, ensure_ascii=False)
+                server.send(line.encode() + b"\n")
+                await until(lambda: names(source.view) == {"one"})
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+
+
+def test_a_static_pod_joins_by_its_hash(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            digest = "0123456789abcdef0123456789abcdef"
+            annotations = {"kubernetes.io/config.hash": digest}
+            server.put(pod_object("etcd-node-a", "of-the-mirror", annotations=annotations))
+            async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.up)
+                assert set(source.view.pods) == {digest}
+                server.delete("of-the-mirror")
+                await until(lambda: source.view.pods == {})
+
+    asyncio.run(main())
+
+
+def make_ca(certificate: Path, key: Path) -> None:
+    """A self-signed certificate for 127.0.0.1."""
+    subprocess.run(
+        [
+            *(require("openssl"), "req", "-x509", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+            *("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture
+def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A service account's directory, and the key of its certificate beside it."""
+    directory = tmp_path / "serviceaccount"
+    directory.mkdir()
+    make_ca(directory / "ca.crt", tmp_path / "key.pem")
+    (directory / "token").write_text("first")
+    (directory / "namespace").write_text("monitoring")
+    monkeypatch.setattr(kubernetes, "SERVICE_ACCOUNT", directory)
+    return directory
+
+
+def test_in_cluster(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(service_account / "ca.crt", service_account.parent / "key.pem")
+        async with ApiServer(tls=tls, tokens={"first"}) as server:
+            monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+            server.put(pod_object("one"))
+            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
+            async with running(source := KubernetesPodSource("node-a", timing=timing)):
+                await until(lambda: names(source.view) == {"one"})
+                # kubelet replaces the token by a rename.
+                (service_account / "next").write_text("second")
+                os.replace(service_account / "next", service_account / "token")
+                server.tokens = {"second"}
+                await until(lambda: "second" in {seen.token for seen in server.of("watch")})
+                await until(lambda: source.view.up)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_the_cluster_s_ca_does_not_vouch_for(
+    service_account: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = tmp_path / "other.crt"
+    make_ca(other, tmp_path / "other.pem")
+
+    async def main() -> None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(service_account / "ca.crt", tmp_path / "key.pem")
+        async with ApiServer(tls=tls, tokens={"first"}) as server:
+            monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+            right = (service_account / "ca.crt").read_bytes()
+            (service_account / "ca.crt").write_bytes(other.read_bytes())
+            async with running(source := KubernetesPodSource("node-a", timing=QUICK)):
+                await until(lambda: any("CERTIFICATE" in record_error(r) for r in caplog.records))
+                assert not source.view.up
+                assert server.seen == []
+                (service_account / "ca.crt").write_bytes(right)
+                await until(lambda: source.view.up)
+
+    asyncio.run(main())
+
+
+def record_error(record: logging.LogRecord) -> str:
+    return str(getattr(record, "error", ""))
+
+
+def test_no_cluster_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        async with (
+            running(KubernetesPodSource("node-a", timing=QUICK)),
+            running(KubernetesPodSource("node-a", str(tmp_path / "absent"), QUICK)),
+        ):
+            await until(lambda: len(caplog.records) >= 2)
+
+    asyncio.run(main())
+    errors = " ".join(record_error(record) for record in caplog.records)
+    assert "no kubeconfig is given" in errors
+    assert f"{tmp_path / 'absent'} not found" in errors
+
+
+def test_delays_double_with_jitter_up_to_a_bound() -> None:
+    timing = Timing(first_delay=1.0, longest_delay=60.0)
+    for failures in (0, 1, 2, 5, 6, 7, 10_000):
+        longest = min(2.0 ** min(failures, 20), 60.0)
+        delays = [timing.delay(failures) for _ in range(200)]
+        assert longest / 2 <= min(delays) <= max(delays) <= longest
+        assert len(set(delays)) > 100

@@ -1,0 +1,34 @@
+"""Running a source while a test looks at its view."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from vgpumonitor.sources.pods import PodSource, PodsView
+
+
+@asynccontextmanager
+async def running(source: PodSource) -> AsyncIterator[PodSource]:
+    task = asyncio.create_task(source.run())
+    try:
+        yield source
+        assert not task.done(), "the source ended"
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Waits until ``condition`` holds; a test fails where it doesn't in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def names(view: PodsView) -> set[str]:
+    return {pod.name for pod in view.pods.values()}

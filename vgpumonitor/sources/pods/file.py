@@ -1,0 +1,114 @@
+"""Pods from a file: what ``kubectl get pods -A -o json`` prints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from pathlib import Path
+
+from vgpumonitor.sources.pods.model import PodsView
+from vgpumonitor.sources.pods.objects import (
+    PodReading,
+    decode,
+    node_of,
+    pod_from_object,
+    split_list,
+)
+from vgpumonitor.sources.pods.table import PodTable
+from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch
+
+log = logging.getLogger(__name__)
+
+#: A larger file is not read.
+MAX_BYTES = 256 * 1024 * 1024
+
+#: What tells that a file changed: device, inode, size, and both times in ns.
+_Stamp = tuple[int, int, int, int, int]
+
+
+class FilePodSource:
+    """The file is read again whenever it changed; while it can't be, its last pods stay.
+
+    With ``node_name`` only the pods that are bound to that node count: a pod without a node
+    is on none yet.
+    """
+
+    name = "file"
+
+    def __init__(
+        self, path: Path, node_name: str | None = None, look_interval: float = LOOK_INTERVAL
+    ) -> None:
+        self._path = path
+        self._node_name = node_name
+        self._look_interval = look_interval
+        self._table = PodTable(self.name)
+        self._stamp: _Stamp | None = None
+
+    @property
+    def view(self) -> PodsView:
+        return self._table.view
+
+    async def run(self) -> None:
+        with DirectoryWatch(self._path.parent, self._concerns, self._look_interval) as watch:
+            while True:
+                await asyncio.to_thread(watch.arm)
+                await self._look()
+                await watch.wait()
+
+    def _concerns(self, name: str) -> bool:
+        # A ConfigMap's files are links through "..data", which is what kubelet replaces.
+        return name == self._path.name or name.startswith("..")
+
+    async def _look(self) -> None:
+        try:
+            stamp, readings = await asyncio.to_thread(self._read)
+        except (OSError, ValueError) as error:
+            self._stamp = None
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._table.lose(f"{self._path}: {reason}")
+            return
+        if readings is not None:
+            self._stamp = stamp
+            self._table.replace(readings)
+        self._table.confirm()
+
+    def _read(self) -> tuple[_Stamp, list[PodReading] | None]:
+        """The pods; None where the file is as it was. Raises OSError and ValueError."""
+        # A pipe in the file's place must not hold the thread.
+        with open(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            stamp = (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("is not a regular file")
+            if stamp == self._stamp:
+                return stamp, None
+            document = file.read(MAX_BYTES + 1)
+        if len(document) > MAX_BYTES:
+            raise ValueError(f"has more than {MAX_BYTES} bytes")
+        return stamp, list(self._readings(document))
+
+    def _readings(self, document: bytes) -> list[PodReading]:
+        readings = []
+        for place, item in enumerate(split_list(document).items):
+            try:
+                pod = decode(item)
+                if self._node_name is None or node_of(pod) == self._node_name:
+                    readings.append(PodReading(*pod_from_object(pod)))
+            except ValueError as error:
+                log.warning(
+                    "a pod can't be used",
+                    extra={
+                        "path": str(self._path),
+                        "where": f"items[{place}]",
+                        "error": str(error),
+                    },
+                )
+        return readings
