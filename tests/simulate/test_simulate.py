@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.polling import eventually
 from vgpumonitor.region.layouts import LAYOUTS, V1_1, V1_2, Layout
 from vgpumonitor.region.model import GONE, Region
+from vgpumonitor.simulate.container import CardUse
+from vgpumonitor.simulate.figures import Figures, figures
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
-from vgpumonitor.simulate.plan import MIB, PodPlan
+from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
 from vgpumonitor.sources.inventory import ContainerRegion, Inventory
 from vgpumonitor.sources.pods.model import Allocation, Pod
 from vgpumonitor.sources.pods.objects import decode, pod_from_object, split_list
@@ -428,3 +433,40 @@ def test_it_lives_until_stopped(tmp_path: Path) -> None:
             thread.join(10)
         assert not thread.is_alive()
         assert len(list(node.containers_dir.iterdir())) == 3
+
+
+def test_more_containers_than_descriptors_are_usual(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "from vgpumonitor.simulate.node import SimulatedNode\n"
+        "SimulatedNode(Path(sys.argv[1]), 2, 100, plain=True).close()\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "node")], check=True, timeout=60)
+    assert len(list((tmp_path / "node" / "containers").glob("*/*.cache"))) == 100
+
+
+def test_links_in_a_former_simulation_are_not_followed(tmp_path: Path) -> None:
+    directory, other = tmp_path / "node", tmp_path / "other"
+    SimulatedNode(directory, containers=0).close()
+    other.mkdir()
+    (other / "mine").write_text("data")
+    (directory / "containers").rmdir()
+    (directory / "containers").symlink_to(other)
+    with pytest.raises(SimulationError, match=r"can't write a simulation to .*/node: "):
+        SimulatedNode(directory)
+    assert (other / "mine").read_text() == "data"
+
+
+def test_the_cards_figures_follow_their_load() -> None:
+    [card, idle] = make_cards(2, Random(0))
+    uses = [CardUse(card, 11, 4 * MIB, 70), CardUse(card, 12, 6 * MIB, 80)]
+    first = figures([card, idle], uses, {})
+    assert first[card.uuid] == Figures({11: 4 * MIB, 12: 6 * MIB}, 10 * MIB, 100, 60, 350, 74.0)
+    assert first[card.uuid].power_capped
+    assert first[idle.uuid] == Figures({}, 0, 0, 0, 36, 33.0)
+    cooling = figures([card, idle], [], first)[card.uuid]
+    assert (cooling.core, cooling.power_watts, cooling.power_capped) == (0, 36, False)
+    assert 33 < cooling.temperature_celsius < 74

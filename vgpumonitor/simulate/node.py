@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import shutil
 import socket
 import threading
@@ -22,6 +23,7 @@ from typing import Self
 
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
+from vgpumonitor.simulate.figures import Figures, figures
 from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
@@ -70,24 +72,32 @@ class SimulatedNode:
         self.nvml_state = directory / "nvml.state"
         self.node_name = node_name or socket.gethostname()
         self._clock = clock
+        random = Random(seed)
+        self.cards = make_cards(gpus, random)
+        self.pods = (place_plain if plain else place_mixed)(self.cards, containers, layouts, random)
+        #: The pods' containers, in the order of their plans.
+        self.containers: list[list[SimulatedContainer]] = []
+        self._figures: dict[str, Figures] = {}
+        self._states: list[ContainerState] | None = None
         self._lock_fd = _claim(directory)
+        try:
+            self._populate(random)
+        except OSError as error:
+            self.close()
+            raise SimulationError(f"can't write a simulation to {directory}: {error}") from error
+
+    def _populate(self, random: Random) -> None:
         self._clear()
         self.containers_dir.mkdir()
         self.pod_logs_dir.mkdir()
-        random = Random(seed)
-        self.cards = make_cards(gpus, random)
-        place = place_plain if plain else place_mixed
-        self.pods = place(self.cards, containers, layouts, random)
         host = Host(self.containers_dir, self.pod_logs_dir, SimulatedProcfs(self.procfs_dir))
-        now = int(clock())
-        self.containers = [
-            [
-                SimulatedContainer(pod, plan, host, Random(random.getrandbits(64)), now)
-                for plan in pod.containers
-            ]
-            for pod in self.pods
-        ]
-        self._states: list[ContainerState] | None = None
+        now = int(self._clock())
+        _allow_descriptors()
+        for pod in self.pods:
+            self.containers.append([])
+            for plan in pod.containers:
+                own = Random(random.getrandbits(64))
+                self.containers[-1].append(SimulatedContainer(pod, plan, host, own, now))
         self._write()
 
     def _clear(self) -> None:
@@ -129,6 +139,8 @@ class SimulatedNode:
         self.close()
 
     def _write(self) -> None:
+        uses = (use for pod in self.containers for container in pod for use in container.uses())
+        self._figures = figures(self.cards, uses, self._figures)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states:
             pods = zip(self.pods, self.containers, strict=True)
@@ -156,6 +168,12 @@ def _claim(directory: Path) -> int:
         os.close(fd)
         raise SimulationError(f"another simulation runs in {directory}") from error
     return fd
+
+
+def _allow_descriptors() -> None:
+    # Python keeps a descriptor with each mapping, so that the usual 1024 are soon too few.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _replace(path: Path, text: str) -> None:
