@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import vgpumonitor
 
@@ -35,7 +36,9 @@ def test_locked_versions_are_those_that_the_package_asks_for(
     versions = locked(file)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     for requirement in map(Requirement, project[section][key]):
-        assert requirement.specifier.contains(versions[requirement.name]), requirement
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_base_is_pinned_and_the_image_starts_from_nothing() -> None:
