@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
-from prometheus_client.exposition import gzip_accepted
 
 from vgpumonitor.collector import Collector
 from vgpumonitor.metrics.exposition import OPENMETRICS, TEXT
@@ -34,8 +34,8 @@ class _Metrics:
         self._collector = collector
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
-        gzipped = gzip_accepted(request.headers.get("Accept-Encoding", ""))
+        openmetrics = accepts(request.headers.get("Accept", ""), "application/openmetrics-text")
+        gzipped = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         names = frozenset(request.query.getall("name[]", []))
         collection = await self._collector.collect()
         body = await collection.text(openmetrics, names, gzipped)
@@ -54,15 +54,12 @@ class _Metrics:
         return response
 
 
-def wants_openmetrics(accept: str) -> bool:
-    """Whether an Accept header asks for OpenMetrics, and not with weight 0."""
-    for accepted in accept.split(","):
-        kind, *parameters = (part.strip().lower() for part in accepted.split(";"))
-        if kind == "application/openmetrics-text":
-            return not any(
-                parameter.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-                for parameter in parameters
-            )
+def accepts(header: str, value: str) -> bool:
+    """Whether an Accept or Accept-Encoding header names ``value``, and not with weight 0."""
+    for accepted in header.lower().split(","):
+        name, *parameters = (part.replace(" ", "") for part in accepted.split(";"))
+        if name == value:
+            return not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
     return False
 
 

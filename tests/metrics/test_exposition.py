@@ -1,0 +1,430 @@
+"""The text against prometheus-client's own parsers and encoder, and against the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
+from tests.values import (
+    CARD,
+    CARD_2,
+    GIB,
+    MIB,
+    NOW,
+    OTHER,
+    UID,
+    card,
+    entry,
+    process,
+    region,
+    snapshot,
+    use,
+)
+from vgpumonitor.actions import FeedbackHealth, GcHealth
+from vgpumonitor.metrics.exposition import Exposition
+from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
+from vgpumonitor.metrics.sets import select
+from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
+from vgpumonitor.sources.inventory import InventoryView
+from vgpumonitor.sources.nvml import DeviceProcess, MigDevice, NvmlHealth, NvmlSample
+from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodsView
+
+MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
+
+
+def everything() -> NodeSnapshot:
+    """A snapshot in which each family has a sample."""
+    cards = (
+        card(
+            ecc_errors={"corrected": 2, "uncorrected": 0},
+            throttled={"hw_slowdown": True, "sw_power_cap": False},
+            processes=(DeviceProcess(100, 3 * GIB), DeviceProcess(999, GIB)),
+        ),
+        card(
+            CARD_2,
+            1,
+            4,
+            name='odd "name"\\',
+            mig_devices=(MigDevice(MIG, "1g.10gb", 7, 0, 10 * GIB, GIB, ()),),
+        ),
+    )
+    pods = PodsView(
+        {
+            UID: Pod(
+                UID,
+                "team-a",
+                "train-0",
+                "Running",
+                allocations=(Allocation("", 3, 11520 * MIB, 0.5),),
+            ),
+            OTHER: Pod(
+                OTHER,
+                "team-b",
+                "mig-0",
+                "Running",
+                mig_allocations=(MigAllocation("serve", CARD_2, MIG, "1g.10gb", 7, 0),),
+            ),
+        },
+        True,
+        NOW - 5,
+        {"hami.io/vgpu-devices-allocated": 1},
+    )
+    return Join("node-1").snapshot(
+        time=NOW,
+        inventory=InventoryView(
+            (
+                entry(
+                    region(
+                        process(
+                            use(300 * MIB, 7 * MIB, GIB, sm=40, other=1, nvml=GIB), hostpid=100
+                        ),
+                        process(use(data=50), hostpid=101, pid=8),
+                    )
+                ),
+                entry(region(uuids=(MIG,)), uid=OTHER, container="serve"),
+                entry(None, container="waits"),
+                entry(None, container="broken", error="magic number 7"),
+            ),
+            up=True,
+            errors={"bad_magic": 4},
+            torn_reads=2,
+            watch_events=17,
+        ),
+        pod_source="file",
+        pods=pods,
+        nvml=NvmlSample("570.1", "12.8", cards),
+        known_devices=cards,
+        nvml_health=NvmlHealth(True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+        host=HostView(frozenset({100, 999})),
+        feedback=FEEDBACK,
+        gc=GC,
+        seconds={"regions": 0.25},
+    )
+
+
+FEEDBACK = FeedbackHealth(rounds=5, writes={"recent_kernel": 2}, last_round=NOW - 1)
+GC = GcHealth(removed=1, last_round=NOW - 2)
+ALL = select("all", process_metrics=True)
+
+
+def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    return {
+        name: {tuple(sorted(s.labels.items())): s.value for s in family.samples}
+        for family in text_string_to_metric_families(text)
+        for name in [family.name + ("_total" if family.type == "counter" else "")]
+    }
+
+
+def text_of(*families: Family, of: NodeSnapshot | None = None) -> str:
+    """The lines of these families alone."""
+    whole = Exposition(families).render(of or everything()).decode()
+    names = {family.name for family in families}
+    return "".join(
+        line + "\n"
+        for line in whole.splitlines()
+        if line.removeprefix("# HELP ").removeprefix("# TYPE ").split("{")[0].split(" ")[0] in names
+    )
+
+
+def only(name: str) -> Family:
+    (family,) = [family for family in ALL if family.name == name]
+    return family
+
+
+class TestContract:
+    def test_names_and_labels_in_both_directions(self) -> None:
+        served = {
+            family.name: {*family.labels, *(name for name, _ in family.constant)} for family in ALL
+        }
+        assert served == {name: set(labels) for name, labels in {**LABELS, **ADDED}.items()}
+
+    def test_every_family_has_a_sample_here_with_its_labels(self) -> None:
+        found = parsed(Exposition(ALL).render(everything()).decode())
+        for name, labels in {**LABELS, **ADDED}.items():
+            assert found[name], name
+            for series in found[name]:
+                assert {label for label, _ in series} == set(labels), name
+
+    def test_documented_help(self) -> None:
+        assert {
+            family.name: family.help for family in select("documented") if family.name in LABELS
+        }.items() >= DOCUMENTED_HELP.items()
+
+    def test_zone_is_on_every_series_of_documented_and_hami(self) -> None:
+        for family in select("documented,hami"):
+            if not family.name.startswith("vgpumonitor_"):
+                assert family.constant == (("zone", "vGPU"),), family.name
+
+    def test_counters_and_only_they_end_with_total(self) -> None:
+        for family in ALL:
+            assert (family.type == "counter") == family.name.endswith("_total"), family.name
+
+
+DOCUMENTED_TEXT = f"""\
+# HELP vGPU_device_memory_usage_in_bytes vGPU device usage
+# TYPE vGPU_device_memory_usage_in_bytes gauge
+vGPU_device_memory_usage_in_bytes{{zone="vGPU",podnamespace="team-a",podname="train-0",\
+ctrname="train",vdeviceid="0",deviceuuid="{CARD}"}} {307 * MIB + GIB + 1}
+vGPU_device_memory_usage_in_bytes{{zone="vGPU",podnamespace="team-b",podname="mig-0",\
+ctrname="serve",vdeviceid="0",deviceuuid="{MIG}"}} 0
+"""
+
+
+class TestText:
+    def test_exactly(self) -> None:
+        assert text_of(only("vGPU_device_memory_usage_in_bytes")) == DOCUMENTED_TEXT
+
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [
+            ("HostGPUMemoryUsage", [20 * GIB, 20 * GIB]),
+            ("HostCoreUtilization", [75, 75]),
+            ("vGPU_device_memory_limit_in_bytes", [10 * GIB, 10 * GIB]),
+            ("Device_utilization_desc_of_container", [40, 0]),
+            ("Device_last_kernel_of_container", [60, 60]),
+            ("MigInfo", [1]),
+            ("hami_vgpu_memory_context_bytes", [300 * MIB, 0]),
+            ("hami_vgpu_memory_module_bytes", [7 * MIB, 0]),
+            ("hami_vgpu_memory_buffer_bytes", [GIB, 0]),
+            ("hami_host_gpu_memory_controller_utilization_ratio", [30, 30]),
+            ("vgpu_allocated_memory_bytes", [11520 * MIB]),
+            ("vgpu_allocated_core_ratio", [0.5]),
+            ("vgpu_memory_used_bytes", [300 * MIB, 7 * MIB, GIB, 1, 0, 0, 0, 0]),
+            ("vgpu_core_limit_ratio", [0.5, 0.5]),
+            ("vgpu_core_utilization_ratio", [0.4, 0]),
+            ("vgpu_memory_nvml_bytes", [GIB, 0]),
+            ("vgpu_processes", [1, 0, 1, 0, 0, 0]),
+            ("vgpu_dead_process_memory_bytes", [50, 0]),
+            ("vgpu_last_kernel_timestamp_seconds", [NOW - 60, NOW - 60]),
+            ("vgpu_device_power_watts", [250.5, 250.5]),
+            ("vgpu_device_ecc_errors_total", [2, 0]),
+            ("vgpu_device_throttled", [1, 0]),
+            ("vgpu_device_memory_unattributed_bytes", [GIB, 0]),
+            ("vgpu_process_memory_used_bytes", [307 * MIB + GIB + 1]),
+            ("vgpu_process_core_utilization_ratio", [0.4]),
+            ("vgpumonitor_regions", [2, 1, 1]),
+            ("vgpumonitor_torn_reads_total", [2]),
+            ("vgpumonitor_pod_source_synced_timestamp_seconds", [NOW - 5]),
+            ("vgpumonitor_nvml_errors_total", [3]),
+            ("vgpumonitor_feedback_writes_total", [2]),
+            ("vgpumonitor_gc_removed_total", [1]),
+        ],
+    )
+    def test_values(self, name: str, values: list[float]) -> None:
+        found = parsed(text_of(only(name)))
+        assert list(found[name].values()) == values
+
+    def test_byte_counts_of_the_memory_description_are_labels(self) -> None:
+        found = parsed(text_of(only("Device_memory_desc_of_container")))
+        first = dict(next(iter(found["Device_memory_desc_of_container"])))
+        assert {key: first[key] for key in ("context", "module", "data", "offset")} == {
+            "context": str(300 * MIB),
+            "module": str(7 * MIB),
+            "data": str(GIB),
+            "offset": "1",
+        }
+
+    def test_mig_of_a_container(self) -> None:
+        (labels,) = parsed(text_of(only("MigInfo")))["MigInfo"]
+        assert dict(labels)["instanceid"] == "7"
+        assert dict(labels)["deviceuuid"] == MIG
+
+    def test_label_values_are_escaped(self) -> None:
+        text = text_of(only("vgpu_device_info"))
+        assert r'name="odd \"name\"\\"' in text
+        names = [dict(labels)["name"] for labels in parsed(text)["vgpu_device_info"]]
+        assert names == ["A100", 'odd "name"\\']
+
+    @pytest.mark.parametrize(
+        ("layout", "time"), [("0", None), ("1.2", 0)], ids=["layout 0", "no kernel yet"]
+    )
+    def test_no_last_kernel_no_series(self, layout: str, time: int | None) -> None:
+        snap = snapshot(entry(region(layout=layout, last_kernel_time=time)))
+        for name in (
+            "Device_last_kernel_of_container",
+            "hami_container_last_kernel_elapsed_seconds",
+            "vgpu_last_kernel_timestamp_seconds",
+        ):
+            assert parsed(text_of(only(name), of=snap))[name] == {}
+
+    def test_a_kernel_of_the_future_was_no_seconds_ago(self) -> None:
+        snap = snapshot(entry(region(last_kernel_time=int(NOW) + 500)))
+        found = parsed(text_of(only("Device_last_kernel_of_container"), of=snap))
+        assert list(found["Device_last_kernel_of_container"].values()) == [0]
+
+    def test_no_limit_no_series(self) -> None:
+        snap = snapshot(entry(region(limit=0, sm_limit=0)))
+        for name in ("vgpu_memory_limit_bytes", "vgpu_core_limit_ratio"):
+            assert parsed(text_of(only(name), of=snap))[name] == {}
+        name = "vGPU_device_memory_limit_in_bytes"
+        assert list(parsed(text_of(only(name), of=snap))[name].values()) == [0]
+
+    @pytest.mark.parametrize(("recent", "blocked"), [(-1, 1), (0, 0), (2, 0)])
+    def test_blocked(self, recent: int, blocked: int) -> None:
+        snap = snapshot(entry(region(recent_kernel=recent)))
+        found = parsed(text_of(only("vgpu_launches_blocked"), of=snap))
+        assert list(found["vgpu_launches_blocked"].values()) == [blocked]
+
+
+def as_client_family(family: Family, of: NodeSnapshot) -> GaugeMetricFamily | CounterMetricFamily:
+    """What a collector on prometheus-client would give for the family."""
+    constant = [value for _, value in family.constant]
+    labels = [*(name for name, _ in family.constant), *family.labels]
+    made = (
+        CounterMetricFamily(family.name, family.help, labels=labels)
+        if family.type == "counter"
+        else GaugeMetricFamily(family.name, family.help, labels=labels)
+    )
+    for values, value in samples_of(family, of):
+        made.add_metric([*constant, *values], value)
+    return made
+
+
+def samples_of(family: Family, of: NodeSnapshot) -> Iterable[tuple[tuple[str, ...], float]]:
+    if isinstance(family, NodeFamily):
+        yield from family.samples(of)
+    for container in of.containers:
+        if isinstance(family, ContainerFamily):
+            yield from family.samples(container)
+        elif isinstance(family, AgeFamily):
+            for values, moment in family.moments(container):
+                yield values, max(0.0, of.time - moment)
+
+
+def test_equal_to_prometheus_clients_encoder() -> None:
+    of = everything()
+
+    class Collector:
+        def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+            return [as_client_family(family, of) for family in ALL]
+
+    registry = CollectorRegistry()
+    registry.register(Collector())  # type: ignore[arg-type]
+    theirs = parsed(generate_latest(registry).decode())
+    assert len(theirs) == len(ALL)
+    assert parsed(text_of(*ALL, of=of)) == theirs
+
+
+def ours(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.startswith(("python_", "process_"))
+    }
+
+
+class TestOpenMetrics:
+    def test_is_accepted_by_the_strict_parser_and_equals_the_text(self) -> None:
+        of = everything()
+        exposition = Exposition(ALL)
+        text = exposition.render(of, openmetrics=True).decode()
+        assert text.endswith("# EOF\n")
+        strict = ours(openmetrics_families(text))
+        plain = ours(text_string_to_metric_families(exposition.render(of).decode()))
+        assert strict == plain
+        assert {name for name, _ in strict} == {family.name for family in ALL}
+
+    def test_counters_lose_total_in_their_metadata(self) -> None:
+        text = Exposition(ALL).render(everything(), openmetrics=True).decode()
+        assert "# TYPE vgpumonitor_torn_reads counter\nvgpumonitor_torn_reads_total 2\n" in text
+
+
+class TestNames:
+    def test_select_families(self) -> None:
+        text = Exposition(ALL).render(everything(), names={"vgpu_priority", "MigInfo"}).decode()
+        assert set(parsed(text)) == {"vgpu_priority", "MigInfo"}
+
+    def test_select_counters_by_either_name(self) -> None:
+        for name in ("vgpumonitor_torn_reads", "vgpumonitor_torn_reads_total"):
+            text = Exposition(ALL).render(everything(), names={name}).decode()
+            assert parsed(text) == {"vgpumonitor_torn_reads_total": {(): 2}}
+
+    def test_select_what_prometheus_client_knows(self) -> None:
+        text = Exposition(ALL).render(everything(), names={"python_info"}).decode()
+        assert set(parsed(text)) == {"python_info"}
+
+    def test_without_a_selection_all_are_there(self) -> None:
+        found = parsed(Exposition(ALL).render(everything()).decode())
+        assert {"process_resident_memory_bytes", "python_info"} <= set(found)
+
+
+class TestKeptText:
+    def test_is_the_same_after_a_change_as_made_afresh(self) -> None:
+        join, exposition = Join("node-1"), Exposition(ALL)
+        states = [
+            (entry(region(process(use(data=MIB)))), entry(region(), uid=OTHER)),
+            (entry(region(process(use(data=2 * MIB)))), entry(region(), uid=OTHER)),
+            (entry(region(process(use(data=3 * MIB)), uuids=(CARD_2,))),),
+            (),
+            (entry(region(), uid=OTHER),),
+        ]
+        for state in states:
+            snap = snapshot(*state, join=join)
+            kept = parsed(exposition.render(snap).decode())
+            fresh = parsed(Exposition(ALL).render(snap).decode())
+            for name in {**LABELS, **ADDED}:
+                assert kept[name] == fresh[name], name
+
+    def test_goes_with_its_container(self) -> None:
+        join, exposition = Join("node-1"), Exposition(ALL)
+        exposition.render(snapshot(entry(region()), join=join))
+        assert len(exposition._kept) == 1
+        exposition.render(snapshot(join=join))
+        assert exposition._kept == {}
+
+    def test_of_labels_that_change_does_not_gather(self) -> None:
+        join, exposition = Join("node-1"), Exposition(ALL)
+        sizes = set()
+        for size in range(1, 20):
+            found = entry(region(process(use(data=size * MIB))))
+            exposition.render(snapshot(found, join=join))
+            (kept,) = exposition._kept.values()
+            sizes.add(len(kept.labels))
+        assert len(sizes) == 1
+
+
+class TestSets:
+    @pytest.mark.parametrize(
+        ("choice", "prefixes"),
+        [
+            ("documented", {"Host", "vGPU", "Device", "Mig"}),
+            ("hami", {"hami_"}),
+            ("vgpu", {"vgpu_"}),
+            ("documented,vgpu", {"Host", "vGPU", "Device", "Mig", "vgpu_"}),
+            ("all", {"Host", "vGPU", "Device", "Mig", "hami_", "vgpu_"}),
+        ],
+    )
+    def test_choices(self, choice: str, prefixes: set[str]) -> None:
+        names = [f.name for f in select(choice) if not f.name.startswith("vgpumonitor_")]
+        assert {prefix for prefix in prefixes if any(n.startswith(prefix) for n in names)} == (
+            prefixes
+        )
+        assert all(name.startswith(tuple(prefixes)) for name in names)
+
+    def test_without_the_memory_description(self) -> None:
+        whole = [family.name for family in select("documented")]
+        less = [family.name for family in select("documented,-memory-desc")]
+        assert set(whole) - set(less) == {"Device_memory_desc_of_container"}
+
+    def test_an_unknown_word_is_named(self) -> None:
+        with pytest.raises(ValueError, match="'documentd' is no set of metrics"):
+            select("documentd,vgpu")
+
+    def test_process_metrics_are_off_unless_asked_for(self) -> None:
+        off = {family.name for family in select("all")}
+        on = {family.name for family in select("all", process_metrics=True)}
+        assert on - off == {
+            "vgpu_process_memory_used_bytes",
+            "vgpu_process_core_utilization_ratio",
+        }
