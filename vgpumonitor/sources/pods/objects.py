@@ -125,7 +125,7 @@ def _container_names(obj: Mapping[str, Any], errors: list[tuple[str, str]]) -> l
     """Of the specification, init containers first. A nameless one keeps its place."""
     spec = _mapping(obj, "spec", "", errors)
     return [
-        name if isinstance(name := container.get("name"), str) else ""
+        name if container and isinstance(name := container.get("name"), str) else ""
         for key in ("initContainers", "containers")
         for _, container in _objects(spec, key, "spec", errors)
     ]
@@ -134,6 +134,8 @@ def _container_names(obj: Mapping[str, Any], errors: list[tuple[str, str]]) -> l
 def _containers(status: Mapping[str, Any], errors: list[tuple[str, str]]) -> Iterator[PodContainer]:
     for key in _STATUSES:
         for where, container in _objects(status, key, "status", errors):
+            if container is None:
+                continue
             try:
                 yield _container(container, where, errors)
             except ValueError as error:
@@ -203,8 +205,8 @@ def _mapping(
 
 def _objects(
     obj: Mapping[str, Any], key: str, where: str, errors: list[tuple[str, str]]
-) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """The objects in a list, with their paths; anything else in it is an empty object."""
+) -> Iterable[tuple[str, Mapping[str, Any] | None]]:
+    """The objects in a list, with their paths; None in the place of anything else."""
     values = obj.get(key)
     if values is None:
         return
@@ -217,8 +219,10 @@ def _objects(
             yield path, value
         else:
             errors.append((path, f"is {_kind(value)}, not an object"))
-            yield path, {}
+            yield path, None
 
 
 def _kind(value: object) -> str:
-    return {type(None): "missing", str: "empty"}.get(type(value), f"of type {type(value).__name__}")
+    if value is None:
+        return "missing"
+    return "empty" if value == "" else f"of type {type(value).__name__}"

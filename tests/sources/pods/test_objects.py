@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sources.pods.apiserver import pod_object
+from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer
+from vgpumonitor.sources.pods.objects import decode, node_of, pod_from_object, split_list
+
+HASH = "0123456789abcdef0123456789abcdef"
+CARD = "GPU-903ecef4-bb8d-d7fe-65e2-e327e6258e76"
+#: 2026-03-04T05:06:07Z
+THEN = 1772600767.0
+
+
+def container(name: str, state: Any, last: Any = None) -> dict[str, Any]:
+    return {"name": name, "state": state, "lastState": last or {}, "ready": True}
+
+
+def terminated(at: Any = "2026-03-04T05:06:07Z") -> dict[str, Any]:
+    return {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": at}}
+
+
+def containers_of(status: dict[str, Any]) -> tuple[dict[str, PodContainer], list[str]]:
+    pod, errors = pod_from_object({**pod_object("p"), "status": status})
+    return dict(pod.containers), [f"{where}: {message}" for where, message in errors]
+
+
+def test_a_running_pod() -> None:
+    pod, errors = pod_from_object(pod_object("web-0", "a-uid", namespace="team"))
+    assert pod == Pod("a-uid", "team", "web-0", "Running", {"main": PodContainer("main")}, (), ())
+    assert errors == ()
+
+
+def test_states_of_containers() -> None:
+    found, errors = containers_of(
+        {
+            "containerStatuses": [
+                container("runs", {"running": {}}, terminated()),
+                container("ended", terminated()),
+                container("waits-to-restart", {"waiting": {"reason": "CrashLoopBackOff"}},
+                          terminated("2026-03-04T05:06:07.25Z")),
+                container("pulls", {"waiting": {"reason": "ContainerCreating"}}),
+                container("says-nothing", {}),
+                container("restarted-says-nothing", None, terminated()),
+            ],
+            "initContainerStatuses": [
+                container("init", terminated("2026-03-04T06:06:07+01:00")),
+                container("sidecar", {"running": {}}),
+            ],
+            "ephemeralContainerStatuses": [
+                container("debug", terminated("2026-03-04T05:06:07.123456789Z"))
+            ],
+        }
+    )  # fmt: skip
+    assert errors == []
+    assert found == {
+        "runs": PodContainer("runs"),
+        "ended": PodContainer("ended", True, THEN),
+        "waits-to-restart": PodContainer("waits-to-restart", True, THEN + 0.25),
+        "pulls": PodContainer("pulls"),
+        "says-nothing": PodContainer("says-nothing"),
+        "restarted-says-nothing": PodContainer("restarted-says-nothing", True, THEN),
+        "init": PodContainer("init", True, THEN),
+        "sidecar": PodContainer("sidecar"),
+        "debug": PodContainer("debug", True, THEN + 0.123456),
+    }
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_is_over(phase: str) -> None:
+    pod, _ = pod_from_object(pod_object("p", phase=phase))
+    assert pod.finished
+
+
+def test_a_container_without_a_status_is_not_finished() -> None:
+    assert containers_of({"phase": "Pending"}) == ({}, [])
+
+
+@pytest.mark.parametrize("at", [None, "0001-01-01T00:00:00Z"])
+def test_an_end_at_no_known_time(at: Any) -> None:
+    found, errors = containers_of({"containerStatuses": [container("c", terminated(at))]})
+    assert found == {"c": PodContainer("c", True, None)}
+    assert errors == []
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-03-04T05:06:07", 5])
+def test_an_end_at_a_wrong_time_is_an_end(at: Any) -> None:
+    found, errors = containers_of({"containerStatuses": [container("c", terminated(at))]})
+    assert found == {"c": PodContainer("c", True, None)}
+    assert errors == [
+        f"status.containerStatuses[0]: finishedAt is {str(at)!r}, not an RFC 3339 time"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, "is missing, not an object"),
+        ({"state": {}}, "name is missing, not a text"),
+        ({"name": 3}, "name is of type int, not a text"),
+        ({"name": "x", "state": "gone"}, "state or lastState is not an object"),
+        (
+            {"name": "x", "state": {"terminated": 1}},
+            "terminated is of type int, not an object",
+        ),
+    ],
+)
+def test_a_wrong_status_is_lost_alone(wrong: Any, message: str) -> None:
+    found, errors = containers_of(
+        {"containerStatuses": [wrong, container("good", {"running": {}})]}
+    )
+    assert found == {"good": PodContainer("good")}
+    assert errors == [f"status.containerStatuses[0]: {message}"]
+
+
+def test_a_static_pod_is_known_by_its_hash() -> None:
+    pod, errors = pod_from_object(
+        pod_object("etcd", annotations={"kubernetes.io/config.hash": HASH})
+    )
+    assert pod.uid == HASH
+    assert errors == ()
+
+
+def test_a_pod_can_t_take_the_uid_of_another() -> None:
+    other = "11111111-2222-3333-4444-555555555555"
+    pod, errors = pod_from_object(
+        pod_object("thief", "own", annotations={"kubernetes.io/config.hash": other})
+    )
+    assert pod.uid == "own"
+    assert errors == (("kubernetes.io/config.hash", "is not 32 hexadecimal digits"),)
+
+
+def test_allocations() -> None:
+    obj = pod_object(
+        "p",
+        annotations={
+            "hami.io/vgpu-devices-allocated": f";{CARD},NVIDIA,500,5:;",
+            "hami.io/vgpu-mig-allocations": json.dumps(
+                [
+                    {
+                        "containerIndex": 1,
+                        "deviceIndex": 0,
+                        "gpuUUID": CARD,
+                        "profile": "1g.5gb",
+                        "migUUID": CARD.replace("GPU", "MIG"),
+                        "gpuInstanceID": 6,
+                        "computeInstanceID": 0,
+                    }
+                ]
+            ),
+            "scheduling.koordinator.sh/device-allocated": "?",
+        },
+    )
+    obj["spec"]["initContainers"] = [{"name": "setup"}]
+    pod, errors = pod_from_object(obj)
+    assert pod.allocations == (Allocation(CARD, None, 500 * 2**20, 0.05),)
+    assert pod.mig_allocations == (
+        MigAllocation("main", CARD, CARD.replace("GPU", "MIG"), "1g.5gb", 6, 0),
+    )
+    assert [where for where, _ in errors] == ["scheduling.koordinator.sh/device-allocated"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metadata": None}, "metadata is missing, not an object"),
+        ({"metadata": []}, "metadata is of type list, not an object"),
+        ({"metadata": {"namespace": "n", "name": "p"}}, "metadata.uid is missing, not a text"),
+        (
+            {"metadata": {"uid": "", "namespace": "n", "name": "p"}},
+            "metadata.uid is empty, not a text",
+        ),
+        (
+            {"metadata": {"uid": "u", "namespace": 1, "name": "p"}},
+            "metadata.namespace is of type int, not a text",
+        ),
+    ],
+)
+def test_a_pod_that_can_t_be_used(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        pod_from_object({**pod_object("p"), **change})
+
+
+def test_wrong_fields_are_lost_alone() -> None:
+    obj = {**pod_object("p"), "spec": 4, "status": "fine"}
+    obj["metadata"]["annotations"] = []
+    pod, errors = pod_from_object(obj)
+    assert pod == Pod("uid-of-p", "default", "p")
+    assert errors == (
+        ("metadata.annotations", "is of type list, not an object"),
+        ("status", "is of type str, not an object"),
+        ("spec", "is of type int, not an object"),
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["name", "state", "lastState", "terminated", "finishedAt", "containerStatuses",
+             "phase", "annotations", "containers", "nodeName"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@given(JSON, JSON, JSON)
+def test_no_shape_raises_anything_else(spec: Any, status: Any, annotations: Any) -> None:
+    obj = pod_object("p")
+    obj |= {"spec": spec, "status": status}
+    obj["metadata"]["annotations"] = annotations
+    pod, _ = pod_from_object(obj)
+    assert (pod.uid, pod.namespace, pod.name) == ("uid-of-p", "default", "p")
+    assert node_of(obj) is None or isinstance(node_of(obj), str)
+
+
+@pytest.mark.parametrize("kind", ["List", "PodList"])
+def test_lists(kind: str) -> None:
+    document = {
+        "kind": kind,
+        "metadata": {"resourceVersion": "7", "continue": "abc"},
+        "items": [pod_object("one"), 5],
+    }
+    pods = split_list(json.dumps(document, indent=4).encode())
+    assert (pods.resource_version, pods.next) == ("7", "abc")
+    assert decode(pods.items[0]) == pod_object("one")
+    with pytest.raises(ValueError, match="is of type int, not an object"):
+        decode(pods.items[1])
+
+
+def test_one_pod_is_a_list_of_one() -> None:
+    pods = split_list(json.dumps(pod_object("one")).encode())
+    assert [decode(item) for item in pods.items] == [pod_object("one")]
+
+
+def test_an_empty_list_of_go() -> None:
+    assert split_list(b'{"kind": "PodList", "metadata": {}, "items": null}').items == ()
+
+
+@pytest.mark.parametrize(
+    "document", [b"", b"[]", b"{", b'{"kind": "NodeList", "items": []}', b"\xff", b"{}"]
+)
+def test_no_lists(document: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the decoder's own words
+        split_list(document)
