@@ -41,6 +41,8 @@ class MemoryUse:
 @dataclass(frozen=True, slots=True)
 class ContainerDevice:
     """One card of a container that has a valid UUID; ``index`` is its place in the region.
+    ``labels`` are namespace, pod, container and UUID, made once since each family has them;
+    ``vdevice_labels`` have the index before the UUID.
 
     ``memory_limit`` 0 is no limit, ``core_limit`` (percent) 0 or 100 none. ``memory_limit``
     and ``memory`` are None where they hold a count that the card can't have, ``core_utilization``
@@ -49,6 +51,8 @@ class ContainerDevice:
 
     index: int
     uuid: str
+    labels: tuple[str, str, str, str]
+    vdevice_labels: tuple[str, str, str, str, str]
     memory_limit: int | None
     core_limit: int
     memory: MemoryUse | None
@@ -372,6 +376,8 @@ def make_container(inputs: _Inputs) -> Container:
             ContainerDevice(
                 index,
                 device.uuid,
+                (namespace, pod, entry.container, device.uuid),
+                (namespace, pod, entry.container, str(index), device.uuid),
                 device.memory_limit_bytes if limit_fits else None,
                 device.sm_limit_percent,
                 memory_use(live, index, total),

@@ -297,7 +297,7 @@ def samples_of(family: Family, of: NodeSnapshot) -> Iterable[tuple[tuple[str, ..
         if isinstance(family, ContainerFamily):
             yield from family.samples(container)
         elif isinstance(family, AgeFamily):
-            for values, moment in family.moments(container):
+            for values, moment in family.samples(container):
                 yield values, max(0.0, of.time - moment)
 
 
@@ -390,7 +390,7 @@ class TestKeptText:
             found = entry(region(process(use(data=size * MIB))))
             exposition.render(snapshot(found, join=join))
             (kept,) = exposition._kept.values()
-            sizes.add(len(kept.labels))
+            sizes.add(len(kept.series))
         assert len(sizes) == 1
 
 

@@ -12,7 +12,6 @@ from vgpumonitor.metrics.series import (
     last_kernels,
     memory_limits,
     memory_used,
-    vdevice,
 )
 from vgpumonitor.snapshot import Container, NodeSnapshot
 
@@ -26,7 +25,7 @@ def _memory_descriptions(container: Container) -> Iterable[Sample]:
         use = device.memory
         if use is not None:
             parts = (use.context, use.module, use.data, use.other)
-            yield (*vdevice(container, device), *map(str, parts)), use.total
+            yield (*device.vdevice_labels, *map(str, parts)), use.total
 
 
 def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -38,7 +37,7 @@ def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for container in snapshot.containers:
         for device in container.devices:
             if device.uuid in instances:
-                yield (*vdevice(container, device), instances[device.uuid]), 1
+                yield (*device.vdevice_labels, instances[device.uuid]), 1
 
 
 #: Its byte counts are labels, so that each allocation makes a new series: it can be left out.
@@ -92,7 +91,7 @@ FAMILIES: tuple[Family, ...] = (
         "Container device last kernel description",
         _CONTAINER,
         constant=_ZONE,
-        moments=last_kernels,
+        samples=last_kernels,
     ),
     NodeFamily(
         "MigInfo",

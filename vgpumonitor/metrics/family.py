@@ -44,4 +44,4 @@ class AgeFamily(Family):
     """A family whose value is the seconds, at least 0, since a moment of a container: its
     samples give that moment, in Unix seconds."""
 
-    moments: Callable[[Container], Iterable[Sample]] = lambda _: ()
+    samples: Callable[[Container], Iterable[Sample]] = lambda _: ()

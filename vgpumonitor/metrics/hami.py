@@ -13,7 +13,6 @@ from vgpumonitor.metrics.series import (
     last_kernels,
     memory_limits,
     memory_used,
-    vdevice,
 )
 from vgpumonitor.snapshot import Container, MemoryUse, NodeSnapshot
 
@@ -26,7 +25,7 @@ def _part(size: Callable[[MemoryUse], int]) -> Callable[[Container], Iterable[Sa
     def samples(container: Container) -> Iterable[Sample]:
         for device in container.devices:
             if device.memory is not None:
-                yield vdevice(container, device), size(device.memory)
+                yield device.vdevice_labels, size(device.memory)
 
     return samples
 
@@ -98,7 +97,7 @@ FAMILIES: tuple[Family, ...] = (
         "Seconds since the container's last kernel launch",
         _CONTAINER,
         constant=_ZONE,
-        moments=last_kernels,
+        samples=last_kernels,
     ),
     _container(
         "hami_vgpu_memory_context_bytes",

@@ -5,37 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vgpumonitor.metrics.family import Sample
-from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot
+from vgpumonitor.snapshot import Container, NodeSnapshot
 from vgpumonitor.sources.nvml import Device
-
-
-def vdevice(container: Container, device: ContainerDevice) -> tuple[str, ...]:
-    """Labels of a container's device: namespace, pod, container, index, UUID."""
-    return (
-        container.namespace,
-        container.pod,
-        container.container,
-        str(device.index),
-        device.uuid,
-    )
 
 
 def memory_used(container: Container) -> Iterable[Sample]:
     for device in container.devices:
         if device.memory is not None:
-            yield vdevice(container, device), device.memory.total
+            yield device.vdevice_labels, device.memory.total
 
 
 def memory_limits(container: Container) -> Iterable[Sample]:
     for device in container.devices:
         if device.memory_limit is not None:
-            yield vdevice(container, device), device.memory_limit
+            yield device.vdevice_labels, device.memory_limit
 
 
 def core_utilizations(container: Container) -> Iterable[Sample]:
     for device in container.devices:
         if device.core_utilization is not None:
-            yield vdevice(container, device), device.core_utilization
+            yield device.vdevice_labels, device.core_utilization
 
 
 def last_kernels(container: Container) -> Iterable[Sample]:
@@ -43,7 +32,7 @@ def last_kernels(container: Container) -> Iterable[Sample]:
     region = container.region
     if region is not None and region.last_kernel_time:
         for device in container.devices:
-            yield vdevice(container, device), region.last_kernel_time
+            yield device.vdevice_labels, region.last_kernel_time
 
 
 def host_device(snapshot: NodeSnapshot, device: Device) -> tuple[str, ...]:

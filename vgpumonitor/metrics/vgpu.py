@@ -29,7 +29,7 @@ def _per_device(
         for device in container.devices:
             found = value(device)
             if found is not None:
-                yield (*_names(container), device.uuid), found
+                yield device.labels, found
 
     return samples
 
@@ -43,7 +43,7 @@ def _per_region(
         found = None if container.region is None else value(container.region)
         if found is not None:
             for device in container.devices:
-                yield (*_names(container), device.uuid), found
+                yield device.labels, found
 
     return samples
 
@@ -81,7 +81,7 @@ def _memory_by_kind(container: Container) -> Iterable[Sample]:
     for device in container.devices:
         use = device.memory
         if use is not None:
-            labels = (*_names(container), device.uuid)
+            labels = device.labels
             yield (*labels, "context"), use.context
             yield (*labels, "module"), use.module
             yield (*labels, "data"), use.data

@@ -1,0 +1,32 @@
+"""``python -m benchmarks [PART…]``: measures the exporter on this machine, prints a table."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from benchmarks import exposition, footprint, freshness, idle, scrape, start, syscalls
+from benchmarks.table import markdown
+
+PARTS = {
+    "freshness": freshness.rows,
+    "scrape": scrape.rows,
+    "exposition": exposition.rows,
+    "syscalls": syscalls.rows,
+    "start": start.rows,
+    "idle": idle.rows,
+    "footprint": footprint.rows,
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        sys.exit(f"no part of the benchmarks: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    rows = [row for name, part in PARTS.items() if not names or name in names for row in part()]
+    print(f"Python {platform.python_version()}, {platform.machine()}\n")
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,51 @@
+"""What benchmarks run on: a simulated node and the exporter beside it, as a process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.exporter import Exporter, running
+from vgpumonitor.simulate.node import SimulatedNode
+
+
+@contextmanager
+def simulated(containers: int, gpus: int = 8) -> Iterator[SimulatedNode]:
+    """A node of like containers, each with one process on two cards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="vgpumonitor-bench-") as directory,
+        SimulatedNode(Path(directory), gpus, containers, plain=True) as node,
+    ):
+        yield node
+
+
+@contextmanager
+def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
+    """``serve`` over the node, all sets on, without NVML."""
+    with running(
+        "serve",
+        f"--containers-dir={node.containers_dir}",
+        f"--pods=file:{node.pods_file}",
+        f"--procfs={node.procfs_dir}",
+        f"--node-name={node.node_name}",
+        "--metrics=all",
+        "--nvml=off",
+        *arguments,
+    ) as exporter:
+        yield exporter
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100

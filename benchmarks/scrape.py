@@ -1,0 +1,37 @@
+"""What a scrape takes of a live node, and what the exporter holds meanwhile."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+from benchmarks.node import cpu_seconds, resident_mib, serving, simulated
+from benchmarks.table import Row
+
+SIZES = (16, 160, 1000)
+
+
+def rows(sizes: tuple[int, ...] = SIZES, times: int = 15) -> list[Row]:
+    found = []
+    for containers in sizes:
+        with simulated(containers) as node, serving(node) as exporter:
+            exporter.get("/metrics")
+            for what, changing in (("unchanged", False), ("all changed", True)):
+                took, used = [], []
+                for _ in range(times):
+                    if changing:
+                        node.step()
+                    cpu, began = cpu_seconds(exporter.process.pid), time.perf_counter()
+                    size = len(exporter.get("/metrics"))
+                    took.append(time.perf_counter() - began)
+                    used.append(cpu_seconds(exporter.process.pid) - cpu)
+                found.append(
+                    Row(
+                        f"scrape of {containers} containers × 2 cards, all sets, {what}",
+                        f"{median(took) * 1000:.1f} ms",
+                        f"median of {times}; CPU {sum(used) / times * 1000:.0f} ms; "
+                        f"{size / 1e6:.1f} MB of text; resident "
+                        f"{resident_mib(exporter.process.pid):.0f} MiB",
+                    )
+                )
+    return found
