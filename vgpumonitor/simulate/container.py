@@ -281,9 +281,9 @@ class SimulatedContainer:
                 self._region.set_utilization(process.pid, device, sm)
 
     def _exit(self, process: _Process) -> None:
-        self._end(process)
         if self._region is not None:
             self._region.exit(process.pid)
+        self._end(process)
 
     def _kill(self, process: _Process) -> None:
         self._end(process)
