@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from vgpumonitor.actions import Feedback, Gc
+from vgpumonitor.actions.health import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
@@ -49,7 +49,7 @@ class Collection:
 
 
 class Collector:
-    """Makes collections from the sources; ``nvml`` and the actions are None where off."""
+    """Makes collections from the sources; ``nvml`` and the actions' health are None where off."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Collector:
         nvml: NvmlSource | None,
         processes: HostProcesses,
         liveness: str,
-        feedback: Feedback | None = None,
-        gc: Gc | None = None,
+        feedback: Callable[[], FeedbackHealth] | None = None,
+        gc: Callable[[], GcHealth] | None = None,
     ) -> None:
         self._inventory = inventory
         self._pods = pods
@@ -149,8 +149,8 @@ class Collector:
             nvml_health=None if self._nvml is None else self._nvml.health(),
             host=host,
             disk_timeouts=self._disk_timeouts,
-            feedback=None if self._feedback is None else self._feedback.health,
-            gc=None if self._gc is None else self._gc.health,
+            feedback=None if self._feedback is None else self._feedback(),
+            gc=None if self._gc is None else self._gc(),
             seconds=seconds,
         )
 

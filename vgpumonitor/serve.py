@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from vgpumonitor.actions import Feedback, Gc
 from vgpumonitor.collector import Collector
 from vgpumonitor.metrics.sets import select
 from vgpumonitor.settings import Address, Settings
@@ -24,6 +23,8 @@ from vgpumonitor.sources.pods.select import select_source
 from vgpumonitor.web.app import make_app
 
 if TYPE_CHECKING:
+    from vgpumonitor.actions.cleanup import Gc
+    from vgpumonitor.actions.feedback import Feedback
     from vgpumonitor.web.config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -56,18 +57,24 @@ async def serve(
             nvml.start()
             stack.callback(nvml.stop)
         processes = HostProcesses(settings.procfs)
-        feedback = (
-            Feedback(
-                inventory, release_after=settings.feedback_release_after, dry_run=settings.dry_run
+        actions: list[Feedback | Gc] = []
+        feedback_health = gc_health = None
+        if settings.feedback:
+            from vgpumonitor.actions.feedback import Feedback
+
+            feedback = Feedback(
+                inventory,
+                release_after=settings.feedback_release_after,
+                dry_run=settings.dry_run,
             )
-            if settings.feedback
-            else None
-        )
-        gc = (
-            Gc(inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run)
-            if settings.gc
-            else None
-        )
+            actions.append(feedback)
+            feedback_health = feedback.health
+        if settings.gc:
+            from vgpumonitor.actions.cleanup import Gc
+
+            gc = Gc(inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run)
+            actions.append(gc)
+            gc_health = gc.health
         collector = Collector(
             settings.node_name,
             select(settings.metrics, settings.process_metrics),
@@ -76,8 +83,8 @@ async def serve(
             nvml,
             processes,
             settings.process_liveness,
-            feedback,
-            gc,
+            feedback_health,
+            gc_health,
         )
         readiness = {
             "inventory": lambda: (
@@ -100,9 +107,7 @@ async def serve(
         for address in settings.listen:
             await _listen(runner, address, tls)
         async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(runs.run()) for runs in (pods, feedback, gc) if runs is not None
-            ]
+            running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
             await stop.wait()
             log.info("stopping")
             for task in running:

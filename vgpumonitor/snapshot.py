@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from vgpumonitor.actions import FeedbackHealth, GcHealth
+from vgpumonitor.actions.health import FeedbackHealth, GcHealth
 from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
 from vgpumonitor.sources.host_processes import ContainerRef
 from vgpumonitor.sources.inventory import ContainerRegion, InventoryView
@@ -352,9 +352,11 @@ def card_totals(devices: Iterable[Device]) -> dict[str, int]:
     """Memory in bytes by UUID, of the cards and MIG devices whose memory NVML knows."""
     totals = {}
     for device in devices:
-        for part in (device, *device.mig_devices):
-            if part.memory_total is not None:
-                totals[part.uuid] = part.memory_total
+        if device.memory_total is not None:
+            totals[device.uuid] = device.memory_total
+        for mig in device.mig_devices:
+            if mig.memory_total is not None:
+                totals[mig.uuid] = mig.memory_total
     return totals
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from vgpumonitor import __version__
-from vgpumonitor.actions import FeedbackHealth, GcHealth
+from vgpumonitor.actions.health import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.region.model import REASONS
 from vgpumonitor.snapshot import NodeSnapshot

@@ -161,7 +161,7 @@ class Exposition:
         """What prometheus-client knows of the process and of Python."""
         registry = self._registry.restricted_registry(list(names)) if names else self._registry
         generate = generate_latest_openmetrics if openmetrics else generate_latest
-        return generate(registry).decode()  # type: ignore[arg-type]
+        return generate(registry).decode()
 
 
 def _selected(family: Family, names: Collection[str]) -> bool:

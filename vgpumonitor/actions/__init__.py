@@ -1,0 +1,1 @@
+"""What the exporter does on the host besides exporting, each off unless asked for."""
