@@ -17,8 +17,9 @@ from tests.polling import eventually
 from vgpumonitor.region.layouts import LAYOUTS, V1_1, V1_2, Layout
 from vgpumonitor.region.model import GONE, Region
 from vgpumonitor.simulate.container import CardUse
-from vgpumonitor.simulate.figures import Figures, figures
+from vgpumonitor.simulate.figures import figures
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
+from vgpumonitor.simulate.nvml.state import Memory
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
 from vgpumonitor.sources.inventory import ContainerRegion, Inventory
 from vgpumonitor.sources.pods.model import Allocation, Pod
@@ -463,10 +464,15 @@ def test_links_in_a_former_simulation_are_not_followed(tmp_path: Path) -> None:
 def test_the_cards_figures_follow_their_load() -> None:
     [card, idle] = make_cards(2, Random(0))
     uses = [CardUse(card, 11, 4 * MIB, 70), CardUse(card, 12, 6 * MIB, 80)]
-    first = figures([card, idle], uses, {})
-    assert first[card.uuid] == Figures({11: 4 * MIB, 12: 6 * MIB}, 10 * MIB, 100, 60, 350, 74.0)
-    assert first[card.uuid].power_capped
-    assert first[idle.uuid] == Figures({}, 0, 0, 0, 36, 33.0)
-    cooling = figures([card, idle], [], first)[card.uuid]
-    assert (cooling.core, cooling.power_watts, cooling.power_capped) == (0, 36, False)
-    assert 33 < cooling.temperature_celsius < 74
+    busy, rest = first = figures([card, idle], uses, ())
+    assert (busy.uuid, busy.name, busy.minor) == (card.uuid, "NVIDIA L40S", 1)
+    assert busy.memory == Memory(46068 * MIB, 10 * MIB, 610 * MIB)
+    assert busy.compute == {11: 4 * MIB, 12: 6 * MIB}
+    assert (busy.utilization, busy.power_milliwatts, busy.temperature) == ((100, 60), 350_000, 74)
+    assert busy.throttle == 0x04
+    assert rest.memory == Memory(46068 * MIB, 0, 610 * MIB)
+    assert (rest.utilization, rest.power_milliwatts, rest.temperature) == ((0, 0), 36_000, 33)
+    cooling, warming = figures([card, idle], [CardUse(idle, 11, MIB, 50)], first)
+    assert (cooling.utilization, cooling.power_milliwatts, cooling.throttle) == ((0, 0), 36_000, 0)
+    assert (cooling.temperature, warming.temperature) == (72, 35)
+    assert warming.power_milliwatts == 193_000

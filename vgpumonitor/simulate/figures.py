@@ -1,60 +1,53 @@
-"""What the simulated cards show of the load that is on them."""
+"""What NVML tells of the simulated cards under the load that is on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from vgpumonitor.simulate.container import CardUse
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard
 from vgpumonitor.simulate.plan import MIB, Card
 
 #: What the driver keeps of each card for itself, in bytes.
-RESERVED = 610 * MIB
+_RESERVED = 610 * MIB
 #: An L40S: watts at rest and at most, and degrees Celsius at rest and under full load.
 _IDLE_WATTS, _FULL_WATTS = 36, 350
-_IDLE_CELSIUS, _FULL_CELSIUS = 33.0, 74.0
-#: The share of the way to its final temperature that a card makes in a second.
-_WARMING = 0.08
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """A card now: ``processes`` are bytes by host PID, ``memory_used`` their sum (bytes,
-    without what is reserved), ``core`` and ``memory`` utilisation in percent."""
-
-    processes: Mapping[int, int]
-    memory_used: int
-    core: int
-    memory: int
-    power_watts: int
-    temperature_celsius: float
-
-    @property
-    def power_capped(self) -> bool:
-        return self.core >= 95
+_IDLE_CELSIUS, _FULL_CELSIUS = 33, 74
+#: Degrees that a card warms up or cools down in a second.
+_WARMING = 2
+#: nvmlClocksEventReasonSwPowerCap (nvml.h), and the utilisation from which it holds.
+_POWER_CAP, _CAPPED = 0x04, 95
 
 
 def figures(
-    cards: Iterable[Card], uses: Iterable[CardUse], before: Mapping[str, Figures]
-) -> dict[str, Figures]:
-    """The figures of each card by UUID, one second after ``before`` (empty at first)."""
-    held: dict[str, dict[int, int]] = {card.uuid: {} for card in cards}
-    busy = dict.fromkeys(held, 0)
+    cards: Sequence[Card], uses: Iterable[CardUse], before: Sequence[SimulatedCard]
+) -> tuple[SimulatedCard, ...]:
+    """The cards, one second after ``before``, which is empty at first."""
+    held: dict[Card, dict[int, int | None]] = {card: {} for card in cards}
+    memory, busy = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
     for use in uses:
-        held[use.card.uuid][use.hostpid] = use.memory
-        busy[use.card.uuid] += use.sm
-    found = {}
-    for uuid, processes in held.items():
-        core = min(100, busy[uuid])
-        final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core / 100
-        last = before.get(uuid)
-        warmth = final if last is None else last.temperature_celsius
-        found[uuid] = Figures(
-            processes,
-            sum(processes.values()),
-            core,
-            core * 6 // 10,
-            _IDLE_WATTS + (_FULL_WATTS - _IDLE_WATTS) * core // 100,
-            warmth + _WARMING * (final - warmth),
+        held[use.card][use.hostpid] = use.memory
+        memory[use.card] += use.memory
+        busy[use.card] += use.sm
+    found = []
+    for card in cards:
+        core = min(100, busy[card])
+        final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core // 100
+        last = before[card.index].temperature if before else None
+        change = 0 if last is None else final - last
+        found.append(
+            SimulatedCard(
+                uuid=card.uuid,
+                name=card.name,
+                minor=card.minor,
+                memory=Memory(card.memory_total, memory[card], _RESERVED),
+                utilization=(core, core * 6 // 10),
+                power_milliwatts=10 * (100 * _IDLE_WATTS + (_FULL_WATTS - _IDLE_WATTS) * core),
+                temperature=(last or final) + max(-_WARMING, min(_WARMING, change)),
+                # Cards that have served for years have some that were corrected.
+                ecc=(card.minor, 0),
+                throttle=_POWER_CAP if core >= _CAPPED else 0,
+                compute=held[card],
+            )
         )
-    return found
+    return tuple(found)

@@ -23,7 +23,8 @@ from typing import Self
 
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
-from vgpumonitor.simulate.figures import Figures, figures
+from vgpumonitor.simulate.figures import figures
+from vgpumonitor.simulate.nvml.state import SimulatedCard, SimulatedNvml
 from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
@@ -77,7 +78,7 @@ class SimulatedNode:
         self.pods = (place_plain if plain else place_mixed)(self.cards, containers, layouts, random)
         #: The pods' containers, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
-        self._figures: dict[str, Figures] = {}
+        self._figures: tuple[SimulatedCard, ...] = ()
         self._states: list[ContainerState] | None = None
         self._lock_fd = _claim(directory)
         try:
@@ -141,6 +142,7 @@ class SimulatedNode:
     def _write(self) -> None:
         uses = (use for pod in self.containers for container in pod for use in container.uses())
         self._figures = figures(self.cards, uses, self._figures)
+        SimulatedNvml(cards=self._figures).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states:
             pods = zip(self.pods, self.containers, strict=True)
