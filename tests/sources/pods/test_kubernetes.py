@@ -144,7 +144,9 @@ GONE = status(410, "Expired", "too old resource version: 101 (200)")
     [refuse(410, "Expired", "too old resource version"), streamed(event("ERROR", GONE))],
     ids=["as a status", "as an event"],
 )
-def test_410_of_a_watch_lists_again(tmp_path: Path, fault: Any) -> None:
+def test_410_of_a_watch_lists_again(
+    tmp_path: Path, fault: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with ApiServer() as server:
             server.put(pod_object("stays"))
@@ -166,6 +168,8 @@ def test_410_of_a_watch_lists_again(tmp_path: Path, fault: Any) -> None:
             assert relist["resourceVersionMatch"] == "NotOlderThan"
 
     asyncio.run(main())
+    # It is part of every day, and no failure.
+    assert caplog.records == []
 
 
 def test_410_again_and_again_backs_off(tmp_path: Path) -> None:
@@ -213,6 +217,7 @@ def test_a_watch_that_ends_in_time_goes_on_without_a_list(tmp_path: Path) -> Non
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: source.view.up)
+                synced = source.view.synced
                 ups = set()
 
                 def third_watch() -> bool:
@@ -220,6 +225,8 @@ def test_a_watch_that_ends_in_time_goes_on_without_a_list(tmp_path: Path) -> Non
                     return len(server.of("watch")) >= 3
 
                 await until(third_watch)
+                # Nothing happened, and its end says so.
+                assert source.view.synced != synced
                 server.put(pod_object("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
             assert ups == {True}
@@ -233,8 +240,10 @@ def test_a_connection_that_closes_within_a_line(tmp_path: Path, then: str) -> No
     async def main() -> None:
         async with ApiServer() as server:
             server.put(pod_object("one"))
+            whole = pod_object("whole")
+            whole["metadata"]["resourceVersion"] = "101"
             half = event("ADDED", pod_object("half"))[:100]
-            server.faults["watch"] = [streamed(half, then=then)]
+            server.faults["watch"] = [streamed(event("ADDED", whole), half, then=then)]
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: len(server.of("watch")) == 2)
                 server.put(pod_object("two"))

@@ -65,7 +65,6 @@ class FilePodSource:
         try:
             stamp, readings = await asyncio.to_thread(self._read)
         except (OSError, ValueError) as error:
-            self._stamp = None
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._table.lose(f"{self._path}: {reason}")
             return
