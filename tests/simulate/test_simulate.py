@@ -19,10 +19,13 @@ from vgpumonitor.region.model import GONE, Region
 from vgpumonitor.simulate.container import CardUse
 from vgpumonitor.simulate.figures import figures
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
+from vgpumonitor.simulate.nvml.library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
+from vgpumonitor.sources.host_processes import HostProcesses
 from vgpumonitor.sources.inventory import ContainerRegion, Inventory
-from vgpumonitor.sources.pods.model import Allocation, Pod
+from vgpumonitor.sources.nvml import NvmlSource
+from vgpumonitor.sources.pods.model import Allocation, MigAllocation, Pod
 from vgpumonitor.sources.pods.objects import decode, pod_from_object, split_list
 
 NOW = 1_800_000_000
@@ -157,7 +160,60 @@ def node_time(node: SimulatedNode) -> int:
 def test_the_cards(node: SimulatedNode) -> None:
     assert [(card.index, card.minor) for card in node.cards] == [(0, 1), (1, 0), (2, 2), (3, 3)]
     assert len({card.uuid for card in node.cards}) == 4
-    assert {(card.name, card.memory_total) for card in node.cards} == {("NVIDIA L40S", 46068 * MIB)}
+    assert [(card.name, card.memory_total) for card in node.cards] == [
+        *3 * [("NVIDIA L40S", 46068 * MIB)],
+        ("NVIDIA A100-SXM4-40GB", 40960 * MIB),
+    ]
+    parts = [(part.profile, part.gpu_instance_id) for part in node.cards[3].mig]
+    assert parts == [("3g.20gb", 1), ("3g.20gb", 2)]
+    assert [pod.app for pod in node.pods if node.cards[3] in pod.cards] == ["segment-api"]
+
+
+def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> None:
+    """Each card's processes are those of the regions, and the one that got round them."""
+    for _ in range(3):
+        node.step()
+    source = NvmlSource(SimulatedLibrary(node.nvml_state))
+    source.start()
+    try:
+        sample = source.sample(timeout=20)
+    finally:
+        source.stop()
+    assert sample is not None
+    # Utilisation is Not Supported on a card in MIG mode, and nothing else is.
+    assert set(source.health().errors) <= {("nvmlDeviceGetUtilizationRates", node.cards[3].uuid)}
+    assert [(d.uuid, d.minor, d.memory_total) for d in sample.devices] == [
+        (card.uuid, card.minor, card.memory_total) for card in node.cards
+    ]
+    held = {d.uuid: {p.pid: p.memory for p in d.processes or ()} for d in sample.devices}
+    for device in sample.devices:
+        assert device.memory_used == sum(memory or 0 for memory in held[device.uuid].values())
+    expected: dict[str, dict[int, int]] = {card.uuid: {} for card in node.cards}
+    cards = {part.uuid: card.uuid for card in node.cards for part in card.mig}
+    with inventory(node) as read:
+        for entry in read().values():
+            for process in entry.region.processes if entry.region else ():
+                for place, use in enumerate(process.devices):
+                    uuid = region_of(entry).devices[place].uuid
+                    assert uuid is not None
+                    if process.status != GONE and use.total:
+                        expected[cards.get(uuid, uuid)][process.hostpid] = use.monitor_used
+    bypass = app(node, "custom-cuda")
+    host = HostProcesses(node.procfs_dir)
+    assert host.visible()
+    found = {pid for processes in held.values() for pid in processes}
+    owners = {pid: host.pod_of(pid) for pid in found}
+    [pid] = [pid for pid, ref in owners.items() if ref is not None and ref.pod_uid == bypass.uid]
+    expected[bypass.cards[0].uuid][pid] = held[bypass.cards[0].uuid][pid] or 0
+    assert held == expected
+    ids = {
+        (pod[0].pod.uid, container.state.container_id)
+        for pod in node.containers
+        for container in pod
+    }
+    assert {(ref.pod_uid, ref.container_id) for ref in owners.values() if ref} <= ids
+    assert all(owners.values())
+    assert host.live_pids() == frozenset(found | {1, 2})
 
 
 def test_no_container_and_no_card_is_given_more_than_there_is(node: SimulatedNode) -> None:
@@ -183,7 +239,7 @@ def test_memory_is_the_sum_of_its_parts_and_what_nvml_says(node: SimulatedNode) 
     for _ in range(30):
         node.step()
     nvml = {
-        (use.hostpid, use.card.uuid): use.memory
+        (use.hostpid, use.mig.uuid if use.mig else use.card.uuid): use.memory
         for pod in node.containers
         for container in pod
         for use in container.uses()
@@ -202,9 +258,29 @@ def test_memory_is_the_sum_of_its_parts_and_what_nvml_says(node: SimulatedNode) 
     assert checked == 11
 
 
+def test_a_pod_on_a_mig_device(node: SimulatedNode) -> None:
+    node.step()
+    plan = app(node, "segment-api")
+    part = node.cards[3].mig[0]
+    with inventory(node) as read:
+        region = region_of(read()["segment-api"])
+    [device] = region.devices
+    [process] = region.processes
+    assert (device.uuid, device.memory_limit_bytes) == (part.uuid, 19968 * MIB)
+    assert (device.sm_limit_percent, process.devices[0].sm_util) == (0, 0)
+    [mig] = pods(node)["segment-api"].mig_allocations
+    assert mig == MigAllocation("segment-api", node.cards[3].uuid, part.uuid, "3g.20gb", 1, 0)
+    [container] = next(pod for pod in node.containers if pod[0].pod is plan)
+    card = figures(node.cards, list(container.uses()), ())[3]
+    held = {process.hostpid: process.devices[0].monitor_used}
+    assert (card.utilization, card.compute) == (None, held)
+    assert [mig.compute for mig in card.mig_devices] == [held, {}]
+    assert card.mig_devices[0].memory == Memory(19968 * MIB, process.devices[0].monitor_used)
+
+
 def test_the_file_comes_with_the_first_cuda_call(tmp_path: Path) -> None:
     with (
-        SimulatedNode(tmp_path / "node", containers=13, clock=Clock()) as node,
+        SimulatedNode(tmp_path / "node", containers=14, clock=Clock()) as node,
         inventory(node) as read,
     ):
         for _ in range(7):
@@ -462,7 +538,7 @@ def test_links_in_a_former_simulation_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_the_cards_figures_follow_their_load() -> None:
-    [card, idle] = make_cards(2, Random(0))
+    [card, idle] = make_cards(2, Random(0), mig=False)
     uses = [CardUse(card, 11, 4 * MIB, 70), CardUse(card, 12, 6 * MIB, 80)]
     busy, rest = first = figures([card, idle], uses, ())
     assert (busy.uuid, busy.name, busy.minor) == (card.uuid, "NVIDIA L40S", 1)

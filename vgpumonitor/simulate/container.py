@@ -16,7 +16,7 @@ from uuid import UUID
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
 from vgpumonitor.simulate.loads import Demand
-from vgpumonitor.simulate.plan import MIB, Card, ContainerPlan, PodPlan
+from vgpumonitor.simulate.plan import MIB, Card, ContainerPlan, MigPart, PodPlan
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
 #: Seconds from a worker's end to the next one in its place.
@@ -45,12 +45,14 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True)
 class CardUse:
-    """What a process holds of a card (bytes, as NVML counts them) and does on it (percent)."""
+    """What a process holds of a card (bytes, as NVML counts them) and does on it (percent);
+    ``mig`` is the part that it sees."""
 
     card: Card
     hostpid: int
     memory: int
     sm: int
+    mig: MigPart | None = None
 
 
 @dataclass(slots=True)
@@ -133,7 +135,7 @@ class SimulatedContainer:
         for process in self._processes:
             for device in process.devices:
                 card = self.pod.cards[device]
-                yield CardUse(card, process.hostpid, process.nvml_memory, process.sm)
+                yield CardUse(card, process.hostpid, process.nvml_memory, process.sm, self.pod.mig)
 
     # The container.
 
@@ -194,8 +196,8 @@ class SimulatedContainer:
                 self.directory / f"{name}.cache",
                 self.plan.layout,
                 [
-                    RegionDevice(card.uuid, self.pod.memory, self.pod.core)
-                    for card in self.pod.cards
+                    RegionDevice(uuid, self.pod.memory, self.pod.core)
+                    for uuid in self.pod.device_uuids
                 ],
                 now,
                 self.plan.priority,

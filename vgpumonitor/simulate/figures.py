@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vgpumonitor.simulate.container import CardUse
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard
-from vgpumonitor.simulate.plan import MIB, Card
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig
+from vgpumonitor.simulate.plan import MIB, Card, MigPart
 
 #: What the driver keeps of each card for itself, in bytes.
 _RESERVED = 610 * MIB
@@ -20,18 +20,13 @@ _POWER_CAP, _CAPPED = 0x04, 95
 
 
 def figures(
-    cards: Sequence[Card], uses: Iterable[CardUse], before: Sequence[SimulatedCard]
+    cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedCard]
 ) -> tuple[SimulatedCard, ...]:
     """The cards, one second after ``before``, which is empty at first."""
-    held: dict[Card, dict[int, int | None]] = {card: {} for card in cards}
-    memory, busy = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
-    for use in uses:
-        held[use.card][use.hostpid] = use.memory
-        memory[use.card] += use.memory
-        busy[use.card] += use.sm
+    on = {card: [use for use in uses if use.card is card] for card in cards}
     found = []
-    for card in cards:
-        core = min(100, busy[card])
+    for card, here in on.items():
+        core = min(100, sum(use.sm for use in here))
         final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core // 100
         last = before[card.index].temperature if before else None
         change = 0 if last is None else final - last
@@ -40,14 +35,32 @@ def figures(
                 uuid=card.uuid,
                 name=card.name,
                 minor=card.minor,
-                memory=Memory(card.memory_total, memory[card], _RESERVED),
-                utilization=(core, core * 6 // 10),
+                memory=Memory(card.memory_total, sum(use.memory for use in here), _RESERVED),
+                # NVML has no utilisation of a card in MIG mode.
+                utilization=None if card.mig else (core, core * 6 // 10),
                 power_milliwatts=10 * (100 * _IDLE_WATTS + (_FULL_WATTS - _IDLE_WATTS) * core),
                 temperature=(last or final) + max(-_WARMING, min(_WARMING, change)),
                 # Cards that have served for years have some that were corrected.
                 ecc=(card.minor, 0),
                 throttle=_POWER_CAP if core >= _CAPPED else 0,
-                compute=held[card],
+                compute=_processes(here),
+                mig_devices=tuple(_mig(part, here) for part in card.mig),
             )
         )
     return tuple(found)
+
+
+def _mig(part: MigPart, uses: Iterable[CardUse]) -> SimulatedMig:
+    here = [use for use in uses if use.mig == part]
+    return SimulatedMig(
+        uuid=part.uuid,
+        profile=part.profile,
+        gpu_instance_id=part.gpu_instance_id,
+        compute_instance_id=part.compute_instance_id,
+        memory=Memory(part.memory_total, sum(use.memory for use in here)),
+        compute=_processes(here),
+    )
+
+
+def _processes(uses: Iterable[CardUse]) -> dict[int, int | None]:
+    return {use.hostpid: use.memory for use in uses}

@@ -74,7 +74,7 @@ class SimulatedNode:
         self.node_name = node_name or socket.gethostname()
         self._clock = clock
         random = Random(seed)
-        self.cards = make_cards(gpus, random)
+        self.cards = make_cards(gpus, random, mig=not plain)
         self.pods = (place_plain if plain else place_mixed)(self.cards, containers, layouts, random)
         #: The pods' containers, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
@@ -140,7 +140,7 @@ class SimulatedNode:
         self.close()
 
     def _write(self) -> None:
-        uses = (use for pod in self.containers for container in pod for use in container.uses())
+        uses = [use for pod in self.containers for container in pod for use in container.uses()]
         self._figures = figures(self.cards, uses, self._figures)
         SimulatedNvml(cards=self._figures).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]

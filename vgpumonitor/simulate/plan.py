@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from random import Random
 from typing import Literal
@@ -23,14 +23,27 @@ Scheduler = Literal["koordinator", "hami"]
 
 
 @dataclass(frozen=True, slots=True)
+class MigPart:
+    """A MIG device of a card; ``memory_total`` is in bytes."""
+
+    uuid: str
+    profile: str
+    gpu_instance_id: int
+    compute_instance_id: int
+    memory_total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
-    """A card of the node; ``index`` is NVML's, ``memory_total`` is in bytes."""
+    """A card of the node; ``index`` is NVML's, ``memory_total`` is in bytes. With ``mig`` it
+    is given away in these parts only."""
 
     index: int
     minor: int
     uuid: str
     name: str
     memory_total: int
+    mig: tuple[MigPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,7 @@ class ContainerPlan:
 @dataclass(frozen=True, slots=True)
 class PodPlan:
     """A pod, and what it was promised of each of its cards: ``memory`` in bytes,
-    ``memory_ratio`` and ``core`` in percent."""
+    ``memory_ratio`` and ``core`` in percent, or of its only card the part ``mig``."""
 
     uid: str
     namespace: str
@@ -67,6 +80,14 @@ class PodPlan:
     memory_ratio: int
     core: int
     containers: tuple[ContainerPlan, ...]
+    mig: MigPart | None = None
+
+    @property
+    def device_uuids(self) -> tuple[str, ...]:
+        """The devices as the containers see them."""
+        if self.mig is not None:
+            return (self.mig.uuid,)
+        return tuple(card.uuid for card in self.cards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +110,7 @@ class _Role:
     first_call: int = 0
     quiet: int = 0
     beside: bool = False
+    mig: bool = False
 
     @property
     def containers(self) -> int:
@@ -106,6 +128,7 @@ _ROLES = (
     _Role("team-vision", "labelling-ui", None, 10, 10),
     _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False),
     _Role("team-vision", "eval-nightly", loads.job, 15, 30, "Job", finished=True),
+    _Role("team-vision", "segment-api", loads.inference, 0, 0, scheduler="hami", mig=True),
 )
 _MORE = (
     _Role("team-research", "notebook-ben", loads.notebook, 15, 20, "StatefulSet", quiet=640),
@@ -115,14 +138,24 @@ _MORE = (
 _PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, cards=2)
 
 
-def make_cards(count: int, random: Random) -> tuple[Card, ...]:
+def make_cards(count: int, random: Random, mig: bool) -> tuple[Card, ...]:
     """``count`` cards, in the order of their PCI addresses as NVML has them; the driver
-    numbered the first two (minor) the other way round."""
+    numbered the first two (minor) the other way round. With ``mig``, the last of four or
+    more is in two MIG devices."""
     minors = [1, 0, *range(2, count)] if count > 1 else [0]
-    return tuple(
+    cards = [
         Card(index, minor, f"GPU-{_uuid(random)}", "NVIDIA L40S", 46068 * MIB)
-        for index, minor in enumerate(minors[:count])
-    )
+        for index, minor in enumerate(minors)
+    ]
+    if mig and count >= 4:
+        parts = tuple(
+            MigPart(f"MIG-{_uuid(random)}", "3g.20gb", instance, 0, 19968 * MIB)
+            for instance in (1, 2)
+        )
+        cards[-1] = replace(
+            cards[-1], name="NVIDIA A100-SXM4-40GB", memory_total=40960 * MIB, mig=parts
+        )
+    return tuple(cards)
 
 
 def place_mixed(
@@ -130,9 +163,9 @@ def place_mixed(
 ) -> tuple[PodPlan, ...]:
     """Pods with ``containers`` containers together: each kind once, then more of the
     ordinary ones."""
-    return _place(
-        _fitting([*_ROLES, *islice(cycle(_MORE), containers)], containers), cards, layouts, random
-    )
+    possible = [role for role in _ROLES if not role.mig or cards[-1].mig]
+    roles = _fitting([*possible, *islice(cycle(_MORE), containers)], containers)
+    return _place(roles, cards, layouts, random)
 
 
 def place_plain(
@@ -155,13 +188,17 @@ def _place(
 ) -> tuple[PodPlan, ...]:
     """Each role on the cards with the least memory given away; where the sum is too much
     for a card, every pod gets less."""
+    shared = [card for card in cards if not card.mig]
     memory, core = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
     placed: list[tuple[_Role, tuple[Card, ...]]] = []
     for role in roles:
-        if role.beside and placed:
+        chosen: tuple[Card, ...]
+        if role.mig:
+            chosen = (cards[-1],)
+        elif role.beside and placed:
             chosen = placed[-1][1][: role.cards]
         else:
-            by_room = sorted(cards, key=lambda card: (memory[card], card.index))
+            by_room = sorted(shared, key=lambda card: (memory[card], card.index))
             chosen = tuple(sorted(by_room[: role.cards], key=lambda card: card.index))
         for card in chosen:
             memory[card] += role.memory
@@ -201,7 +238,8 @@ def _pod(
         init = ContainerPlan(role.init, image, next(layouts), loads.job, init=True, finished=True)
         containers = (init, main)
     memory_scale, core_scale = scale
-    memory = min(card.memory_total for card in cards) * role.memory / 100 * memory_scale
+    part = cards[0].mig[0] if role.mig else None
+    room = min(card.memory_total for card in cards) * role.memory / 100 * memory_scale
     return PodPlan(
         _uuid(random),
         role.namespace,
@@ -209,10 +247,11 @@ def _pod(
         role.app,
         role.scheduler,
         cards,
-        int(memory) // MIB * MIB,
+        int(room) // MIB * MIB if part is None else part.memory_total,
         max(1, round(role.memory * memory_scale)),
-        max(1, int(role.core * core_scale)),
+        max(1, int(role.core * core_scale)) if part is None else 0,
         containers,
+        part,
     )
 
 

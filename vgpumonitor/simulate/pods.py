@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vgpumonitor.simulate.container import SimulatedContainer
-from vgpumonitor.simulate.plan import MIB, PodPlan
+from vgpumonitor.simulate.plan import MIB, Card, MigPart, PodPlan
 
 _ISOLATION = "koordinator.sh/gpu-isolation-provider"
 _DEVICE_ALLOCATED = "scheduling.koordinator.sh/device-allocated"
 _HAMI_ALLOCATED = "hami.io/vgpu-devices-allocated"
+_HAMI_MIG = "hami.io/vgpu-mig-allocations"
 _NODE = "hami.io/vgpu-node"
 
 
@@ -64,8 +65,11 @@ def _labels(pod: PodPlan, node_name: str) -> dict[str, str]:
 def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str]:
     mib = pod.memory // MIB
     if pod.scheduler == "hami":
-        devices = "".join(f"{card.uuid},NVIDIA,{mib},{pod.core}:" for card in pod.cards)
-        return {_HAMI_ALLOCATED: f"{devices};" * containers, _NODE: node_name}
+        # HAMi names the MIG template and the place in it behind the card.
+        slot = "" if pod.mig is None else "[0-0]"
+        devices = "".join(f"{card.uuid}{slot},NVIDIA,{mib},{pod.core}:" for card in pod.cards)
+        found = {_HAMI_ALLOCATED: f"{devices};" * containers, _NODE: node_name}
+        return found if pod.mig is None else {**found, _HAMI_MIG: _mig(pod.cards[0], pod.mig)}
     resources = {
         "koordinator.sh/gpu-core": str(pod.core),
         "koordinator.sh/gpu-memory": f"{mib}Mi",
@@ -74,6 +78,19 @@ def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str
     minors = sorted(card.minor for card in pod.cards)
     entries = [{"minor": minor, "resources": resources} for minor in minors]
     return {_DEVICE_ALLOCATED: json.dumps({"gpu": entries}, separators=(",", ":"))}
+
+
+def _mig(card: Card, part: MigPart) -> str:
+    allocation = {
+        "containerIndex": 0,
+        "deviceIndex": 0,
+        "gpuUUID": card.uuid,
+        "migUUID": part.uuid,
+        "profile": part.profile,
+        "gpuInstanceID": part.gpu_instance_id,
+        "computeInstanceID": part.compute_instance_id,
+    }
+    return json.dumps([allocation], separators=(",", ":"))
 
 
 def _container(container: SimulatedContainer) -> dict[str, Any]:
