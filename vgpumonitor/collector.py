@@ -7,9 +7,8 @@ import gzip
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from vgpumonitor.actions.health import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
@@ -18,6 +17,9 @@ from vgpumonitor.sources.inventory import Inventory, InventoryView
 from vgpumonitor.sources.nvml import NvmlSample, NvmlSource
 from vgpumonitor.sources.pods import PodSource
 from vgpumonitor.worker import Worker
+
+if TYPE_CHECKING:
+    from vgpumonitor.actions import FeedbackHealth, GcHealth
 
 #: Seconds that a scrape waits for the disk and for NVML, side by side.
 DISK_TIMEOUT = 2.0

@@ -23,8 +23,7 @@ from vgpumonitor.sources.pods.select import select_source
 from vgpumonitor.web.app import make_app
 
 if TYPE_CHECKING:
-    from vgpumonitor.actions.cleanup import Gc
-    from vgpumonitor.actions.feedback import Feedback
+    from vgpumonitor.actions import Feedback, Gc
     from vgpumonitor.web.config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -58,9 +57,10 @@ async def serve(
             stack.callback(nvml.stop)
         processes = HostProcesses(settings.procfs)
         actions: list[Feedback | Gc] = []
-        feedback_health = gc_health = None
+        feedback: Feedback | None = None
+        gc: Gc | None = None
         if settings.feedback:
-            from vgpumonitor.actions.feedback import Feedback
+            from vgpumonitor.actions import Feedback
 
             feedback = Feedback(
                 inventory,
@@ -68,13 +68,11 @@ async def serve(
                 dry_run=settings.dry_run,
             )
             actions.append(feedback)
-            feedback_health = feedback.health
         if settings.gc:
-            from vgpumonitor.actions.cleanup import Gc
+            from vgpumonitor.actions import Gc
 
             gc = Gc(inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run)
             actions.append(gc)
-            gc_health = gc.health
         collector = Collector(
             settings.node_name,
             select(settings.metrics, settings.process_metrics),
@@ -83,8 +81,8 @@ async def serve(
             nvml,
             processes,
             settings.process_liveness,
-            feedback_health,
-            gc_health,
+            None if feedback is None else lambda: feedback.health,
+            None if gc is None else lambda: gc.health,
         )
         readiness = {
             "inventory": lambda: (

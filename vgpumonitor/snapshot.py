@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from vgpumonitor.actions.health import FeedbackHealth, GcHealth
 from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
 from vgpumonitor.sources.host_processes import ContainerRef
 from vgpumonitor.sources.inventory import ContainerRegion, InventoryView
 from vgpumonitor.sources.nvml import Device, NvmlHealth, NvmlSample
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
+
+if TYPE_CHECKING:
+    from vgpumonitor.actions import FeedbackHealth, GcHealth
 
 #: finishedAt has whole seconds: a directory changed this much later belongs to a new start.
 _FINISHED_RESOLUTION = 1.0

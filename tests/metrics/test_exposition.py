@@ -30,7 +30,7 @@ from tests.values import (
     snapshot,
     use,
 )
-from vgpumonitor.actions.health import FeedbackHealth, GcHealth
+from vgpumonitor.actions import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
 from vgpumonitor.metrics.sets import select

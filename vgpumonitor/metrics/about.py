@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from vgpumonitor import __version__
-from vgpumonitor.actions.health import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.region.model import REASONS
 from vgpumonitor.snapshot import NodeSnapshot
+
+if TYPE_CHECKING:
+    from vgpumonitor.actions import FeedbackHealth, GcHealth
 
 
 def _one(value: Callable[[NodeSnapshot], float | None]) -> Callable[[NodeSnapshot], list[Sample]]:
