@@ -1,0 +1,451 @@
+"""The snapshot as JSON: its values, and the schema that describes it."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from tests.values import (
+    CARD,
+    CARD_2,
+    GIB,
+    MIB,
+    NOW,
+    OTHER,
+    UID,
+    card,
+    entry,
+    pods_view,
+    process,
+    region,
+    snapshot,
+    use,
+)
+from tests.web.page_server import PageServer
+from vgpumonitor import __version__
+from vgpumonitor.actions import FeedbackHealth, GcHealth
+from vgpumonitor.snapshot import HostView, NodeSnapshot, PodAllocation
+from vgpumonitor.sources.host_processes import ContainerRef
+from vgpumonitor.sources.inventory import InventoryView
+from vgpumonitor.sources.nvml import DeviceProcess, MigDevice, NvmlHealth
+from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
+from vgpumonitor.web.api import schema, snapshot_document
+
+POD = Pod(
+    UID,
+    "team-a",
+    "train-0",
+    "Running",
+    {"train": PodContainer("train")},
+    allocations=(Allocation("", 3, 20 * GIB, 0.5),),
+)
+MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
+MIG_DEVICE = MigDevice(MIG, "1g.10gb", 7, 0, 10 * GIB, 2 * GIB, ())
+VALIDATOR = Draft202012Validator(json.loads(schema()))
+
+
+def document(found: NodeSnapshot) -> dict[str, Any]:
+    """The document as a consumer gets it, after it has stood the schema."""
+    read: dict[str, Any] = json.loads(json.dumps(snapshot_document(found)))
+    VALIDATOR.validate(read)
+    return read
+
+
+def one(*entries: Any, **more: Any) -> dict[str, Any]:
+    """The only container of a snapshot."""
+    (container,) = document(snapshot(*entries, **more))["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def full() -> NodeSnapshot:
+    """A snapshot with something of everything."""
+    made = snapshot(
+        entry(region(process(use(300 * MIB, 7 * MIB, 2 * GIB, sm=40, nvml=2 * GIB)))),
+        entry(region(process(use(data=MIB)), recent_kernel=-1, priority=5), OTHER, "infer"),
+        entry(None, OTHER, "idle"),
+        entry(None, UID, "broken", error="not a regular file but a pipe"),
+        pods=pods_view(POD),
+        cards=[
+            card(
+                throttled={"power": True, "thermal": False},
+                ecc_errors={"corrected": 2},
+                processes=(DeviceProcess(900, 5 * MIB),),
+            ),
+            card(CARD_2, 1, 4, mig_devices=(MIG_DEVICE,)),
+        ],
+        host=HostView(None, {900: ContainerRef(UID, "0" * 64)}),
+    )
+    return replace(
+        made,
+        health=replace(
+            made.health,
+            nvml=NvmlHealth(True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+            feedback=FeedbackHealth(5, {"recent_kernel": 1}, NOW - 2),
+            gc=GcHealth(1, None),
+            region_errors={"not_regular": 1, "empty": 0},
+        ),
+    )
+
+
+class TestSchema:
+    def test_is_itself_right(self) -> None:
+        Draft202012Validator.check_schema(json.loads(schema()))
+
+    def test_describes_every_field_and_admits_no_other(self) -> None:
+        objects = list(_objects(json.loads(schema())))
+        assert len(objects) > 12
+        for found in objects:
+            if "properties" not in found:  # A map from names to values of one type.
+                assert found["additionalProperties"]["type"] == "integer"
+                continue
+            assert found["additionalProperties"] is False
+            assert sorted(found["required"]) == sorted(found["properties"])
+            for name, field in found["properties"].items():
+                inner = [field, *field.get("oneOf", [])]
+                assert any("description" in part for part in inner), name
+
+    @pytest.mark.parametrize("break_it", ["extra", "missing", "wrong"])
+    def test_a_wrong_document_fails(self, break_it: str) -> None:
+        broken = copy.deepcopy(document(full()))
+        device = broken["containers"][0]["devices"][0]
+        if break_it == "extra":
+            device["more"] = 1
+        elif break_it == "missing":
+            del device["uuid"]
+        else:
+            device["memory_used_bytes"] = -1
+        with pytest.raises(ValidationError):
+            VALIDATOR.validate(broken)
+
+
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if node.get("type") == "object":
+            yield node
+        for child in node.values():
+            yield from _objects(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _objects(child)
+
+
+class TestDocument:
+    def test_of_an_empty_node(self) -> None:
+        found = document(snapshot())
+        assert found == {
+            "version": 1,
+            "exporter_version": __version__,
+            "node": "node-1",
+            "time": NOW,
+            "driver_version": None,
+            "cuda_version": None,
+            "cards": [],
+            "containers": [],
+            "allocations": [],
+            "mig_allocations": [],
+            "sources": [
+                {"name": "containers directory", "up": True, "synced": None, "error": None},
+                {"name": "pods (file)", "up": True, "synced": NOW - 5, "error": None},
+                {"name": "NVML", "up": None, "synced": None, "error": None},
+            ],
+            "feedback": None,
+            "clean_up": None,
+            "region_errors": {},
+        }
+
+    def test_of_a_card(self) -> None:
+        found = document(full())
+        assert (found["driver_version"], found["cuda_version"]) == ("570.1", "12.8")
+        assert found["cards"][0] == {
+            "uuid": CARD,
+            "index": 0,
+            "minor": 3,
+            "name": "A100",
+            "memory_total_bytes": 40 * GIB,
+            "memory_used_bytes": 20 * GIB,
+            "core_utilization_percent": 75,
+            "memory_utilization_percent": 30,
+            "power_watts": 250.5,
+            "temperature_celsius": 61,
+            "ecc_errors": {"corrected": 2},
+            "throttled": ["power"],
+            "dead_memory_bytes": 0,
+            "unattributed": [{"namespace": "team-a", "pod": "train-0", "memory_bytes": 5 * MIB}],
+            "mig_devices": [],
+        }
+        assert found["cards"][1]["mig_devices"] == [
+            {
+                "uuid": MIG,
+                "name": "1g.10gb",
+                "gpu_instance_id": 7,
+                "compute_instance_id": 0,
+                "memory_total_bytes": 10 * GIB,
+                "memory_used_bytes": 2 * GIB,
+            }
+        ]
+
+    def test_of_a_container(self) -> None:
+        used = 2 * GIB + 307 * MIB
+        assert document(full())["containers"][0] == {
+            "namespace": "team-a",
+            "pod": "train-0",
+            "container": "train",
+            "pod_uid": UID,
+            "pod_known": True,
+            "status": "running",
+            "region_state": "ok",
+            "error": None,
+            "path": f"{UID}_train",
+            "layout": "1.2",
+            "priority": 1,
+            "core_limit_enforced": True,
+            "launches_blocked": False,
+            "blocked_by": [],
+            "last_kernel_time": NOW - 60,
+            "devices": [
+                {
+                    "index": 0,
+                    "uuid": CARD,
+                    "memory_used_bytes": used,
+                    "memory_limit_bytes": 10 * GIB,
+                    "memory_by_kind": {
+                        "context": 300 * MIB,
+                        "module": 7 * MIB,
+                        "data": 2 * GIB,
+                        "other": 0,
+                    },
+                    "memory_nvml_bytes": 2 * GIB,
+                    "dead_memory_bytes": 0,
+                    "core_utilization_percent": 40,
+                    "core_limit_percent": 50,
+                    "implausible": [],
+                }
+            ],
+            "processes": [
+                {
+                    "pid": 7,
+                    "host_pid": 100,
+                    "state": "running",
+                    "devices": [
+                        {
+                            "uuid": CARD,
+                            "memory_used_bytes": used,
+                            "core_utilization_percent": 40,
+                        }
+                    ],
+                }
+            ],
+            "problems": [],
+        }
+
+    def test_of_the_rest(self) -> None:
+        found = document(full())
+        assert found["allocations"] == [
+            {
+                "namespace": "team-a",
+                "pod": "train-0",
+                "card_uuid": CARD,
+                "card_minor": 3,
+                "memory_bytes": 20 * GIB,
+                "core_percent": 50,
+            }
+        ]
+        assert found["sources"][2]["up"] is True
+        assert found["feedback"] == {"rounds": 5, "last_round": NOW - 2}
+        assert found["clean_up"] == {"removed": 1, "last_round": None}
+        assert found["region_errors"] == {"not_regular": 1}
+
+    def test_of_mig_devices_that_were_given(self) -> None:
+        pod = replace(POD, mig_allocations=(MigAllocation("train", CARD, MIG, "1g.10gb", 7, 0),))
+        found = document(snapshot(entry(region(uuids=[MIG])), pods=pods_view(pod)))
+        assert found["mig_allocations"] == [
+            {
+                "namespace": "team-a",
+                "pod": "train-0",
+                "container": "train",
+                "card_uuid": CARD,
+                "mig_uuid": MIG,
+                "profile": "1g.10gb",
+                "gpu_instance_id": 7,
+                "compute_instance_id": 0,
+            }
+        ]
+
+    def test_an_allocation_may_name_no_card(self) -> None:
+        made = replace(snapshot(), allocations=(PodAllocation("a", "b", "", None, None, None),))
+        (found,) = document(made)["allocations"]
+        assert found["card_uuid"] is None
+        assert found["core_percent"] is None
+
+    @pytest.mark.parametrize(("limit", "sm_limit"), [(0, 0), (0, 100)])
+    def test_no_limit_is_null(self, limit: int, sm_limit: int) -> None:
+        (device,) = one(entry(region(limit=limit, sm_limit=sm_limit)))["devices"]
+        assert (device["memory_limit_bytes"], device["core_limit_percent"]) == (None, None)
+        assert device["implausible"] == []
+
+    def test_what_a_card_cannot_have_is_null_and_named(self) -> None:
+        found = region(process(use(data=50 * GIB, sm=101)), limit=60 * GIB)
+        (device,) = one(entry(found), cards=[card()])["devices"]
+        assert device["memory_used_bytes"] is None
+        assert device["memory_by_kind"] is None
+        assert device["memory_limit_bytes"] is None
+        assert device["core_utilization_percent"] is None
+        assert device["implausible"] == [
+            "memory_used_bytes",
+            "memory_limit_bytes",
+            "core_utilization_percent",
+        ]
+
+    @pytest.mark.parametrize("time", [None, 0])
+    def test_no_kernel_yet_is_null(self, time: int | None) -> None:
+        assert one(entry(region(last_kernel_time=time)))["last_kernel_time"] is None
+
+    def test_a_card_that_nvml_does_not_tell_is_there(self) -> None:
+        dead = process(use(data=7 * MIB), hostpid=200)
+        found = document(
+            snapshot(
+                entry(region(dead, uuids=[CARD_2])),
+                entry(region(uuids=[MIG]), OTHER),
+                cards=[card(mig_devices=(MIG_DEVICE,))],
+                host=HostView(frozenset({1})),
+            )
+        )
+        assert [(one["uuid"], one["index"]) for one in found["cards"]] == [
+            (CARD, 0),
+            (CARD_2, None),
+        ]
+        assert found["cards"][1]["dead_memory_bytes"] == 7 * MIB
+
+    def test_dead_memory_of_a_mig_device_is_its_cards(self) -> None:
+        dead = process(use(data=7 * MIB), hostpid=200)
+        found = document(
+            snapshot(
+                entry(region(dead, uuids=[MIG])),
+                cards=[card(mig_devices=(MIG_DEVICE,))],
+                host=HostView(frozenset({1})),
+            )
+        )
+        assert [one["dead_memory_bytes"] for one in found["cards"]] == [7 * MIB]
+
+    def test_text_of_a_container_stays_text_that_json_has(self) -> None:
+        hostile = replace(
+            entry(None, error="<img src=x>\udcff\x1b[31m"), path='a/<b>"\udcfe\n.cache'
+        )
+        found = one(hostile)
+        assert found["error"] == "<img src=x>\\udcff\x1b[31m"
+        assert found["path"] == 'a/<b>"\\udcfe\n.cache'
+
+    def test_problems_of_a_region(self) -> None:
+        bad = replace(region(), problems=(("bad_uuid", "the UUID is b'\\x00'"),), torn=2)
+        assert one(entry(bad))["problems"] == [
+            {"reason": "bad_uuid", "message": "the UUID is b'\\x00'"},
+            {
+                "reason": "torn",
+                "message": "2 process slots stayed half-written and are left out",
+            },
+        ]
+
+    def test_sources_that_are_down(self) -> None:
+        made = snapshot(pods=PodsView(up=False))
+        made = replace(
+            made,
+            health=replace(
+                made.health,
+                inventory=InventoryView(error="can't look at \udcff"),
+                nvml=NvmlHealth(False, {}),
+            ),
+        )
+        assert document(made)["sources"] == [
+            {
+                "name": "containers directory",
+                "up": False,
+                "synced": None,
+                "error": "can't look at \\udcff",
+            },
+            {"name": "pods (file)", "up": False, "synced": None, "error": None},
+            {"name": "NVML", "up": False, "synced": None, "error": None},
+        ]
+
+
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("found", "status"),
+        [
+            (entry(None), "waiting"),
+            (entry(None, error="empty"), "unreadable"),
+            (entry(region()), "no_process"),
+            (entry(region(process(use(), status=0))), "no_process"),
+            (entry(region(process(use(), hostpid=999))), "no_process"),
+            (entry(region(process(use()))), "running"),
+            (entry(region(process(use(), status=2))), "suspended"),
+            (entry(region(process(use(), status=2), process(use(), pid=8))), "running"),
+            (entry(region(process(use()), recent_kernel=-1)), "blocked"),
+        ],
+    )
+    def test_is_one_word(self, found: Any, status: str) -> None:
+        assert one(found, host=HostView(frozenset({100})))["status"] == status
+
+
+class TestBlockedBy:
+    def test_names_active_containers_of_higher_priority_on_a_shared_card(self) -> None:
+        def named(name: str, uid: str = OTHER, **more: Any) -> Any:
+            return entry(region(process(use(), use()), **more), uid, name)
+
+        found = document(
+            snapshot(
+                named("blocked", UID, priority=2, recent_kernel=-1, uuids=[CARD, CARD_2]),
+                named("first", priority=0, recent_kernel=2, uuids=[CARD_2]),
+                named("both", priority=1, recent_kernel=1, uuids=[CARD, CARD_2]),
+                named("same", priority=2, recent_kernel=2),
+                named("uncounted", priority=-1, recent_kernel=2),
+                named("quiet", priority=0, recent_kernel=0),
+                named("elsewhere", priority=0, recent_kernel=2, uuids=[MIG]),
+            )
+        )
+        blocked, *others = found["containers"]
+        assert blocked["launches_blocked"] is True
+        assert sorted((by["container"], by["priority"]) for by in blocked["blocked_by"]) == [
+            ("both", 1),
+            ("first", 0),
+        ]
+        assert {by["pod"] for by in blocked["blocked_by"]} == {OTHER}
+        assert all(other["blocked_by"] == [] for other in others)
+
+
+class TestHttp:
+    @pytest.fixture
+    def server(self) -> Iterator[PageServer]:
+        server = PageServer(full())
+        yield server
+        server.close()
+
+    def test_serves_the_document(self, server: PageServer) -> None:
+        with urllib.request.urlopen(f"{server.url}/api/v1/snapshot", timeout=20) as response:
+            assert json.load(response) == document(full())
+            assert response.headers["Content-Type"] == "application/json"
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Content-Encoding"] is None
+
+    def test_compresses_where_asked(self, server: PageServer) -> None:
+        request = urllib.request.Request(
+            f"{server.url}/api/v1/snapshot", headers={"Accept-Encoding": "gzip"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            assert response.headers["Content-Encoding"] == "gzip"
+            assert response.headers["Vary"] == "Accept-Encoding"
+            assert json.loads(gzip.decompress(response.read())) == document(full())
+
+    def test_serves_the_schema(self, server: PageServer) -> None:
+        with urllib.request.urlopen(f"{server.url}/api/v1/schema", timeout=20) as response:
+            assert response.headers.get_content_type() == "application/schema+json"
+            assert json.load(response) == json.loads(schema())

@@ -1,0 +1,58 @@
+"""Values as people read them; the page's ``format.js`` says the same."""
+
+from __future__ import annotations
+
+from math import floor
+
+#: What stands where there is no value.
+NONE = "–"
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def size(count: int | None) -> str:
+    """Bytes in IEC units with three significant digits: ``9.77 GiB``; whole below 1 KiB."""
+    if count is None:
+        return NONE
+    if count < 1024:
+        return f"{count} B"
+    value, unit = float(count), 0
+    # 999.5 KiB would take a fourth digit.
+    while value >= 999.5 and unit + 1 < len(_UNITS):
+        value /= 1024
+        unit += 1
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    # Halves go up, as in JavaScript: format() would round them to even.
+    shift = 10**decimals
+    return f"{floor(value * shift + 0.5) / shift:.{decimals}f} {_UNITS[unit]}"
+
+
+def percent(value: float | None) -> str:
+    """A percentage, whole: ``37%``."""
+    return NONE if value is None else f"{floor(value + 0.5)}%"
+
+
+def ago(seconds: float | None) -> str:
+    """A time that has passed, in its largest whole unit: ``3 min ago``."""
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return "now"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return f"{int(seconds)} s ago"
+
+
+def plain(text: str) -> str:
+    """``text`` in printable characters: a container may name a file so that a terminal obeys."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def short_uuid(uuid: str) -> str:
+    """The part of a card's UUID that tells the cards of a node apart at a glance."""
+    kind, _, rest = uuid.partition("-")
+    return f"{kind}-{rest[:8]}" if rest else uuid

@@ -1,0 +1,219 @@
+"""``vgpumonitor inspect``: what is in region files, or why it can't be told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgpumonitor.formatting import NONE, ago, percent, plain, size
+from vgpumonitor.region.model import GONE, RUNNING, SUSPENDED, Region, RegionError, RegionProcess
+from vgpumonitor.region.reader import RegionFile, io_error, open_regular
+from vgpumonitor.sources.inventory import parse_name
+
+_STATES = {GONE: "gone", RUNNING: "running", SUSPENDED: "suspended"}
+
+#: Columns of a pipe or a file: as many as the widest table needs.
+_UNBOUND = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One region file: ``region`` or ``error``. Neither is a container's directory without a
+    region file, which is there from the first CUDA call on."""
+
+    path: Path
+    region: Region | None = None
+    error: RegionError | None = None
+
+
+def run(paths: Sequence[Path], as_json: bool) -> int:
+    """Prints the inspections; the exit status is 1 where a file could not be decoded."""
+    inspections = inspect_paths(paths)
+    if as_json:
+        json.dump(to_json(inspections), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = _UNBOUND
+        console.print(render(inspections, time.time()))
+    return 1 if any(inspection.error is not None for inspection in inspections) else 0
+
+
+def inspect_paths(paths: Iterable[Path]) -> list[Inspection]:
+    """Every region file that ``paths`` name: files, directories of ``.cache`` files, and
+    containers directories. A link that is named itself is followed, those inside are not."""
+    return [found for path in paths for found in _inspect_path(path)]
+
+
+def _inspect_path(path: Path) -> list[Inspection]:
+    if not os.path.isdir(path):
+        return [_inspect_file(path, Path(os.path.realpath(path)))]
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        return [Inspection(path, error=io_error(error))]
+    containers = [name for name in names if parse_name(name) and os.path.isdir(path / name)]
+    if containers:
+        return [found for name in containers for found in _inspect_directory(path / name)]
+    is_container = parse_name(Path(os.path.realpath(path)).name) is not None
+    if not is_container and not any(name.endswith(".cache") for name in names):
+        message = "no *.cache in it, and no <pod UID>_<container> directories"
+        return [Inspection(path, error=RegionError("empty", message))]
+    return _inspect_directory(path)
+
+
+def _inspect_directory(directory: Path) -> list[Inspection]:
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".cache"))
+    except OSError as error:
+        return [Inspection(directory, error=io_error(error))]
+    found = [_inspect_file(directory / name, directory / name) for name in names]
+    return found or [Inspection(directory)]
+
+
+def _inspect_file(path: Path, target: Path) -> Inspection:
+    """``target`` is what is opened, ``path`` what it is called."""
+    try:
+        directory = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            file = RegionFile(open_regular(directory, target.name))
+        finally:
+            os.close(directory)
+        try:
+            return Inspection(path, file.read(os.fstat(file.fileno()).st_size))
+        finally:
+            file.close()
+    except RegionError as error:
+        return Inspection(path, error=error)
+    except OSError as error:
+        return Inspection(path, error=io_error(error))
+
+
+def to_json(inspections: Iterable[Inspection]) -> list[dict[str, Any]]:
+    """Everything that is known, with the same keys for each; those of the region are null
+    where there is none."""
+    documents = []
+    for inspection in inspections:
+        region, error = inspection.region, inspection.error
+        document: dict[str, Any] = (
+            {field.name: None for field in fields(Region)} if region is None else asdict(region)
+        )
+        document["problems"] = [
+            {"reason": reason, "message": message}
+            for reason, message in (() if region is None else region.problems)
+        ]
+        documents.append(
+            {
+                "path": os.fsencode(inspection.path).decode("utf-8", "backslashreplace"),
+                "error": None if error is None else {"reason": error.reason, "message": str(error)},
+                **document,
+            }
+        )
+    return documents
+
+
+def render(inspections: Iterable[Inspection], now: float) -> RenderableType:
+    """The inspections as tables; ``now`` is the Unix time that times are told from."""
+    return Group(*(_render(inspection, now) for inspection in inspections))
+
+
+def _render(inspection: Inspection, now: float) -> RenderableType:
+    title = Text(plain(str(inspection.path)), style="bold")
+    if inspection.error is not None:
+        reason = Text(f"  can't be decoded ({inspection.error.reason}): ", style="red")
+        return Group(title, reason + Text(plain(str(inspection.error))), Text())
+    if inspection.region is None:
+        return Group(title, Text("  no region file yet: no CUDA call so far"), Text())
+    region = inspection.region
+    parts: list[RenderableType] = [title, Text(f"  {_words(region, now)}")]
+    parts += [
+        Text(f"  {reason}: ", style="yellow") + Text(plain(message))
+        for reason, message in region.problems
+    ]
+    if region.torn:
+        parts.append(Text(f"  torn: {region.torn} half-written slots are left out", "yellow"))
+    if region.devices:
+        parts.append(_devices(region))
+    if region.processes:
+        parts.append(_processes(region))
+    return Group(*parts, Text())
+
+
+def _words(region: Region, now: float) -> str:
+    last = region.last_kernel_time
+    texts = [
+        f"layout {region.layout}",
+        size(region.size),
+        f"devices {len(region.devices)}",
+        f"process slots {len(region.processes)}",
+        f"last kernel {ago(now - last) if last else NONE}",
+        f"priority {region.priority}",
+        f"core limit {'holds' if region.utilization_switch == 1 else 'lifted'}"
+        f" (utilization_switch {region.utilization_switch})",
+        f"launches {'blocked' if region.recent_kernel < 0 else 'free'}"
+        f" (recent_kernel {region.recent_kernel})",
+    ]
+    return " · ".join(texts)
+
+
+def _devices(region: Region) -> Table:
+    table = _table(["device", "UUID"], ["memory", "limit", "cores", "core limit"])
+    for index, device in enumerate(region.devices):
+        uses = [process.devices[index] for process in _in_use(region)]
+        table.add_row(
+            str(index),
+            device.uuid or NONE,
+            size(sum(use.total for use in uses)),
+            size(device.memory_limit_bytes) if device.memory_limit_bytes else "none",
+            percent(sum(use.sm_util for use in uses)),
+            "none" if device.sm_limit_percent in (0, 100) else percent(device.sm_limit_percent),
+        )
+    return table
+
+
+def _in_use(region: Region) -> list[RegionProcess]:
+    return [process for process in region.processes if process.status != GONE]
+
+
+def _processes(region: Region) -> Table:
+    table = _table(
+        ["PID", "host PID", "state", "device"],
+        ["memory", "context", "module", "data", "other", "as NVML says", "cores"],
+    )
+    for process in region.processes:
+        for index, use in enumerate(process.devices):
+            other = max(0, use.total - use.context - use.module - use.data)
+            names = (
+                str(process.pid),
+                str(process.hostpid or NONE),
+                _STATES.get(process.status, f"status {process.status}"),
+            )
+            table.add_row(
+                *(names if index == 0 else ("", "", "")),
+                str(index),
+                *map(size, (use.total, use.context, use.module, use.data, other, use.monitor_used)),
+                percent(use.sm_util),
+            )
+    return table
+
+
+def _table(names: Iterable[str], numbers: Iterable[str]) -> Table:
+    """An empty table with columns for ``names`` at the left and ``numbers`` at the right."""
+    table = Table(box=box.SIMPLE, show_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

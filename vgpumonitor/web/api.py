@@ -1,0 +1,357 @@
+"""The node's snapshot as JSON: what the page and ``vgpumonitor top`` show.
+
+``snapshot.schema.json`` beside this module describes the document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from vgpumonitor import __version__
+from vgpumonitor.region.model import Region
+from vgpumonitor.snapshot import Container, ContainerDevice, ContainerProcess, NodeSnapshot
+from vgpumonitor.sources.nvml import Device
+from vgpumonitor.worker import Worker
+
+if TYPE_CHECKING:
+    from vgpumonitor.collector import Collector
+
+#: Changes only when a consumer of the last version would break.
+VERSION = 1
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+Document = dict[str, Any]
+
+
+def schema() -> bytes:
+    """The JSON schema (draft 2020-12) of the document."""
+    return (resources.files("vgpumonitor.web") / "snapshot.schema.json").read_bytes()
+
+
+def api_routes(collector: Collector) -> list[web.RouteDef]:
+    """``/api/v1/snapshot``, and its schema at ``/api/v1/schema``."""
+    text = schema()
+
+    async def serve_schema(_request: web.Request) -> web.Response:
+        return web.Response(body=text, content_type="application/schema+json", headers=_HEADERS)
+
+    return [
+        web.get("/api/v1/snapshot", _Snapshot(collector).answer),
+        web.get("/api/v1/schema", serve_schema),
+    ]
+
+
+class _Snapshot:
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._renderer = Worker("snapshot")
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        snapshot = (await self._collector.collect()).snapshot
+        body = await asyncio.wrap_future(self._renderer.submit(lambda: _body(snapshot)))
+        response = web.Response(body=body, content_type="application/json", headers=_HEADERS)
+        response.headers["Vary"] = "Accept-Encoding"
+        response.enable_compression()
+        return response
+
+
+def _body(snapshot: NodeSnapshot) -> bytes:
+    return json.dumps(snapshot_document(snapshot), separators=(",", ":")).encode()
+
+
+def snapshot_document(snapshot: NodeSnapshot) -> Document:
+    """The snapshot in values that JSON has, in the form of the schema."""
+    nvml = snapshot.nvml
+    active = _active_by_card(snapshot.containers)
+    return {
+        "version": VERSION,
+        "exporter_version": __version__,
+        "node": snapshot.node,
+        "time": snapshot.time,
+        "driver_version": None if nvml is None else nvml.driver_version,
+        "cuda_version": None if nvml is None else nvml.cuda_version,
+        "cards": [_card(snapshot, device) for device in snapshot.devices]
+        + _unnamed_cards(snapshot),
+        "containers": [_container(container, active) for container in snapshot.containers],
+        "allocations": [
+            {
+                "namespace": promised.namespace,
+                "pod": promised.pod,
+                "card_uuid": promised.device_uuid or None,
+                "card_minor": promised.device_minor,
+                "memory_bytes": promised.memory_bytes,
+                "core_percent": None if promised.core_ratio is None else promised.core_ratio * 100,
+            }
+            for promised in snapshot.allocations
+        ],
+        "mig_allocations": [
+            {
+                "namespace": mig.namespace,
+                "pod": mig.pod,
+                "container": mig.container,
+                "card_uuid": mig.device_uuid,
+                "mig_uuid": mig.mig_uuid,
+                "profile": mig.profile,
+                "gpu_instance_id": mig.gpu_instance_id,
+                "compute_instance_id": mig.compute_instance_id,
+            }
+            for mig in snapshot.mig_devices
+        ],
+        "sources": _sources(snapshot),
+        "feedback": None
+        if snapshot.health.feedback is None
+        else {
+            "rounds": snapshot.health.feedback.rounds,
+            "last_round": snapshot.health.feedback.last_round,
+        },
+        "clean_up": None
+        if snapshot.health.gc is None
+        else {
+            "removed": snapshot.health.gc.removed,
+            "last_round": snapshot.health.gc.last_round,
+        },
+        "region_errors": {
+            reason: count for reason, count in snapshot.health.region_errors.items() if count
+        },
+    }
+
+
+def _card(snapshot: NodeSnapshot, device: Device) -> Document:
+    parts = {device.uuid, *(mig.uuid for mig in device.mig_devices)}
+    return {
+        "uuid": device.uuid,
+        "index": device.index,
+        "minor": device.minor,
+        "name": device.name,
+        "memory_total_bytes": device.memory_total,
+        "memory_used_bytes": device.memory_used,
+        "core_utilization_percent": device.core_utilization,
+        "memory_utilization_percent": device.memory_utilization,
+        "power_watts": device.power_watts,
+        "temperature_celsius": device.temperature_celsius,
+        "ecc_errors": dict(device.ecc_errors),
+        "throttled": sorted(reason for reason, held in device.throttled.items() if held),
+        "dead_memory_bytes": _dead_memory(snapshot.containers, parts),
+        "unattributed": [
+            {"namespace": found.namespace, "pod": found.pod, "memory_bytes": found.memory}
+            for found in snapshot.unattributed
+            if found.device_uuid == device.uuid and found.memory
+        ],
+        "mig_devices": [
+            {
+                "uuid": mig.uuid,
+                "name": mig.name,
+                "gpu_instance_id": mig.gpu_instance_id,
+                "compute_instance_id": mig.compute_instance_id,
+                "memory_total_bytes": mig.memory_total,
+                "memory_used_bytes": mig.memory_used,
+            }
+            for mig in device.mig_devices
+        ],
+    }
+
+
+def _unnamed_cards(snapshot: NodeSnapshot) -> list[Document]:
+    """Cards that containers use and NVML doesn't tell of."""
+    named = {
+        uuid
+        for device in snapshot.devices
+        for uuid in (device.uuid, *(mig.uuid for mig in device.mig_devices))
+    }
+    used = {device.uuid for container in snapshot.containers for device in container.devices}
+    return [
+        {
+            "uuid": uuid,
+            "index": None,
+            "minor": None,
+            "name": None,
+            "memory_total_bytes": None,
+            "memory_used_bytes": None,
+            "core_utilization_percent": None,
+            "memory_utilization_percent": None,
+            "power_watts": None,
+            "temperature_celsius": None,
+            "ecc_errors": {},
+            "throttled": [],
+            "dead_memory_bytes": _dead_memory(snapshot.containers, {uuid}),
+            "unattributed": [],
+            "mig_devices": [],
+        }
+        for uuid in sorted(used - named)
+    ]
+
+
+def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:
+    return sum(
+        device.dead_memory
+        for container in containers
+        for device in container.devices
+        if device.uuid in uuids
+    )
+
+
+def _container(container: Container, active: Mapping[str, list[Container]]) -> Document:
+    region = container.region
+    blocked = None if region is None else region.recent_kernel < 0
+    return {
+        "namespace": container.namespace,
+        "pod": container.pod,
+        "container": container.container,
+        "pod_uid": container.pod_uid,
+        "pod_known": container.pod_known,
+        "status": _status(container),
+        "region_state": container.state,
+        "error": None if container.error is None else _text(container.error),
+        "path": _text(container.path),
+        "layout": None if region is None else region.layout,
+        "priority": None if region is None else region.priority,
+        "core_limit_enforced": None if region is None else region.utilization_switch == 1,
+        "launches_blocked": blocked,
+        "blocked_by": _blocked_by(container, active) if blocked else [],
+        "last_kernel_time": None if region is None else region.last_kernel_time or None,
+        "devices": [_device(device) for device in container.devices],
+        "processes": [_process(process) for process in container.processes],
+        "problems": _problems(region),
+    }
+
+
+def _status(container: Container) -> str:
+    """One word for what the container does; the schema says what each means."""
+    region = container.region
+    if region is None:
+        return container.state
+    if region.recent_kernel < 0:
+        return "blocked"
+    states = {process.state for process in container.processes} - {"dead"}
+    if "running" in states:
+        return "running"
+    return "suspended" if states else "no_process"
+
+
+def _device(device: ContainerDevice) -> Document:
+    memory = device.memory
+    return {
+        "index": device.index,
+        "uuid": device.uuid,
+        "memory_used_bytes": None if memory is None else memory.total,
+        "memory_limit_bytes": device.memory_limit or None,
+        "memory_by_kind": None
+        if memory is None
+        else {
+            "context": memory.context,
+            "module": memory.module,
+            "data": memory.data,
+            "other": memory.other,
+        },
+        "memory_nvml_bytes": None if memory is None else memory.nvml,
+        "dead_memory_bytes": device.dead_memory,
+        "core_utilization_percent": device.core_utilization,
+        "core_limit_percent": device.core_limit if device.core_limit not in (0, 100) else None,
+        "implausible": [
+            name
+            for name, value in (
+                ("memory_used_bytes", memory),
+                ("memory_limit_bytes", device.memory_limit),
+                ("core_utilization_percent", device.core_utilization),
+            )
+            if value is None
+        ],
+    }
+
+
+def _process(process: ContainerProcess) -> Document:
+    return {
+        "pid": process.pid,
+        "host_pid": process.host_pid or None,
+        "state": process.state,
+        "devices": [
+            {
+                "uuid": uuid,
+                "memory_used_bytes": size,
+                "core_utilization_percent": process.core_utilization[uuid],
+            }
+            for uuid, size in process.memory.items()
+        ],
+    }
+
+
+def _problems(region: Region | None) -> list[Document]:
+    if region is None:
+        return []
+    problems = [
+        {"reason": reason, "message": _text(message)} for reason, message in region.problems
+    ]
+    if region.torn:
+        message = f"{region.torn} process slots stayed half-written and are left out"
+        problems.append({"reason": "torn", "message": message})
+    return problems
+
+
+def _active_by_card(containers: Iterable[Container]) -> Mapping[str, list[Container]]:
+    """The containers that launched kernels since the last rounds of feedback, by card."""
+    active: defaultdict[str, list[Container]] = defaultdict(list)
+    for container in containers:
+        if container.region is not None and container.region.recent_kernel > 0:
+            for device in container.devices:
+                active[device.uuid].append(container)
+    return active
+
+
+def _blocked_by(container: Container, active: Mapping[str, list[Container]]) -> list[Document]:
+    """Those with a higher priority (a lower number, not below 0) that are active on one of
+    the container's cards: for them its launches wait."""
+    assert container.region is not None
+    own = container.region.priority
+    found = {
+        other.key: other
+        for device in container.devices
+        for other in active.get(device.uuid, ())
+        if other.region is not None and 0 <= other.region.priority < own
+    }
+    return [
+        {
+            "namespace": other.namespace,
+            "pod": other.pod,
+            "container": other.container,
+            "priority": other.region.priority,
+        }
+        for other in found.values()
+        if other.region is not None
+    ]
+
+
+def _sources(snapshot: NodeSnapshot) -> list[Document]:
+    health = snapshot.health
+    return [
+        {
+            "name": "containers directory",
+            "up": health.inventory.up,
+            "synced": None,
+            "error": None if health.inventory.error is None else _text(health.inventory.error),
+        },
+        {
+            "name": f"pods ({health.pod_source})",
+            "up": health.pods.up,
+            "synced": health.pods.synced,
+            "error": None,
+        },
+        {
+            "name": "NVML",
+            "up": None if health.nvml is None else health.nvml.up,
+            "synced": None,
+            "error": None,
+        },
+    ]
+
+
+def _text(text: str) -> str:
+    """Without the lone surrogates that stand for a file name's bytes: JSON has none."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,219 @@
+// Each card: a bar of its memory with the containers in it, and its cores over time.
+
+import { PercentChart } from "./charts.js";
+import { element, reconcile, setAttribute, setText } from "./dom.js";
+import { count, percent, shortUuid, size } from "./format.js";
+
+const LINES = [
+  { label: "card", colour: "--accent", filled: true },
+  { label: "containers", colour: "--second" },
+  { label: "limits", colour: "--muted", dashed: true },
+];
+
+export class Cards {
+  // `choose` is called with a card's UUID, `open` with a row.
+  constructor(parent, choose, open) {
+    this.parent = parent;
+    this.choose = choose;
+    this.open = open;
+    this.charts = new Map();
+  }
+
+  update(snapshot, rows, history) {
+    const byCard = new Map(snapshot.cards.map((card) => [card.uuid, []]));
+    for (const row of rows) if (byCard.has(row.cardUuid)) byCard.get(row.cardUuid).push(row);
+    const cards = snapshot.cards.map((card) => ({
+      card,
+      rows: byCard.get(card.uuid),
+      promised: snapshot.allocations.filter((promised) => promised.card_uuid === card.uuid),
+    }));
+    for (const [uuid, chart] of this.charts) {
+      if (!byCard.has(uuid)) {
+        chart.destroy();
+        this.charts.delete(uuid);
+      }
+    }
+    reconcile(
+      this.parent,
+      cards,
+      ({ card }) => card.uuid,
+      (item) => this.#make(item),
+      (node, item) => this.#fill(node, item, history),
+    );
+    this.parent.classList.toggle("none", cards.length === 0);
+  }
+
+  redraw() {
+    for (const chart of this.charts.values()) chart.build();
+  }
+
+  #make({ card }) {
+    const id = `card-${card.uuid}`;
+    const button = element("button", { type: "button", class: "link" });
+    button.addEventListener("click", () => this.choose(card.uuid));
+    const node = element(
+      "article",
+      { class: "card", "aria-labelledby": id },
+      element(
+        "div",
+        { class: "card-head" },
+        element("h3", { id }, button, element("span", { class: "name" })),
+        element("p", { class: "sensors" }),
+      ),
+      element("p", { class: "memory figure" }),
+      element(
+        "div",
+        { class: "bar", role: "img" },
+        element("div", { class: "blocks" }),
+        element("div", { class: "end", hidden: "" }),
+      ),
+      element("p", { class: "cores figure" }),
+      element("div", { class: "chart", role: "img" }),
+      element("ul", { class: "migs", "aria-label": "MIG devices" }),
+    );
+    node.querySelector(".bar").addEventListener("click", (event) => {
+      const block = event.target.closest(".block");
+      if (block && block.row) this.open(block.row);
+    });
+    return node;
+  }
+
+  #fill(node, { card, rows, promised }, history) {
+    const part = (selector) => node.querySelector(selector);
+    setText(part("h3 button"), card.index === null ? shortUuid(card.uuid) : `Card ${card.index}`);
+    setAttribute(part("h3 button"), "title", `${card.uuid}: show its containers`);
+    setText(part(".name"), card.name || "not known to NVML");
+    const sensors = [];
+    if (card.temperature_celsius !== null) sensors.push(`${Math.round(card.temperature_celsius)} °C`);
+    if (card.power_watts !== null) sensors.push(`${Math.round(card.power_watts)} W`);
+    if (card.throttled.length) sensors.push(`▼ throttled: ${card.throttled.join(", ")}`);
+    setText(part(".sensors"), sensors.join(" · "));
+
+    const blocks = rows.map((row) => blockOf(row));
+    for (const found of card.unattributed) {
+      blocks.push({
+        key: `unattributed ${found.namespace}/${found.pod}`,
+        width: found.memory_bytes,
+        used: 0,
+        dead: 0,
+        kind: "unattributed",
+        title: `${found.pod ? `${found.namespace}/${found.pod}` : "Processes of no pod"}: ${size(found.memory_bytes)} in no region`,
+      });
+    }
+    const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
+    const used = card.memory_used_bytes ?? sum(rows.map((row) => row.memory));
+    const limits = sum(rows.map((row) => row.memoryLimit));
+    const unattributed = sum(card.unattributed.map((found) => found.memory_bytes));
+    const total = card.memory_total_bytes;
+    const scale = Math.max(total || 0, sum(blocks.map((block) => block.width)), 1);
+
+    const texts = [
+      total === null ? `${size(used)} used` : `${size(used)} of ${size(total)} used`,
+      `limits ${size(limits)}`,
+    ];
+    if (promised.length) texts.push(`promised ${size(sum(promised.map((one) => one.memory_bytes)))}`);
+    if (card.dead_memory_bytes) texts.push(`✕ dead ${size(card.dead_memory_bytes)}`);
+    if (unattributed) texts.push(`? in no region ${size(unattributed)}`);
+    figure(part(".memory"), "Memory", texts);
+    setAttribute(
+      part(".bar"),
+      "aria-label",
+      `Memory: ${texts.join(", ")}; ${count(rows.length, "container", "containers")}`,
+    );
+    reconcile(part(".blocks"), blocks, (block) => block.key, makeBlock, (block, item) =>
+      fillBlock(block, item, scale),
+    );
+    const over = total !== null && scale > total;
+    part(".end").hidden = !over;
+    if (over) part(".end").style.left = `${(100 * total) / scale}%`;
+
+    const containers = sum(rows.map((row) => row.cores));
+    const limited = rows.filter((row) => row.coreLimit !== null);
+    const cores = [];
+    if (card.core_utilization_percent !== null) cores.push(percent(card.core_utilization_percent));
+    cores.push(`containers ${percent(containers)}`);
+    if (limited.length) cores.push(`limits ${percent(sum(limited.map((row) => row.coreLimit)))}`);
+    figure(part(".cores"), "Cores", cores);
+    setAttribute(part(".chart"), "aria-label", `Cores over the last minutes; now: ${cores.join(", ")}`);
+    let chart = this.charts.get(card.uuid);
+    if (!chart) {
+      chart = new PercentChart(part(".chart"), LINES, 104);
+      this.charts.set(card.uuid, chart);
+    }
+    chart.set(history.times, ...LINES.map((line) => history.get(`${line.label} ${card.uuid}`)));
+
+    reconcile(
+      part(".migs"),
+      card.mig_devices,
+      (mig) => mig.uuid,
+      () => element("li"),
+      (item, mig) =>
+        setText(
+          item,
+          `${mig.name || shortUuid(mig.uuid)}: ${size(mig.memory_used_bytes)} of ${size(mig.memory_total_bytes)}`,
+        ),
+    );
+  }
+}
+
+// The values of the charts' lines, by series of the history.
+export function cardHistory(snapshot, rows) {
+  const values = new Map();
+  const add = (key, value) => values.set(key, (values.get(key) || 0) + value);
+  for (const card of snapshot.cards) {
+    if (card.core_utilization_percent !== null) {
+      values.set(`card ${card.uuid}`, card.core_utilization_percent);
+    }
+  }
+  for (const row of rows) {
+    if (row.cores !== null) add(`containers ${row.cardUuid}`, row.cores);
+    if (row.coreLimit !== null) add(`limits ${row.cardUuid}`, row.coreLimit);
+  }
+  return values;
+}
+
+function figure(node, label, texts) {
+  if (!node.firstChild) {
+    node.append(element("span", { class: "label" }), element("strong"), element("span", { class: "rest" }));
+  }
+  const [name, first, rest] = node.children;
+  setText(name, label);
+  setText(first, texts[0]);
+  setText(rest, texts.slice(1).join(" · "));
+}
+
+function blockOf(row) {
+  const used = row.memory || 0;
+  const dead = row.device.dead_memory_bytes;
+  const limit = row.memoryLimit === null ? "no limit" : `of ${size(row.memoryLimit)}`;
+  const name = [row.namespace, row.pod, row.container].filter(Boolean).join("/");
+  return {
+    key: row.key,
+    row,
+    used,
+    dead,
+    width: Math.max(row.memoryLimit || 0, used + dead),
+    kind: row.memoryLimit === null ? "unlimited" : "limited",
+    title: `${name}: ${size(row.memory)} ${limit}${dead ? `, ${size(dead)} held by dead processes` : ""}`,
+  };
+}
+
+function makeBlock() {
+  return element(
+    "div",
+    { class: "block" },
+    element("span", { class: "use" }),
+    element("span", { class: "dead" }),
+  );
+}
+
+function fillBlock(node, block, scale) {
+  node.row = block.row;
+  setAttribute(node, "class", `block ${block.kind}`);
+  setAttribute(node, "title", block.title);
+  const share = (value, whole) => `${whole ? (100 * value) / whole : 0}%`;
+  node.style.width = share(block.width, scale);
+  const [use, dead] = node.children;
+  use.style.width = share(block.used, block.width);
+  dead.style.width = share(block.dead, block.width);
+}

@@ -1,0 +1,91 @@
+// Lines over the last minutes: percent of a card, 0 to 100, drawn by uPlot.
+/* global uPlot */
+
+const style = () => getComputedStyle(document.documentElement);
+
+function percentAxis(colour, grid) {
+  return {
+    stroke: colour,
+    grid: { stroke: grid, width: 1 },
+    ticks: { show: false },
+    font: "11px system-ui, sans-serif",
+    size: 38,
+    splits: (_, __, ___, max) => (max > 100 ? [0, 50, 100, max] : [0, 50, 100]),
+    values: (_, splits) => splits.map((value) => `${Math.round(value)}%`),
+  };
+}
+
+export class PercentChart {
+  // `lines` are { label, colour (a CSS custom property), dashed }.
+  constructor(parent, lines, height) {
+    this.parent = parent;
+    this.lines = lines;
+    this.height = height;
+    this.data = [[], ...lines.map(() => [])];
+    this.resizing = new ResizeObserver(() => this.#resize());
+    this.resizing.observe(parent);
+    this.build();
+  }
+
+  // Again, where the colours changed.
+  build() {
+    if (this.plot) this.plot.destroy();
+    const css = style();
+    const muted = css.getPropertyValue("--muted").trim();
+    const grid = css.getPropertyValue("--line").trim();
+    this.plot = new uPlot(
+      {
+        width: Math.max(this.parent.clientWidth, 120),
+        height: this.height,
+        cursor: { show: false },
+        legend: { show: false },
+        padding: [6, 8, 0, 0],
+        scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(100, max || 0)] } },
+        axes: [
+          {
+            stroke: muted,
+            grid: { show: false },
+            ticks: { show: false },
+            font: "11px system-ui, sans-serif",
+            size: 22,
+            space: 70,
+            values: (_, splits) =>
+              splits.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false, hour: "2-digit", minute: "2-digit", second: "2-digit" })),
+          },
+          percentAxis(muted, grid),
+        ],
+        series: [
+          {},
+          ...this.lines.map((line) => {
+            const colour = css.getPropertyValue(line.colour).trim();
+            return {
+              label: line.label,
+              stroke: colour,
+              width: line.dashed ? 1.5 : 2,
+              dash: line.dashed ? [5, 4] : undefined,
+              fill: line.filled ? `${colour}26` : undefined,
+              points: { show: false },
+            };
+          }),
+        ],
+      },
+      this.data,
+      this.parent,
+    );
+  }
+
+  set(times, ...values) {
+    this.data = [times, ...values];
+    this.plot.setData(this.data);
+  }
+
+  destroy() {
+    this.resizing.disconnect();
+    this.plot.destroy();
+  }
+
+  #resize() {
+    const width = this.parent.clientWidth;
+    if (width && width !== this.plot.width) this.plot.setSize({ width, height: this.height });
+  }
+}

@@ -1,0 +1,98 @@
+// The snapshot as rows of the table, and which of them to show in which order.
+
+export const STATES = {
+  running: "running",
+  blocked: "blocked",
+  suspended: "suspended",
+  no_process: "no process",
+  waiting: "waiting",
+  unreadable: "unreadable",
+};
+
+// Columns: key in a row, heading, and whether the greatest comes first at the first click.
+export const COLUMNS = [
+  { key: "namespace", title: "Namespace" },
+  { key: "pod", title: "Pod" },
+  { key: "container", title: "Container" },
+  { key: "card", title: "Card" },
+  { key: "memory", title: "Memory", number: true },
+  { key: "memoryLimit", title: "Memory limit", number: true },
+  { key: "cores", title: "Cores", number: true },
+  { key: "coreLimit", title: "Core limit", number: true },
+  { key: "lastKernel", title: "Idle since", number: true },
+  { key: "state", title: "State" },
+];
+
+// The name of each card and MIG device by UUID: its index where NVML tells it.
+export function cardNames(snapshot) {
+  const names = new Map();
+  for (const card of snapshot.cards) {
+    const name = card.index === null ? null : String(card.index);
+    names.set(card.uuid, { card: card.uuid, name });
+    for (const mig of card.mig_devices) {
+      const instance = mig.gpu_instance_id === null ? "MIG" : `MIG ${mig.gpu_instance_id}`;
+      names.set(mig.uuid, { card: card.uuid, name: name === null ? null : `${name} ${instance}` });
+    }
+  }
+  return names;
+}
+
+// One row per container and card; one for a container without a card yet.
+export function rowsOf(snapshot, names, shortUuid) {
+  const rows = [];
+  for (const container of snapshot.containers) {
+    const devices = container.devices.length ? container.devices : [null];
+    for (const device of devices) {
+      const named = device && names.get(device.uuid);
+      const row = {
+        key: `${container.pod_uid}/${container.container}/${device ? device.uuid : ""}`,
+        source: container,
+        device,
+        cardUuid: named ? named.card : device ? device.uuid : null,
+        namespace: container.namespace,
+        pod: container.pod,
+        container: container.container,
+        card: device ? (named && named.name) || shortUuid(device.uuid) : null,
+        memory: device ? device.memory_used_bytes : null,
+        memoryLimit: device ? device.memory_limit_bytes : null,
+        cores: device ? device.core_utilization_percent : null,
+        coreLimit: device ? device.core_limit_percent : null,
+        lastKernel: container.last_kernel_time,
+        state: container.status,
+      };
+      row.text = [row.namespace, row.pod, row.container, row.card, STATES[row.state], device && device.uuid]
+        .filter(Boolean)
+        .join(" ")
+        .toLowerCase();
+      rows.push(row);
+    }
+  }
+  return rows;
+}
+
+// Rows that have every word of the text, on the card and in the state that were chosen.
+export function filtered(rows, { text, card, state }) {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  return rows.filter(
+    (row) =>
+      (!card || row.cardUuid === card) &&
+      (!state || row.state === state) &&
+      words.every((word) => row.text.includes(word)),
+  );
+}
+
+const collator = new Intl.Collator("en", { numeric: true });
+
+// Those without a value come last either way; equal ones keep the order of their names.
+export function sorted(rows, { sort, descending }) {
+  const sign = descending ? -1 : 1;
+  const compare = (a, b) => {
+    const x = a[sort];
+    const y = b[sort];
+    if (x === y) return 0;
+    if (x === null) return 1;
+    if (y === null) return -1;
+    return sign * (typeof x === "number" ? x - y : collator.compare(x, y));
+  };
+  return [...rows].sort((a, b) => compare(a, b) || collator.compare(a.key, b.key));
+}
