@@ -330,7 +330,7 @@ def test_the_leak_nears_its_limit_dies_and_comes_again(node: SimulatedNode) -> N
             node.step()
         [again] = region_of(read()["feature-cache"]).processes
         assert again.hostpid in {0} | live_pids(node)
-        assert 0 < again.devices[0].total / plan.memory < 0.5
+        assert 0 < again.devices[0].total / plan.memory < 0.6
 
 
 def log_directory(node: SimulatedNode, plan: PodPlan) -> Path:
@@ -451,6 +451,7 @@ def test_any_number_of_cards_and_containers(tmp_path: Path, gpus: int, container
             read()
         assert len(node.cards) == gpus
         assert len(list(node.containers_dir.iterdir())) == containers
+        assert len({(pod.namespace, pod.name) for pod in node.pods}) == len(node.pods)
         for card in node.cards:
             on_card = [pod for pod in node.pods if card in pod.cards]
             assert sum(pod.memory for pod in on_card) <= card.memory_total

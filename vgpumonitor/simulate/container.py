@@ -25,7 +25,7 @@ _RESPAWN = 6
 #: to its next CUDA call.
 _CRASH, _RESTART, _CALL = 20, 10, 4
 #: Each process of a container that ran before the simulation began is up to this old.
-_OLDEST = 45
+_OLDEST = 30
 #: NVML counts in pages of this size.
 _PAGE = 2 * MIB
 

@@ -66,9 +66,10 @@ def worker(random: Random) -> Iterator[Demand]:
 def chat(random: Random) -> Iterator[Demand]:
     """Interactive: some seconds of answers, then silence, so that whoever waits gets a turn."""
     while True:
-        for busy in (True, False):
-            for _ in range(random.randrange(8, 20)):
-                yield Demand(0.7, random.randrange(60, 90) if busy else 0)
+        for _ in range(random.randrange(8, 20)):
+            yield Demand(0.7, random.randrange(60, 90))
+        for _ in range(random.randrange(20, 45)):
+            yield Demand(0.7)
 
 
 def embedding(random: Random) -> Iterator[Demand]:
@@ -89,7 +90,7 @@ def notebook(random: Random) -> Iterator[Demand]:
 
 def leak(random: Random) -> Iterator[Demand]:
     """Never frees, until it has reached its limit and is killed."""
-    held = 0.35
+    held = 0.5
     while held < 0.98:
         yield Demand(held, random.randrange(10, 30))
         held += random.uniform(0.004, 0.012)

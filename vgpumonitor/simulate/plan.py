@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from random import Random
 from typing import Literal
 from uuid import UUID
@@ -138,16 +139,16 @@ _MORE = (
 _PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, cards=2)
 
 
-def make_cards(count: int, random: Random, mig: bool) -> tuple[Card, ...]:
-    """``count`` cards, in the order of their PCI addresses as NVML has them; the driver
+def make_cards(gpus: int, random: Random, mig: bool) -> tuple[Card, ...]:
+    """``gpus`` cards, in the order of their PCI addresses as NVML has them; the driver
     numbered the first two (minor) the other way round. With ``mig``, the last of four or
     more is in two MIG devices."""
-    minors = [1, 0, *range(2, count)] if count > 1 else [0]
+    minors = [1, 0, *range(2, gpus)] if gpus > 1 else [0]
     cards = [
         Card(index, minor, f"GPU-{_uuid(random)}", "NVIDIA L40S", 46068 * MIB)
         for index, minor in enumerate(minors)
     ]
-    if mig and count >= 4:
+    if mig and gpus >= 4:
         parts = tuple(
             MigPart(f"MIG-{_uuid(random)}", "3g.20gb", instance, 0, 19968 * MIB)
             for instance in (1, 2)
@@ -206,7 +207,11 @@ def _place(
         placed.append((role, chosen))
     scale = _scale(_GIVEN, memory.values()), _scale(100, core.values())
     mixture = cycle(layouts)
-    return tuple(_pod(role, chosen, scale, mixture, random) for role, chosen in placed)
+    ordinals: defaultdict[str, Iterator[int]] = defaultdict(count)
+    return tuple(
+        _pod(role, next(ordinals[role.app]), chosen, scale, mixture, random)
+        for role, chosen in placed
+    )
 
 
 def _scale(most: int, given: Iterable[int]) -> float:
@@ -215,6 +220,7 @@ def _scale(most: int, given: Iterable[int]) -> float:
 
 def _pod(
     role: _Role,
+    ordinal: int,
     cards: tuple[Card, ...],
     scale: tuple[float, float],
     layouts: Iterator[Layout],
@@ -243,7 +249,7 @@ def _pod(
     return PodPlan(
         _uuid(random),
         role.namespace,
-        _name(role, random),
+        _name(role, ordinal, random),
         role.app,
         role.scheduler,
         cards,
@@ -255,9 +261,9 @@ def _pod(
     )
 
 
-def _name(role: _Role, random: Random) -> str:
+def _name(role: _Role, ordinal: int, random: Random) -> str:
     if role.kind == "StatefulSet":
-        return f"{role.app}-0"
+        return f"{role.app}-{ordinal}"
     parts = [10, 5] if role.kind == "Deployment" else [5]
     return "-".join([role.app, *("".join(random.choices(_NAME_LETTERS, k=k)) for k in parts)])
 
