@@ -123,8 +123,7 @@ async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext |
                 "running?"
             ) from error
         raise ListenError(f"can't listen on {address}: {error.strerror}") from error
-    for server_address in runner.addresses:
-        log.info("serving", extra={"address": server_address})
+    log.info("serving", extra={"url": f"{site.name}/"})
 
 
 def _raise_descriptor_limit() -> None:
