@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.polling import eventually
 from tests.region.files import NAMES, recorded_bytes, recorded_content
 from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_2, Layout
-from vgpumonitor.region.model import SUSPENDED, Region, RegionDevice
+from vgpumonitor.region.model import SUSPENDED, ProcessDevice, Region, RegionDevice
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.region.writer import RegionWriter
 
@@ -201,14 +202,20 @@ def test_a_reader_sees_only_whole_slots(tmp_path: Path) -> None:
         thread.start()
         try:
             file = RegionFile(os.open(writer.path, os.O_RDONLY))
-            looks = [file.read(layout.size + 1) for _ in range(500)]
+            uses: list[ProcessDevice] = []
+
+            def both_states_seen() -> bool:
+                for _ in range(20):
+                    processes = file.read(layout.size + 1).processes
+                    uses.extend(process.devices[0] for process in processes)
+                return {use.total for use in uses} >= {0, MIB}
+
+            eventually(both_states_seen)
             file.close()
         finally:
             stop.set()
             thread.join()
-    uses = [process.devices[0] for look in looks for process in look.processes]
-    assert {use.total - use.data for use in uses} == {0}
-    assert {use.total for use in uses} == {0, MIB}
+    assert {(use.total, use.data) for use in uses} == {(0, 0), (MIB, MIB)}
 
 
 def test_total_is_written_before_its_part_within_the_seqlock(
