@@ -1,25 +1,30 @@
-# make demo and make test set up all that they need in .venv; nothing else is touched.
+# make demo and make test set up all that they need, in .venv and node_modules; nothing else is
+# touched.
 PYTHON ?= python3
 BIN := .venv/bin
+HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 
-.PHONY: demo test lint test-tools dashboards alerts bench clean
+.PHONY: demo test lint test-tools dashboards alerts bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
-test: lint node_modules
-	$(BIN)/pytest
+test: lint tests/web/node_modules
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Debian's packages that the tests run; without them their tests skip and say so. Needs root.
-test-tools:
+# What tests run and Python and Node.js don't bring: without it their tests skip and say so.
+# Needs root, on Debian, and Go for helm.
+test-tools: .venv/serve
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		gcc libc6-dev prometheus prometheus-alertmanager chromium tmux strace openssl
+		gcc libc6-dev prometheus prometheus-alertmanager chromium tmux strace openssl \
+		docker-compose iproute2
+	test -x $(BIN)/helm || GOBIN="$(CURDIR)/$(BIN)" go install $(HELM)
 
 dashboards: .venv/dev
 	$(BIN)/python -m dashboards.generate
@@ -27,8 +32,21 @@ dashboards: .venv/dev
 alerts: .venv/dev
 	$(BIN)/python -m alerts.generate
 
+# Measures the exporter on this machine and prints a table.
 bench: .venv/dev
 	$(BIN)/python -m benchmarks
+
+# Prometheus and Alertmanager of Debian over a simulated node, with the stack's configuration.
+stack: .venv/serve
+	PYTHON="$(CURDIR)/$(BIN)/python" deploy/compose/stack
+
+# The image, without a container engine. Needs root, buildah and debootstrap.
+image:
+	deploy/image/build
+
+# The image's locked requirements, after those of pyproject.toml changed.
+lock: .venv/dev
+	deploy/image/lock
 
 .venv/serve: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -40,5 +58,9 @@ bench: .venv/dev
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+tests/web/node_modules: tests/web/package-lock.json
+	npm --prefix tests/web ci --silent --no-audit --no-fund
+	touch $@
+
 clean:
-	rm -rf .venv build node_modules *.egg-info
+	rm -rf .venv build tests/web/node_modules *.egg-info

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import resource
 import signal
 import ssl
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from vgpumonitor import descriptors
 from vgpumonitor.collector import Collector
 from vgpumonitor.metrics.sets import select
 from vgpumonitor.settings import Address, Settings
@@ -44,7 +44,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    _raise_descriptor_limit()
+    descriptors.raise_limit()
     async with AsyncExitStack() as stack:
         inventory = Inventory(settings.containers_dir)
         inventory.start()
@@ -124,10 +124,3 @@ async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext |
             ) from error
         raise ListenError(f"can't listen on {address}: {error.strerror}") from error
     log.info("serving", extra={"url": f"{site.name}/"})
-
-
-def _raise_descriptor_limit() -> None:
-    """Each container's region file stays open, so the soft limit of 1024 is soon too few."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -90,7 +90,7 @@ def notebook(random: Random) -> Iterator[Demand]:
 
 def leak(random: Random) -> Iterator[Demand]:
     """Never frees, until it has reached its limit and is killed."""
-    held = 0.5
+    held = random.uniform(0.75, 0.92)
     while held < 0.98:
         yield Demand(held, random.randrange(10, 30))
         held += random.uniform(0.004, 0.012)

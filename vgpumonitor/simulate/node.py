@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import shutil
 import socket
 import threading
@@ -21,6 +20,7 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
+from vgpumonitor import descriptors
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
 from vgpumonitor.simulate.figures import figures
@@ -93,7 +93,7 @@ class SimulatedNode:
         self.pod_logs_dir.mkdir()
         host = Host(self.containers_dir, self.pod_logs_dir, SimulatedProcfs(self.procfs_dir))
         now = int(self._clock())
-        _allow_descriptors()
+        descriptors.raise_limit()
         for pod in self.pods:
             self.containers.append([])
             for plan in pod.containers:
@@ -170,12 +170,6 @@ def _claim(directory: Path) -> int:
         os.close(fd)
         raise SimulationError(f"another simulation runs in {directory}") from error
     return fd
-
-
-def _allow_descriptors() -> None:
-    # Python keeps a descriptor with each mapping, so that the usual 1024 are soon too few.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -134,6 +134,7 @@ def parse(text: str) -> SimulatedNvml:
     top: dict[str, Any] = {}
     cards: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
+    part: dict[str, Any]
     errors: dict[tuple[str, str], int] = {}
     hangs: set[tuple[str, str]] = set()
     for number, line in enumerate(text.splitlines(), start=1):
@@ -144,9 +145,9 @@ def parse(text: str) -> SimulatedNvml:
                 case ["cuda", version]:
                     top["cuda_version"] = int(version)
                 case ["card", uuid]:
-                    card = {"uuid": uuid, "compute": {}, "graphics": {}, "mig_devices": []}
-                    cards.append(card)
-                    parts.append(card)
+                    part = {"uuid": uuid, "compute": {}, "graphics": {}, "mig_devices": []}
+                    cards.append(part)
+                    parts.append(part)
                 case ["name", *_]:
                     cards[-1]["name"] = line.removeprefix("name ")
                 case ["minor" | "temperature" | "throttle" as word, value]:
@@ -156,7 +157,7 @@ def parse(text: str) -> SimulatedNvml:
                 case ["utilization" | "ecc" as word, first, second]:
                     cards[-1][word] = int(first), int(second)
                 case ["mig", uuid, gpu_instance, compute_instance, profile]:
-                    mig = {
+                    part = {
                         "uuid": uuid,
                         "profile": profile,
                         "gpu_instance_id": int(gpu_instance),
@@ -164,8 +165,8 @@ def parse(text: str) -> SimulatedNvml:
                         "compute": {},
                         "graphics": {},
                     }
-                    cards[-1]["mig_devices"].append(mig)
-                    parts.append(mig)
+                    cards[-1]["mig_devices"].append(part)
+                    parts.append(part)
                 case ["memory", total, used, reserved]:
                     parts[-1]["memory"] = Memory(int(total), int(used), int(reserved))
                 case ["compute" | "graphics" as word, pid, held]:
@@ -178,10 +179,10 @@ def parse(text: str) -> SimulatedNvml:
                     raise ValueError("no such fact")
         except (ValueError, LookupError) as error:
             raise ValueError(f"line {number} of a simulated NVML: {line!r}: {error}") from error
-    for card in cards:
-        card["mig_devices"] = tuple(SimulatedMig(**values) for values in card["mig_devices"])
+    for values in cards:
+        values["mig_devices"] = tuple(SimulatedMig(**mig) for mig in values["mig_devices"])
     return SimulatedNvml(
-        cards=tuple(SimulatedCard(**card) for card in cards),
+        cards=tuple(SimulatedCard(**values) for values in cards),
         errors=errors,
         hangs=frozenset(hangs),
         **top,
