@@ -21,6 +21,7 @@ from vgpumonitor.simulate.nvml.state import (
     SimulatedNvml,
     parse,
 )
+from vgpumonitor.sources.nvml import NvmlSample
 
 _NUMBERS = st.integers(0, 2**32 - 1)
 _SIZES = st.integers(0, 2**63 - 1)
@@ -156,28 +157,29 @@ class TestForms:
         require("cc")
         library = build(tmp_path).parent
         random = Random(1)
-        # The state is where the source finds nothing at its start: no sample but ours.
-        with (
-            in_pynvml(library, tmp_path / "pynvml.state") as pynvml,
-            in_python(tmp_path / "python.state") as python,
-        ):
+        states = [tmp_path / "pynvml.state", tmp_path / "python.state"]
+        for state in states:
+            SimulatedNvml().write(state)
+        with in_pynvml(library, states[0]) as pynvml, in_python(states[1]) as python:
+            # With that, start's own samples are over, and found nothing that is counted.
+            assert pynvml.sample() == python.sample()
+            assert python.sample() == NvmlSample("570.124.06", "12.8", ())
             for _ in range(60):
-                state = scenario(random)
+                simulated = scenario(random)
                 for run in (pynvml, python):
-                    run.write(state)
-                assert pynvml.sample() == python.sample(), state.text()
-                assert pynvml.known() == python.known(), state.text()
-                assert pynvml.health().errors == python.health().errors, state.text()
+                    run.write(simulated)
+                assert pynvml.sample() == python.sample(), simulated.text()
+                assert pynvml.known() == python.known(), simulated.text()
+                assert pynvml.health().errors == python.health().errors, simulated.text()
 
     def test_both_take_a_wrong_state_for_no_driver(self, tmp_path: Path) -> None:
         require("cc")
         library = build(tmp_path).parent
-        with (
-            in_pynvml(library, tmp_path / "pynvml.state") as pynvml,
-            in_python(tmp_path / "python.state") as python,
-        ):
+        states = [tmp_path / "pynvml.state", tmp_path / "python.state"]
+        for state in states:
+            state.write_text("driver 1\nnonsense\n")
+        with in_pynvml(library, states[0]) as pynvml, in_python(states[1]) as python:
             for run in (pynvml, python):
-                run.state.write_text("driver 1\nnonsense\n")
                 assert run.sample() is None
                 assert not run.health().up
                 run.write(SimulatedNvml(driver_version="1"))

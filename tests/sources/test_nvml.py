@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,7 @@ MIG_CARD = SimulatedCard(
 )
 NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, cards=(CARD, MIG_CARD))
 
+COMPUTING = (DeviceProcess(100, 8 * GIB), DeviceProcess(101, 12 * GIB))
 DEVICE = Device(
     index=0,
     uuid=L40S,
@@ -93,11 +95,7 @@ DEVICE = Device(
         "hw_thermal_slowdown": True,
         "hw_power_brake_slowdown": False,
     },
-    processes=(
-        DeviceProcess(100, 8 * GIB),
-        DeviceProcess(101, 12 * GIB),
-        DeviceProcess(102, GIB),
-    ),
+    processes=(*COMPUTING, DeviceProcess(102, GIB)),
     mig_devices=(),
 )
 MIG_DEVICE = Device(
@@ -134,15 +132,17 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["pynvml", "python"])
 def nvml(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
-    """A source over the state of NODE."""
+    """A source over the state of NODE, which it has sampled."""
     state = tmp_path / "nvml.state"
     NODE.write(state)
     if request.param == "python":
-        with in_python(state) as run:
-            yield run
+        running = in_python(state)
     else:
-        with in_pynvml(request.getfixturevalue("library"), state) as run:
-            yield run
+        running = in_pynvml(request.getfixturevalue("library"), state)
+    with running as run:
+        # Not before start's own sample is over: a test would share it, or not.
+        assert run.sample() is not None
+        yield run
 
 
 class TestSample:
@@ -199,11 +199,11 @@ class TestErrors:
             ("nvmlDeviceGetTotalEccErrors", {"ecc_errors": {}}),
             ("nvmlDeviceGetCurrentClocksEventReasons", {"throttled": {}}),
             ("nvmlDeviceGetComputeRunningProcesses", {"processes": None}),
-            ("nvmlDeviceGetGraphicsRunningProcesses", {"processes": DEVICE.processes[:2]}),
+            ("nvmlDeviceGetGraphicsRunningProcesses", {"processes": COMPUTING}),
             ("nvmlDeviceGetMigMode", {}),
         ],
     )
-    def test_a_call_fails_alone(self, tmp_path: Path, call: str, without: dict[str, None]) -> None:
+    def test_a_call_fails_alone(self, tmp_path: Path, call: str, without: dict[str, Any]) -> None:
         state = tmp_path / "nvml.state"
         failing = replace(NODE, errors={(call, "0"): UNKNOWN})
         failing.write(state)
@@ -218,7 +218,6 @@ class TestErrors:
             assert nvml.health().up
 
     def test_unknown_error_hides_nothing_else(self, nvml: Run) -> None:
-        nvml.sample()
         nvml.write(replace(NODE, errors={("nvmlDeviceGetMemoryInfo", "0"): UNKNOWN}))
         failing = replace(DEVICE, memory_total=None, memory_used=None)
         assert nvml.devices() == (failing, MIG_DEVICE)
@@ -259,7 +258,6 @@ class TestErrors:
 
     @pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
     def test_a_card_that_cannot_be_named_is_left_out(self, nvml: Run, call: str) -> None:
-        nvml.sample()
         nvml.write(replace(NODE, errors={(call, "0"): UNKNOWN}))
         assert nvml.devices() == (MIG_DEVICE,)
         assert nvml.health().errors[call, ""] == 1
@@ -267,14 +265,12 @@ class TestErrors:
         assert nvml.known() == (DEVICE, MIG_DEVICE)
 
     def test_a_call_about_no_card_fails_alone(self, nvml: Run) -> None:
-        nvml.sample()
         calls = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion")
         nvml.write(replace(NODE, errors={(call, "-"): UNKNOWN for call in calls}))
         assert nvml.sample() == NvmlSample(None, None, (DEVICE, MIG_DEVICE))
         assert [nvml.health().errors[call, ""] for call in calls] == [1, 1]
 
     def test_a_call_of_a_mig_device_fails_alone(self, nvml: Run) -> None:
-        nvml.sample()
         nvml.write(replace(NODE, errors={("nvmlDeviceGetMemoryInfo", "1.0"): UNKNOWN}))
         first, second = MIG_DEVICE.mig_devices
         assert nvml.devices()[1].mig_devices == (
@@ -326,14 +322,12 @@ class TestErrors:
 
 class TestOlderDrivers:
     def test_memory_of_the_first_version_counts_what_is_reserved(self, nvml: Run) -> None:
-        nvml.sample()
         missing = {("nvmlDeviceGetMemoryInfo_v2", "0"): FUNCTION_NOT_FOUND}
         nvml.write(replace(NODE, errors=missing))
         assert nvml.devices()[0] == replace(DEVICE, memory_used=21 * GIB)
         assert ("nvmlDeviceGetMemoryInfo", L40S) not in nvml.health().errors
 
     def test_older_functions_give_the_same(self, nvml: Run) -> None:
-        nvml.sample()
         newer = (
             "nvmlDeviceGetComputeRunningProcesses_v3",
             "nvmlDeviceGetGraphicsRunningProcesses_v3",
@@ -344,7 +338,6 @@ class TestOlderDrivers:
         assert {uuid for _, uuid in nvml.health().errors} == {A100}
 
     def test_a_function_that_no_version_has_fails_alone(self, nvml: Run) -> None:
-        nvml.sample()
         nvml.write(
             replace(
                 NODE,
@@ -385,7 +378,6 @@ class TestDriver:
 
     @pytest.mark.parametrize("code", [1, 9, 18])
     def test_goes_in_the_middle_of_a_sample(self, nvml: Run, code: int) -> None:
-        nvml.sample()
         nvml.write(replace(NODE, errors={("nvmlDeviceGetName", "1"): code}))
         assert nvml.sample() is None
         assert not nvml.health().up
@@ -393,13 +385,11 @@ class TestDriver:
         assert nvml.devices() == (DEVICE, MIG_DEVICE)
 
     def test_one_lost_gpu_hides_no_other(self, nvml: Run) -> None:
-        nvml.sample()
         nvml.write(replace(NODE, errors={("nvmlDeviceGetHandleByIndex", "0"): GPU_IS_LOST}))
         assert nvml.devices() == (MIG_DEVICE,)
         assert nvml.health().up
 
     def test_when_all_gpus_are_lost_it_is_initialised_again(self, nvml: Run) -> None:
-        nvml.sample()
         lost = {("nvmlDeviceGetMemoryInfo", str(index)): GPU_IS_LOST for index in (0, 1)}
         nvml.write(replace(NODE, errors=lost))
         assert nvml.sample() is None

@@ -53,21 +53,21 @@ export class Cards {
     button.addEventListener("click", () => this.choose(card.uuid));
     const node = element(
       "article",
-      { class: "card", "aria-labelledby": id },
+      { class: "panel", "aria-labelledby": id },
       element(
         "div",
-        { class: "card-head" },
+        { class: "panel-head" },
         element("h3", { id }, button, element("span", { class: "name" })),
         element("p", { class: "sensors" }),
       ),
-      element("p", { class: "memory figure" }),
+      element("p", { class: "figure memory-figure" }),
       element(
         "div",
         { class: "bar", role: "img" },
         element("div", { class: "blocks" }),
         element("div", { class: "end", hidden: "" }),
       ),
-      element("p", { class: "cores figure" }),
+      element("p", { class: "figure cores-figure" }),
       element("div", { class: "chart", role: "img" }),
       element("ul", { class: "migs", "aria-label": "MIG devices" }),
     );
@@ -114,7 +114,7 @@ export class Cards {
     if (promised.length) texts.push(`promised ${size(sum(promised.map((one) => one.memory_bytes)))}`);
     if (card.dead_memory_bytes) texts.push(`✕ dead ${size(card.dead_memory_bytes)}`);
     if (unattributed) texts.push(`? in no region ${size(unattributed)}`);
-    figure(part(".memory"), "Memory", texts);
+    figure(part(".memory-figure"), "Memory", texts);
     setAttribute(
       part(".bar"),
       "aria-label",
@@ -133,7 +133,7 @@ export class Cards {
     if (card.core_utilization_percent !== null) cores.push(percent(card.core_utilization_percent));
     cores.push(`containers ${percent(containers)}`);
     if (limited.length) cores.push(`limits ${percent(sum(limited.map((row) => row.coreLimit)))}`);
-    figure(part(".cores"), "Cores", cores);
+    figure(part(".cores-figure"), "Cores", cores);
     setAttribute(part(".chart"), "aria-label", `Cores over the last minutes; now: ${cores.join(", ")}`);
     let chart = this.charts.get(card.uuid);
     if (!chart) {

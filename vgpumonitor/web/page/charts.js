@@ -1,6 +1,11 @@
 // Lines over the last minutes: percent of a card, 0 to 100, drawn by uPlot.
 /* global uPlot */
 
+import { clock } from "./format.js";
+
+// Seconds that the axis of time has at least.
+const SHORTEST = 60;
+
 const style = () => getComputedStyle(document.documentElement);
 
 function percentAxis(colour, grid) {
@@ -39,8 +44,12 @@ export class PercentChart {
         height: this.height,
         cursor: { show: false },
         legend: { show: false },
-        padding: [6, 8, 0, 0],
-        scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(100, max || 0)] } },
+        padding: [6, 26, 0, 0],
+        scales: {
+          x: { time: true, range: (_, first, last) => [Math.min(first, last - SHORTEST), last] },
+          // Limits may add up to far more than a card; the use is what should be legible.
+          y: { range: (_, __, most) => [0, Math.min(Math.max(100, most || 0), 200)] },
+        },
         axes: [
           {
             stroke: muted,
@@ -49,8 +58,7 @@ export class PercentChart {
             font: "11px system-ui, sans-serif",
             size: 22,
             space: 70,
-            values: (_, splits) =>
-              splits.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false, hour: "2-digit", minute: "2-digit", second: "2-digit" })),
+            values: (_, splits) => splits.map(clock),
           },
           percentAxis(muted, grid),
         ],
