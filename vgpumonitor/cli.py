@@ -450,3 +450,42 @@ def compare(url_a: str, url_b: str, tolerance: float, absolute_tolerance: float)
     from vgpumonitor.compare import Tolerance, run
 
     sys.exit(run(url_a, url_b, Tolerance(tolerance, absolute_tolerance)))
+
+
+_SORTS = ("memory", "cores", "idle", "name", "limit", "card", "state")
+
+
+@main.command()
+@click.argument("url", default="http://localhost:9394")
+@click.option(
+    "--hook-path",
+    type=click.Path(path_type=Path),
+    help="Read this node's region files instead of asking an exporter.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(_SORTS),
+    default="memory",
+    show_default=True,
+    help="What the rows are sorted by.",
+)
+@click.option("--filter", "text", default="", help="Show only rows that contain this.")
+@click.option(
+    "--interval",
+    type=_SecondsType(),
+    default="2",
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--once", is_flag=True, help="Print one look as plain text.")
+def top(
+    url: str, hook_path: Path | None, sort: str, text: str, interval: float, once: bool
+) -> None:
+    """Show a node in the terminal, from the exporter at URL."""
+    from vgpumonitor.top import TopError, View, from_hook_path, from_url, run_top
+
+    fetch = from_url(url) if hook_path is None else from_hook_path(hook_path)
+    try:
+        run_top(fetch, View(sort=sort, filter=text), interval, once)
+    except TopError as error:
+        raise click.ClickException(str(error)) from error

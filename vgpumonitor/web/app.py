@@ -9,6 +9,8 @@ from aiohttp import web
 
 from vgpumonitor.collector import Collector
 from vgpumonitor.metrics.exposition import OPENMETRICS, TEXT
+from vgpumonitor.web.api import api_routes
+from vgpumonitor.web.page import page_routes
 
 #: Bytes handed to a connection at once: a slow reader holds this much, not a whole answer.
 CHUNK = 64 * 1024
@@ -24,6 +26,8 @@ def make_app(collector: Collector, readiness: Readiness) -> web.Application:
             web.get("/metrics", _Metrics(collector)),
             web.get("/healthz", _healthz),
             web.get("/readyz", _Readyz(readiness)),
+            *api_routes(collector),
+            *page_routes(),
         ]
     )
     return app
