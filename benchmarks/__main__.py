@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from benchmarks import exposition, footprint, freshness, idle, scrape, start, syscalls
+from benchmarks import exposition, footprint, freshness, idle, pods, scrape, start, syscalls
 from benchmarks.table import markdown
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "start": start.rows,
     "idle": idle.rows,
     "footprint": footprint.rows,
+    "pods": pods.rows,
 }
 
 
