@@ -57,7 +57,7 @@ export class Cards {
       element(
         "div",
         { class: "panel-head" },
-        element("h3", { id }, button, element("span", { class: "name" })),
+        element("h3", { id }, button, " ", element("span", { class: "name" })),
         element("p", { class: "sensors" }),
       ),
       element("p", { class: "figure memory-figure" }),
@@ -179,7 +179,8 @@ function figure(node, label, texts) {
   const [name, first, rest] = node.children;
   setText(name, label);
   setText(first, texts[0]);
-  setText(rest, texts.slice(1).join(" · "));
+  // A value stays on one line with what it is.
+  setText(rest, texts.slice(1).map((text) => text.replaceAll(" ", "\u00a0")).join(" · "));
 }
 
 function blockOf(row) {

@@ -20,8 +20,14 @@ function percentAxis(colour, grid) {
   };
 }
 
+function spanOf(times) {
+  if (!times.length) return [0, SHORTEST];
+  const last = times[times.length - 1];
+  return [Math.min(times[0], last - SHORTEST), last];
+}
+
 export class PercentChart {
-  // `lines` are { label, colour (a CSS custom property), dashed }.
+  // `lines` are { label, colour (a CSS custom property), dashed, filled }.
   constructor(parent, lines, height) {
     this.parent = parent;
     this.lines = lines;
@@ -46,7 +52,7 @@ export class PercentChart {
         legend: { show: false },
         padding: [6, 26, 0, 0],
         scales: {
-          x: { time: true, range: (_, first, last) => [Math.min(first, last - SHORTEST), last] },
+          x: { time: true, range: (plot) => spanOf(plot.data[0]) },
           // Limits may add up to far more than a card; the use is what should be legible.
           y: { range: (_, __, most) => [0, Math.min(Math.max(100, most || 0), 200)] },
         },
