@@ -268,12 +268,31 @@ def test_what_changed_within_the_grace_stays(node: Node, where: str) -> None:
     assert not directory.exists()
 
 
+def seen_long_ago(node: Node, gc: Gc) -> None:
+    """A round as of before the grace: what counts now is how old the directory is."""
+    node.later = -GRACE - 1
+    gc.round()
+    node.wait(GRACE + 1)
+
+
 def test_an_old_directory_that_was_moved_here_is_new(node: Node) -> None:
     directory = node.make(1)
-    os.utime(directory, (1, 1))
+    for path in (*directory.iterdir(), directory):
+        os.utime(path, (1, 1))
     gc = node.gc()
+    seen_long_ago(node, gc)
     gc.round()
-    node.wait(GRACE - 10)
+    assert directory.exists()
+    node.wait(GRACE + 1)
+    gc.round()
+    assert not directory.exists()
+
+
+def test_a_list_of_before_the_clock_was_set_back(node: Node) -> None:
+    directory = node.make(1)
+    gc = node.gc()
+    seen_long_ago(node, gc)
+    node.pods.view = replace(node.pods.view, synced=time.time() + 86400)
     gc.round()
     assert directory.exists()
 
@@ -522,6 +541,21 @@ def test_ten_thousand_at_once(node: Node) -> None:
         file.close()
 
 
+def test_those_that_stay_let_the_others_have_their_turn(node: Node) -> None:
+    stuck = [node.make(number) for number in range(5)]
+    files = [(each / "libvgpu.so").open("r+b") for each in stuck]
+    gc = node.gc(max_tried=4)
+    gc.round()
+    node.wait(1)
+    others = [node.make(number) for number in range(5, 8)]
+    after_the_grace(node, gc)
+    gc.round()
+    assert all(each.exists() for each in stuck)
+    assert not any(each.exists() for each in others)
+    for file in files:
+        file.close()
+
+
 def test_no_more_than_a_hundred_in_a_round(node: Node) -> None:
     for number in range(130):
         (node.containers_dir / f"{uid(number)}_train").mkdir()
@@ -601,14 +635,16 @@ def in_mounts(script: str, containers_dir: Path) -> tuple[dict[str, object], str
         'mount --bind "$DIR/../outside" "$DIR/{name}/deep"',
         'mount --bind "$DIR/../outside/precious" "$DIR/{name}/libvgpu.so"',
         'mount --bind "$DIR/../outside" "$DIR/{name}"',
+        'mount --bind "$DIR/../empty" "$DIR/{name}"',
     ],
-    ids=["tmpfs", "bind mount", "bind mount of a file", "bind mount over it"],
+    ids=["tmpfs", "bind mount", "of a file", "over it", "empty one over it"],
 )
 def test_a_mount_point_inside(node: Node, mount: str) -> None:
     directory, other = node.make(1), node.make(2)
     (directory / "deep").mkdir()
     outside = node.containers_dir.parent / "outside"
     outside.mkdir()
+    (node.containers_dir.parent / "empty").mkdir()
     (outside / "precious").touch()
     health, log = in_mounts(mount.format(name=directory.name), node.containers_dir)
     assert (health["removed"], health["failures"]) == (1, 0)

@@ -21,6 +21,7 @@ from tests.polling import eventually
 from vgpumonitor.actions import Feedback, FeedbackHealth
 from vgpumonitor.actions.rounds import every, next_due
 from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_1_POSTINIT, V1_2, Layout
+from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.region.words import RegionWords
 from vgpumonitor.sources.inventory import Inventory, InventoryView
 
@@ -250,6 +251,30 @@ def test_no_descriptors_left_is_no_whole_view(
     # The count is a total: no more errors, and the view is whole.
     assert feedback.round()
     assert words(low) == [(1, 0)]
+
+
+def test_a_disk_that_took_longer_than_a_round_is_no_whole_view(
+    make: Callable[..., Workload], inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = make(1)
+    monkeypatch.setattr("vgpumonitor.actions.feedback.INTERVAL", -1.0)
+    assert not Feedback(inventory).round()
+    assert words(low) == [(2, 1)]
+
+
+def test_a_launch_between_look_and_store_is_not_lost(
+    make: Callable[..., Workload], inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = make(1, recent=1)
+    opens = RegionWords.__init__
+
+    def launch_then_open(self: RegionWords, file: RegionFile, size: int) -> None:
+        busy.region.launch(1_800_000_001)
+        opens(self, file, size)
+
+    monkeypatch.setattr(RegionWords, "__init__", launch_then_open)
+    Feedback(inventory).round()
+    assert words(busy) == [(1, 0)]
 
 
 async def run_for(feedback: Feedback, until: Callable[[], bool]) -> None:
