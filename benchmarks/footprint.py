@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.node import resident_mib, serving, simulated
@@ -59,6 +60,8 @@ def _descriptors(pid: int) -> int:
 
 
 def _watches(pid: int) -> int:
-    return sum(
-        path.read_text().count("inotify wd:") for path in Path(f"/proc/{pid}/fdinfo").iterdir()
-    )
+    count = 0
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            count += path.read_text().count("inotify wd:")
+    return count

@@ -60,7 +60,7 @@ class _Kept:
         self.bounds: list[int] = []
         self.labels: list[tuple[str, ...]] = []
         self.series: list[str] = []
-        self.text: dict[Family, str] = {}
+        self.text: dict[Family, bytes] = {}
         self.moments: dict[Family, list[tuple[str, float]]] = {}
 
 
@@ -85,23 +85,24 @@ class Exposition:
     ) -> bytes:
         """The metrics as UTF-8 text; ``names`` selects families (all where it is empty)."""
         containers = self._update(snapshot.containers)
-        parts: list[str] = []
+        # Bytes all along: one text of all would stand in memory twice to be encoded.
+        parts: list[bytes] = []
         for family in self._families:
             if not _selected(family, names):
                 continue
-            parts.append(_header(family, openmetrics))
+            parts.append(_header(family, openmetrics).encode())
             if isinstance(family, ContainerFamily):
                 parts += [kept.text[family] for kept in containers]
             elif isinstance(family, AgeFamily):
                 parts += [
-                    f"{series}{max(0.0, snapshot.time - moment):.3f}\n"
+                    f"{series}{max(0.0, snapshot.time - moment):.3f}\n".encode()
                     for kept in containers
                     for series, moment in kept.moments[family]
                 ]
             elif isinstance(family, NodeFamily):
-                parts += self._node_lines(family, snapshot)
+                parts.append("".join(self._node_lines(family, snapshot)).encode())
         parts.append(self._own(openmetrics, names))
-        return "".join(parts).encode()
+        return b"".join(parts)
 
     def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> list[str]:
         before = self._node_series.get(family, {})
@@ -154,14 +155,14 @@ class Exposition:
                 moments = zip(made.series[begin:end], values[begin:end], strict=True)
                 made.moments[family] = list(moments)
             else:
-                made.text[family] = "".join(lines[begin:end])
+                made.text[family] = "".join(lines[begin:end]).encode()
         return made
 
-    def _own(self, openmetrics: bool, names: Collection[str]) -> str:
+    def _own(self, openmetrics: bool, names: Collection[str]) -> bytes:
         """What prometheus-client knows of the process and of Python."""
         registry = self._registry.restricted_registry(list(names)) if names else self._registry
         generate = generate_latest_openmetrics if openmetrics else generate_latest
-        return generate(registry).decode()
+        return generate(registry)
 
 
 def _selected(family: Family, names: Collection[str]) -> bool:
