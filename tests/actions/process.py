@@ -1,7 +1,7 @@
 """Feedback or clean-up as a process of its own.
 
 ``python -m tests.actions.process feedback DIR INTERVAL`` runs until SIGTERM; ``… gc DIR``
-does two rounds with no pods at all and no grace, and prints its health as JSON.
+does two rounds with one other pod and no grace, and prints its health as JSON.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from vgpumonitor import logs
 from vgpumonitor.actions import Feedback, Gc
 from vgpumonitor.sources.host_processes import HostProcesses
 from vgpumonitor.sources.inventory import Inventory
-from vgpumonitor.sources.pods.model import PodsView
+from vgpumonitor.sources.pods.model import Pod, PodsView
 
 
-class NoPods:
-    """A source that knows for sure that there are no pods."""
+class OtherPods:
+    """A source that knows for sure that there is one pod, which has no directory."""
 
-    name = "none"
+    name = "test"
 
     @property
     def view(self) -> PodsView:
-        return PodsView(up=True, synced=time.time() + 1)
+        return PodsView({"u": Pod("u", "default", "proxy")}, up=True, synced=time.time() + 1)
 
     async def run(self) -> None: ...
 
@@ -48,7 +48,7 @@ async def run_feedback(containers_dir: Path, interval: float) -> None:
 def run_gc(containers_dir: Path) -> None:
     inventory = Inventory(containers_dir)
     with tempfile.TemporaryDirectory() as procfs:
-        gc = Gc(inventory, NoPods(), HostProcesses(procfs), grace=0)
+        gc = Gc(inventory, OtherPods(), HostProcesses(procfs), grace=0)
         gc.round()
         gc.round()
     print(json.dumps(asdict(gc.health)))

@@ -39,17 +39,18 @@ def uid(number: int) -> str:
 
 
 class Pods:
-    """A pod source whose view the test sets."""
+    """A pod source whose view the test sets; a node is never without any pod."""
 
     name = "test"
 
     def __init__(self) -> None:
         self.view = PodsView(up=True, synced=time.time())
+        self.list()
 
     async def run(self) -> None: ...
 
     def list(self, *uids: str) -> None:
-        pods = {each: Pod(each, "default", "train") for each in uids}
+        pods = {each: Pod(each, "default", "train") for each in (*uids, uid(99_999))}
         self.view = replace(self.view, pods=pods)
 
 
@@ -152,7 +153,11 @@ def never_synced(node: Node) -> None:
     node.pods.view = replace(node.pods.view, synced=None)
 
 
-@pytest.mark.parametrize("state", [source_down, never_synced])
+def of_another_node(node: Node) -> None:
+    node.pods.view = replace(node.pods.view, pods={})
+
+
+@pytest.mark.parametrize("state", [source_down, never_synced, of_another_node])
 def test_nothing_is_removed_without_a_good_list(
     node: Node, state: Callable[[Node], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,6 +178,14 @@ def test_nothing_is_removed_without_a_good_list(
     assert directory.exists()
     node.wait(GRACE + 1)
     gc.round()
+    assert not directory.exists()
+
+
+def test_the_last_pod_of_a_node(node: Node) -> None:
+    directory = node.make(1)
+    gone = Pod(uid(1), "default", "train")
+    node.pods.view = replace(node.pods.view, pods={}, departed={gone.uid: gone})
+    after_the_grace(node, node.gc())
     assert not directory.exists()
 
 

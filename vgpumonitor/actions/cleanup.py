@@ -227,6 +227,9 @@ def _unreliable(error: str | None, pods: PodsView) -> str | None:
         return "the pods are not known yet"
     if error is None and not pods.up:
         return "the pods can't be read"
+    if error is None and not pods.pods and not pods.departed:
+        # With another node's name a list is empty, complete and up to date.
+        return "no pod of this node has been seen yet; is its name right?"
     return error
 
 
