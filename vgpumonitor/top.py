@@ -35,6 +35,9 @@ Fetch = Callable[[], Document]
 #: Seconds that an exporter may take to answer.
 TIMEOUT = 10.0
 
+#: Seconds in which the rest of a key's sequence follows its escape over a slow line.
+ESCAPE_DELAY = 0.05
+
 #: Columns of a pipe or a file: as many as the widest row needs.
 _UNBOUND = 400
 
@@ -229,10 +232,6 @@ def _card(card: Document, document: Document, width: int) -> Text:
     texts = [f"{size(used)} of {size(total)}" if total else size(used)]
     if card["core_utilization_percent"] is not None:
         texts.append(f"cores {percent(card['core_utilization_percent']):>4}")
-    if card["power_watts"] is not None:
-        texts.append(f"{card['power_watts']:.0f} W")
-    if card["temperature_celsius"] is not None:
-        texts.append(f"{card['temperature_celsius']:.0f} °C")
     if card["dead_memory_bytes"]:
         texts.append(f"dead {size(card['dead_memory_bytes'])}")
     unattributed = sum(found["memory_bytes"] for found in card["unattributed"])
@@ -240,6 +239,10 @@ def _card(card: Document, document: Document, width: int) -> Text:
         texts.append(f"in no region {size(unattributed)}")
     if card["throttled"]:
         texts.append("throttled")
+    if card["power_watts"] is not None:
+        texts.append(f"{card['power_watts']:.0f} W")
+    if card["temperature_celsius"] is not None:
+        texts.append(f"{card['temperature_celsius']:.0f} °C")
     bar = max(8, min(40, width // 5))
     filled = round(bar * min(1.0, used / total)) if total else 0
     text = Text(f"{name} ")
@@ -281,7 +284,8 @@ def _rows_table(rows: list[Row], width: int) -> Table:
     )
     names = ("NAMESPACE", "POD", "CONTAINER") if wide else ("POD", "CONTAINER")
     for name in names:
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=9)
+        # Not no_wrap: rich would then shorten all columns alike.
+        table.add_column(name, overflow="ellipsis", min_width=9)
     table.add_column("CARD", no_wrap=True)
     for name in ("MEMORY", "LIMIT", "CORES", "LIMIT", "IDLE"):
         table.add_column(name, no_wrap=True, justify="right")
@@ -289,9 +293,9 @@ def _rows_table(rows: list[Row], width: int) -> Table:
     for row in rows:
         near = (_memory_share(row) or 0) >= 0.9
         table.add_row(
-            *([Text(plain(row.namespace or NONE))] if wide else []),
-            Text(plain(row.pod)),
-            Text(plain(row.container)),
+            *([_name(row.namespace or NONE)] if wide else []),
+            _name(row.pod),
+            _name(row.container),
             Text(plain(row.card or NONE)),
             Text(size(row.memory), "red" if near else ""),
             Text(_limit(row, size(row.memory_limit), row.memory_limit)),
@@ -303,6 +307,10 @@ def _rows_table(rows: list[Row], width: int) -> Table:
     return table
 
 
+def _name(text: str) -> Text:
+    return Text(plain(text), no_wrap=True, overflow="ellipsis")
+
+
 def _limit(row: Row, text: str, limit: int | None) -> str:
     return "none" if limit is None and row.card is not None else text
 
@@ -311,13 +319,13 @@ def _keys(view: View, rows: int, part: int, width: int) -> Text:
     if view.typing:
         text = Text(f"/{view.filter}", "bold").append("▏  enter keeps, esc clears", "not bold dim")
     else:
-        letters = "  ".join(
-            f"[{letter}] {name}" if name != view.sort else f"[{letter}] {name.upper()}"
-            for name, (letter, _, _) in SORTS.items()
-        )
         place = f"{view.first + 1}–{view.first + part} of {rows}" if rows else "0"
         kept = f"  /{view.filter}" if view.filter else ""
-        text = Text(f"{place}{kept}  {letters}  [r]everse  [/] filter  [q]uit", "dim")
+        letters = "  ".join(f"[{key}] {name}" for name, (key, _, _) in SORTS.items())
+        if width < 120:
+            letters = f"[{''.join(key for key, _, _ in SORTS.values())}]"
+        line = f"{place}{kept}  [q]uit  [/] filter  [r]everse  {letters} sort: {view.sort}"
+        text = Text(line, "dim")
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -465,6 +473,8 @@ class _Screen:
             data = os.read(sys.stdin.fileno(), 1024)
             if not data:
                 return False
+            if data == b"\x1b" and select.select([sys.stdin], [], [], ESCAPE_DELAY)[0]:
+                data += os.read(sys.stdin.fileno(), 1024)
             for key in parse_keys(data):
                 view = press(self._view, key, self._page)
                 if view is None:
