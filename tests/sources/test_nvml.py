@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 
 from tests.polling import eventually
@@ -165,7 +166,7 @@ class TestSample:
         assert nvml.sample() == NvmlSample("570.124.06", "13.0", ())
 
     def test_a_process_that_computes_and_draws_counts_once(self, nvml: Run) -> None:
-        both = replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: GIB})
+        both = replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
         nvml.write(replace(NODE, cards=(both,)))
         (device,) = nvml.devices()
         assert device.processes == (
@@ -223,10 +224,15 @@ class TestErrors:
         assert nvml.devices() == (failing, MIG_DEVICE)
         assert nvml.devices() == (failing, MIG_DEVICE)
         assert nvml.health().errors["nvmlDeviceGetMemoryInfo", L40S] == 2
-        # What it is known for stays.
-        assert [(card.uuid, card.memory_total) for card in nvml.known()] == [
-            (L40S, 48 * GIB),
-            (A100, 80 * GIB),
+
+    def test_what_a_card_is_known_for_stays(self, nvml: Run) -> None:
+        calls = ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMinorNumber")
+        nvml.write(replace(NODE, errors={(call, "0"): UNKNOWN for call in calls}))
+        for _ in range(2):
+            assert (nvml.devices()[0].minor, nvml.devices()[0].memory_total) == (None, None)
+        assert [(card.uuid, card.minor, card.memory_total) for card in nvml.known()] == [
+            (L40S, 1, 48 * GIB),
+            (A100, 0, 80 * GIB),
         ]
 
     def test_not_supported_is_counted_when_it_begins(self, nvml: Run) -> None:
@@ -532,11 +538,15 @@ class TestThread:
     def test_stop_shuts_nvml_down(self, tmp_path: Path) -> None:
         state = tmp_path / "nvml.state"
         NODE.write(state)
-        source = NvmlSource(SimulatedLibrary(state))
+        library = SimulatedLibrary(state)
+        source = NvmlSource(library)
         source.start()
         assert source.sample(60) is not None
+        assert library.nvmlDeviceGetCount() == 2
         source.stop()
         eventually(lambda: not source.health().up)
+        with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
+            library.nvmlDeviceGetCount()
 
     def test_a_mistake_does_not_end_it(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

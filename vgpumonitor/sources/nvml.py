@@ -246,11 +246,11 @@ class _Nvml:
 
     def shut_down(self) -> None:
         if self.up:
-            self.up = False
             try:
                 self._library.nvmlShutdown()
             except Exception as error:
                 _log.debug("nvmlShutdown: %s", error)
+            self.up = False
 
     def _initialise(self) -> bool:
         now = time.monotonic()
