@@ -18,6 +18,7 @@ from tests.polling import eventually
 WITHOUT_SAMPLES = {
     "vgpumonitor_annotation_errors_total": "no pod of it has a wrong annotation",
     "vgpumonitor_gc_removed_total": "demo does not clean up",
+    "vgpumonitor_gc_failures_total": "demo does not clean up",
     "vgpumonitor_gc_last_round_timestamp_seconds": "demo does not clean up",
 }
 

@@ -22,7 +22,8 @@ from tests.values import (
 )
 from vgpumonitor.snapshot import HostView, Join, MemoryUse, PodAllocation, UnattributedMemory
 from vgpumonitor.sources.host_processes import ContainerRef
-from vgpumonitor.sources.nvml import DeviceProcess
+from vgpumonitor.sources.inventory import InventoryView
+from vgpumonitor.sources.nvml import DeviceProcess, NvmlSample
 from vgpumonitor.sources.pods import Allocation, Pod, PodContainer
 
 POD = Pod(UID, "team-a", "train-0", "Running", {"train": PodContainer("train")})
@@ -249,6 +250,20 @@ class TestAllocations:
         assert snapshot(pods=pods_view(pod)).allocations == (
             PodAllocation("team-a", "idle", "", 3, None, 0.5),
         )
+
+    def test_a_card_that_is_away_keeps_its_name(self) -> None:
+        pod = Pod(UID, "team-a", "idle", allocations=(Allocation("", 3, None, 0.5),))
+        snap = Join("node-1").snapshot(
+            time=NOW,
+            inventory=InventoryView(),
+            pod_source="file",
+            pods=pods_view(pod),
+            nvml=NvmlSample("570.1", "12.8", (card(CARD_2, 1, 0),)),
+            known_devices=(card(minor=3), card(CARD_2, 1, 0)),
+            nvml_health=None,
+            host=HostView(),
+        )
+        assert [promised.device_uuid for promised in snap.allocations] == [CARD]
 
     def test_of_completed_pods_are_over(self) -> None:
         pod = Pod(UID, "team-a", "done", "Succeeded", allocations=(Allocation(CARD, None, 1, 1),))

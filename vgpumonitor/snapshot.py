@@ -227,9 +227,9 @@ class Join:
         gc: GcHealth | None = None,
         seconds: Mapping[str, float] | None = None,
     ) -> NodeSnapshot:
-        """``known_devices`` name cards (UUID, minor, memory) also while NVML is down;
+        """``known_devices`` name cards (UUID, minor, memory) also while one or NVML is away;
         ``disk_timeouts`` counts the collections that went without the containers."""
-        devices = tuple(known_devices) if nvml is None else nvml.devices
+        devices = tuple(known_devices)
         containers = self._containers(inventory, pods, host, card_totals(devices))
         return NodeSnapshot(
             node=self._node,

@@ -100,7 +100,9 @@ ADDED: dict[str, tuple[str, ...]] = {
     "vgpumonitor_annotation_errors_total": ("annotation",),
     "vgpumonitor_feedback_rounds_total": (),
     "vgpumonitor_feedback_writes_total": ("word",),
+    "vgpumonitor_feedback_failures_total": (),
     "vgpumonitor_feedback_last_round_timestamp_seconds": (),
     "vgpumonitor_gc_removed_total": (),
+    "vgpumonitor_gc_failures_total": (),
     "vgpumonitor_gc_last_round_timestamp_seconds": (),
 }

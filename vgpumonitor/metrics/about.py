@@ -143,7 +143,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_feedback_writes_total",
-        "Words that feedback wrote into region files",
+        "Words that feedback wrote into region files; in a dry run, would have written",
         ("word",),
         "counter",
         samples=_by_label(
@@ -153,6 +153,13 @@ FAMILIES: tuple[Family, ...] = (
         ),
     ),
     NodeFamily(
+        "vgpumonitor_feedback_failures_total",
+        "Words that feedback could not write",
+        (),
+        "counter",
+        samples=_feedback(lambda health: health.failures),
+    ),
+    NodeFamily(
         "vgpumonitor_feedback_last_round_timestamp_seconds",
         "Unix time of the last round of feedback",
         (),
@@ -160,10 +167,17 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_gc_removed_total",
-        "Directories of containers that clean-up removed",
+        "Directories of containers that clean-up removed; in a dry run, would have removed",
         (),
         "counter",
         samples=_gc(lambda health: health.removed),
+    ),
+    NodeFamily(
+        "vgpumonitor_gc_failures_total",
+        "Directories of containers that clean-up could not remove",
+        (),
+        "counter",
+        samples=_gc(lambda health: health.failures),
     ),
     NodeFamily(
         "vgpumonitor_gc_last_round_timestamp_seconds",
