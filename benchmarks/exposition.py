@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 from prometheus_client import CollectorRegistry
@@ -15,6 +16,7 @@ from benchmarks.table import Row
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
 from vgpumonitor.metrics.sets import select
+from vgpumonitor.simulate.node import SimulatedNode
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
 from vgpumonitor.sources.inventory import Inventory
 from vgpumonitor.sources.pods import PodsView
@@ -51,49 +53,73 @@ def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[tuple[tuple[str,
 
 
 def rows(sizes: tuple[int, int] = (100, 1000), times: int = 9) -> list[Row]:
+    return [*_against_the_client(sizes[1], times), *_growth(sizes, times)]
+
+
+def _against_the_client(containers: int, times: int) -> list[Row]:
     """Collect (read, join, render) with every container changed and with none, against what
     generate_latest takes of a snapshot that is there already."""
-    found = []
-    ours_by_size = {}
+    changed, unchanged, theirs = [], [], []
+    with simulated(containers) as node, _collecting(node) as collect:
+        for _ in range(times):
+            node.step()
+            took, snapshot = collect()
+            changed.append(took)
+            unchanged.append(collect()[0])
+            registry = CollectorRegistry()
+            registry.register(ClientCollector(snapshot))  # type: ignore[arg-type]
+            began = time.process_time()
+            text = generate_latest(registry)
+            theirs.append(time.process_time() - began)
+    series = sum(1 for line in text.splitlines() if not line.startswith(b"#"))
+    return [
+        Row(
+            f"CPU of collecting {containers} containers × 2 cards, {what}",
+            f"{median(ours) * 1000:.0f} ms",
+            f"{series} series; generate_latest alone {median(theirs) * 1000:.0f} ms: "
+            f"1/{median(theirs) / median(ours):.1f} of it; median of {times}, in turns",
+        )
+        for what, ours in (("all changed", changed), ("unchanged", unchanged))
+    ]
+
+
+def _growth(sizes: tuple[int, int], times: int) -> list[Row]:
+    """Without another's work between, which would leave its garbage to whoever comes next."""
+    took: dict[str, list[float]] = {"all changed": [], "unchanged": []}
     for containers in sizes:
-        with simulated(containers) as node:
-            inventory = Inventory(node.containers_dir)
-            inventory.start()
-            join, exposition = Join("node"), Exposition(FAMILIES)
-            changed, unchanged, theirs = [], [], []
+        with simulated(containers) as node, _collecting(node) as collect:
+            collect()
+            took["unchanged"].append(median(collect()[0] for _ in range(times)))
+            changed = []
             for _ in range(times):
                 node.step()
-                took, snapshot = _collect(inventory, join, exposition)
-                changed.append(took)
-                unchanged.append(_collect(inventory, join, exposition)[0])
-                registry = CollectorRegistry()
-                collector = ClientCollector(snapshot)
-                registry.register(collector)  # type: ignore[arg-type]
-                began = time.process_time()
-                text = generate_latest(registry)
-                theirs.append(time.process_time() - began)
-            inventory.stop()
-        series = sum(1 for line in text.splitlines() if not line.startswith(b"#"))
-        ours_by_size[containers] = median(changed)
-        for what, ours in (("all changed", changed), ("unchanged", unchanged)):
-            found.append(
-                Row(
-                    f"CPU of collecting {containers} containers × 2 cards, {what}",
-                    f"{median(ours) * 1000:.1f} ms",
-                    f"{series} series; generate_latest alone {median(theirs) * 1000:.0f} ms: "
-                    f"1/{median(theirs) / median(ours):.1f} of it; median of {times}, in turns",
-                )
-            )
-    small, large = sizes
-    ratio = ours_by_size[large] / ours_by_size[small]
-    found.append(Row(f"{large} containers against {small}, all changed", f"{ratio:.1f} times"))
-    return found
+                changed.append(collect()[0])
+            took["all changed"].append(median(changed))
+    return [
+        Row(
+            f"{sizes[1]} containers against {sizes[0]}, {what}",
+            f"{large / small:.1f} times",
+            f"{small * 1000:.1f} ms and {large * 1000:.1f} ms of CPU, medians of {times}",
+        )
+        for what, (small, large) in took.items()
+    ]
+
+
+@contextmanager
+def _collecting(node: SimulatedNode) -> Iterator[Callable[[], tuple[float, NodeSnapshot]]]:
+    """A call that collects once: its CPU seconds in this process, and the snapshot."""
+    inventory = Inventory(node.containers_dir)
+    inventory.start()
+    join, exposition = Join("node"), Exposition(FAMILIES)
+    try:
+        yield lambda: _collect(inventory, join, exposition)
+    finally:
+        inventory.stop()
 
 
 def _collect(
     inventory: Inventory, join: Join, exposition: Exposition
 ) -> tuple[float, NodeSnapshot]:
-    """CPU seconds of this process, and the snapshot."""
     began = time.process_time()
     snapshot = join.snapshot(
         time=time.time(),
