@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 
 from benchmarks.node import simulated
 from benchmarks.table import Row
+from tests.metrics.client_library import ClientCollector
 from vgpumonitor.metrics.exposition import Exposition
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
 from vgpumonitor.metrics.sets import select
 from vgpumonitor.simulate.node import SimulatedNode
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
@@ -22,34 +21,6 @@ from vgpumonitor.sources.inventory import Inventory
 from vgpumonitor.sources.pods import PodsView
 
 FAMILIES = select("all")
-
-
-class ClientCollector:
-    """The same families as a collector on prometheus-client gives them."""
-
-    def __init__(self, snapshot: NodeSnapshot) -> None:
-        self.snapshot = snapshot
-
-    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
-        for family in FAMILIES:
-            constant = [value for _, value in family.constant]
-            labels = [*(name for name, _ in family.constant), *family.labels]
-            kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
-            made = kind(family.name, family.help, labels=labels)
-            for values, value in samples(family, self.snapshot):
-                made.add_metric([*constant, *values], value)
-            yield made
-
-
-def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[tuple[tuple[str, ...], float]]:
-    if isinstance(family, NodeFamily):
-        yield from family.samples(snapshot)
-    for container in snapshot.containers:
-        if isinstance(family, ContainerFamily):
-            yield from family.samples(container)
-        elif isinstance(family, AgeFamily):
-            for values, moment in family.samples(container):
-                yield values, max(0.0, snapshot.time - moment)
 
 
 def rows(sizes: tuple[int, int] = (100, 1000), times: int = 9) -> list[Row]:
@@ -67,7 +38,7 @@ def _against_the_client(containers: int, times: int) -> list[Row]:
             changed.append(took)
             unchanged.append(collect()[0])
             registry = CollectorRegistry()
-            registry.register(ClientCollector(snapshot))  # type: ignore[arg-type]
+            registry.register(ClientCollector(snapshot, FAMILIES))  # type: ignore[arg-type]
             began = time.process_time()
             text = generate_latest(registry)
             theirs.append(time.process_time() - began)

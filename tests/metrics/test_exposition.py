@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import (
@@ -14,6 +13,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.metrics.client_library import ClientCollector
 from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
 from tests.values import (
     CARD,
@@ -32,7 +32,7 @@ from tests.values import (
 )
 from vgpumonitor.actions import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.exposition import Exposition
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
+from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import select
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
 from vgpumonitor.sources.inventory import InventoryView
@@ -276,40 +276,11 @@ class TestText:
         assert list(found["vgpu_launches_blocked"].values()) == [blocked]
 
 
-def as_client_family(family: Family, of: NodeSnapshot) -> GaugeMetricFamily | CounterMetricFamily:
-    """What a collector on prometheus-client would give for the family."""
-    constant = [value for _, value in family.constant]
-    labels = [*(name for name, _ in family.constant), *family.labels]
-    made = (
-        CounterMetricFamily(family.name, family.help, labels=labels)
-        if family.type == "counter"
-        else GaugeMetricFamily(family.name, family.help, labels=labels)
-    )
-    for values, value in samples_of(family, of):
-        made.add_metric([*constant, *values], value)
-    return made
-
-
-def samples_of(family: Family, of: NodeSnapshot) -> Iterable[tuple[tuple[str, ...], float]]:
-    if isinstance(family, NodeFamily):
-        yield from family.samples(of)
-    for container in of.containers:
-        if isinstance(family, ContainerFamily):
-            yield from family.samples(container)
-        elif isinstance(family, AgeFamily):
-            for values, moment in family.samples(container):
-                yield values, max(0.0, of.time - moment)
-
-
 def test_equal_to_prometheus_clients_encoder() -> None:
     of = everything()
 
-    class Collector:
-        def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
-            return [as_client_family(family, of) for family in ALL]
-
     registry = CollectorRegistry()
-    registry.register(Collector())  # type: ignore[arg-type]
+    registry.register(ClientCollector(of, ALL))  # type: ignore[arg-type]
     theirs = parsed(generate_latest(registry).decode())
     assert len(theirs) == len(ALL)
     assert parsed(text_of(*ALL, of=of)) == theirs

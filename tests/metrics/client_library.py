@@ -1,0 +1,37 @@
+"""The same families as a collector on prometheus-client gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily, Sample
+from vgpumonitor.snapshot import NodeSnapshot
+
+
+class ClientCollector:
+    def __init__(self, snapshot: NodeSnapshot, families: Iterable[Family]) -> None:
+        self._snapshot = snapshot
+        self._families = tuple(families)
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        for family in self._families:
+            constant = [value for _, value in family.constant]
+            labels = [*(name for name, _ in family.constant), *family.labels]
+            kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+            made = kind(family.name, family.help, labels=labels)
+            for values, value in samples(family, self._snapshot):
+                made.add_metric([*constant, *values], value)
+            yield made
+
+
+def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[Sample]:
+    if isinstance(family, NodeFamily):
+        yield from family.samples(snapshot)
+    for container in snapshot.containers:
+        if isinstance(family, ContainerFamily):
+            yield from family.samples(container)
+        elif isinstance(family, AgeFamily):
+            for values, moment in family.samples(container):
+                yield values, max(0.0, snapshot.time - moment)
