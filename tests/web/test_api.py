@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from tests.exporter import running
+from tests.polling import eventually
 from tests.values import (
     CARD,
     CARD_2,
@@ -449,3 +451,22 @@ class TestHttp:
         with urllib.request.urlopen(f"{server.url}/api/v1/schema", timeout=20) as response:
             assert response.headers.get_content_type() == "application/schema+json"
             assert json.load(response) == json.loads(schema())
+
+
+def test_what_a_running_exporter_serves_stands_its_schema() -> None:
+    with running("demo", "--gpus=2", "--containers=12") as exporter:
+        served = json.loads(exporter.get("/api/v1/schema"))
+        assert served == json.loads(schema())
+
+        def complete() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(exporter.get("/api/v1/snapshot"))
+            VALIDATOR.validate(found)
+            assert len(found["cards"]) == 2
+            assert any(container["status"] == "running" for container in found["containers"])
+            return found
+
+        found = eventually(complete)
+        assert {card["uuid"] for card in found["cards"]} >= {
+            promised["card_uuid"] for promised in found["allocations"]
+        }
+        assert b"<title>vgpumonitor</title>" in exporter.get("/")
