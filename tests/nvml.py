@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from tests.tools import require
-from vgpumonitor.simulate.nvml.shared_library import STATE_VARIABLE, build
+from vgpumonitor.simulate.nvml.c_library import STATE_VARIABLE, build
 from vgpumonitor.simulate.nvml.state import SimulatedNvml
 
 

@@ -381,7 +381,7 @@ def demo(
     """Serve a simulated node: no GPU, cluster or privilege needed."""
     import tempfile
 
-    from vgpumonitor.simulate.nvml.library import SimulatedLibrary
+    from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 
     logs.configure(log_level, log_format)
     stop = threading.Event()

@@ -19,7 +19,7 @@ from vgpumonitor.region.model import GONE, Region
 from vgpumonitor.simulate.container import CardUse
 from vgpumonitor.simulate.figures import figures
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
-from vgpumonitor.simulate.nvml.library import SimulatedLibrary
+from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
 from vgpumonitor.sources.host_processes import HostProcesses

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.sources.nvml_runs import in_pynvml, in_python
 from tests.tools import require
-from vgpumonitor.simulate.nvml.library import SimulatedLibrary
-from vgpumonitor.simulate.nvml.shared_library import BuildError, build
+from vgpumonitor.simulate.nvml.c_library import BuildError, build
+from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import (
     Memory,
     SimulatedCard,

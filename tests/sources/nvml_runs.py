@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from vgpumonitor.simulate.nvml.library import SimulatedLibrary
-from vgpumonitor.simulate.nvml.shared_library import STATE_VARIABLE
+from vgpumonitor.simulate.nvml.c_library import STATE_VARIABLE
+from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import SimulatedNvml
 from vgpumonitor.sources.nvml import Device, NvmlHealth, NvmlSample, NvmlSource
 

@@ -20,8 +20,8 @@ import pytest
 from tests.polling import eventually
 from tests.sources.nvml_runs import Run, in_pynvml, in_python
 from tests.tools import require
-from vgpumonitor.simulate.nvml.library import SimulatedLibrary
-from vgpumonitor.simulate.nvml.shared_library import build
+from vgpumonitor.simulate.nvml.c_library import build
+from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig, SimulatedNvml
 from vgpumonitor.sources.nvml import Device, DeviceProcess, MigDevice, NvmlSample, NvmlSource
 
