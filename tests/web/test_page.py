@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from tests.tools import require
 from tests.values import (
@@ -130,6 +138,10 @@ class Watched:
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
+    def heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
     @property
     def polls(self) -> int:
         return sum("/api/v1/snapshot" in url for url in self.requests)
@@ -153,10 +165,7 @@ def opened(browser: Browser, server: PageServer, watched: Watched) -> Iterator[C
         page = context.new_page()
         if clock:
             page.clock.install()
-        page.on(
-            "console",
-            lambda message: message.type == "error" and watched.errors.append(message.text),
-        )
+        page.on("console", watched.heard)
         page.on("pageerror", lambda error: watched.errors.append(str(error)))
         page.on("request", lambda request: watched.requests.append(request.url))
         page.goto(server.url)
