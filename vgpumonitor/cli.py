@@ -484,8 +484,8 @@ def top(
     """Show a node in the terminal, from the exporter at URL."""
     from vgpumonitor.top import TopError, View, from_hook_path, from_url, run_top
 
-    fetch = from_url(url) if hook_path is None else from_hook_path(hook_path)
     try:
+        fetch = from_url(url) if hook_path is None else from_hook_path(hook_path)
         run_top(fetch, View(sort=sort, filter=text), interval, once)
     except TopError as error:
         raise click.ClickException(str(error)) from error

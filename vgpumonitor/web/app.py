@@ -23,9 +23,9 @@ def make_app(collector: Collector, readiness: Readiness) -> web.Application:
     app = web.Application()
     app.add_routes(
         [
-            web.get("/metrics", _Metrics(collector)),
+            web.get("/metrics", _Metrics(collector).answer),
             web.get("/healthz", _healthz),
-            web.get("/readyz", _Readyz(readiness)),
+            web.get("/readyz", _Readyz(readiness).answer),
             *api_routes(collector),
             *page_routes(),
         ]
@@ -37,7 +37,7 @@ class _Metrics:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         openmetrics = accepts(request.headers.get("Accept", ""), "application/openmetrics-text")
         gzipped = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         names = frozenset(request.query.getall("name[]", []))
@@ -77,7 +77,7 @@ class _Readyz:
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
-    async def __call__(self, _request: web.Request) -> web.Response:
+    async def answer(self, _request: web.Request) -> web.Response:
         reasons = {name: reason() for name, reason in self._readiness.items()}
         lines = [
             f"[+] {name} ok" if reason is None else f"[-] {name}: {reason}"
