@@ -1,0 +1,180 @@
+"""What is fuzzed: each target takes any bytes, and raises only where something is wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.values import entry, snapshot
+from vgpumonitor.metrics.exposition import Exposition
+from vgpumonitor.metrics.sets import select
+from vgpumonitor.region.layouts import LAYOUTS, MAGIC, MAX_DEVICES, MAX_PROCESSES, Layout
+from vgpumonitor.region.model import REASONS, Region, RegionError
+from vgpumonitor.region.reader import RegionFile
+from vgpumonitor.sources import allocations
+from vgpumonitor.sources.pods import objects
+from vgpumonitor.sources.pods.model import Allocation
+from vgpumonitor.web.config import BCRYPT, WebConfig, WebConfigError, _Files, _Parser, _stamp
+from vgpumonitor.web.tls import TlsError, ssl_context
+
+CORPUS = Path(__file__).parent / "corpus"
+UUIDS = (
+    b"GPU-8664316c-6888-5063-1e4d-f2a09cfbf100",
+    b"GPU-8664316c-6888-5063-1e4d-f2a09cfbf101",
+)
+#: Bytes of one patch of a region: where (1), offset in it (2), and what (8).
+PATCH = 11
+
+
+def region(data: bytes) -> None:
+    """A sound region file of the layout that byte 0 names, with two cards and three
+    processes, and then PATCHes: in the head, in a slot in use, in the tail, or to the file's
+    size. Through the descriptor, the reader, the join and every metric family."""
+    layout = LAYOUTS[(data[0] if data else 0) % len(LAYOUTS)]
+    fd = os.memfd_create("region")
+    _sound(fd, layout)
+    for at in range(1, len(data) - PATCH + 1, PATCH):
+        place = int.from_bytes(data[at + 1 : at + 3], "little")
+        value = data[at + 3 : at + PATCH]
+        match data[at] % 4:
+            case 0:
+                os.pwrite(fd, value, place % layout.procs_offset)
+            case 1:
+                os.pwrite(fd, value, layout.procs_offset + place % (4 * layout.slot_size))
+            case 2:
+                os.pwrite(fd, value, layout.tail_offset + place % layout.tail_size)
+            case _:
+                os.ftruncate(fd, int.from_bytes(value, "little") % (4 << 20))
+    try:
+        file = RegionFile(fd)
+    except RegionError as error:
+        _check_reason(error)
+        return
+    try:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            first = file.read(size)
+        except RegionError as error:
+            _check_reason(error)
+            return
+        _check(first)
+        assert first.torn or file.read(size) is first
+        text = Exposition(select("all", process_metrics=True)).render(
+            snapshot(entry(first)), True, frozenset()
+        )
+        assert text.endswith(b"# EOF\n")
+    finally:
+        file.close()
+
+
+def _sound(fd: int, layout: Layout) -> None:
+    head = layout.head(initialized_flag=MAGIC, device_num=len(UUIDS))
+    if layout.major_minor is not None:
+        head.major_version, head.minor_version = layout.major_minor
+    for number, uuid in enumerate(UUIDS):
+        head.uuids[number][: len(uuid)] = uuid
+        head.limit[number] = 1 << 30
+    os.ftruncate(fd, layout.size + 1)
+    os.pwrite(fd, bytes(head), 0)
+    for number in range(3):
+        slot = layout.slot(pid=number + 1, hostpid=number + 100, status=1)
+        os.pwrite(fd, bytes(slot), layout.procs_offset + number * layout.slot_size)
+    os.pwrite(fd, bytes(layout.tail(proc_num=3)), layout.tail_offset)
+
+
+def _check(found: Region) -> None:
+    assert len(found.devices) <= MAX_DEVICES
+    assert len(found.processes) + found.torn <= MAX_PROCESSES
+    uuids = [device.uuid for device in found.devices if device.uuid is not None]
+    assert len(set(uuids)) == len(uuids)
+    for uuid in uuids:
+        assert uuid.startswith(("GPU-", "MIG-"))
+        assert uuid.isascii()
+        assert uuid.isprintable()
+    for process in found.processes:
+        assert len(process.devices) == len(found.devices)
+        assert process.seqlock is None or process.seqlock % 2 == 0
+    assert {reason for reason, _ in found.problems} <= REASONS.keys()
+
+
+def _check_reason(error: RegionError) -> None:
+    assert error.reason in REASONS
+
+
+def pod_annotations(data: bytes) -> None:
+    """The three annotations, parted by a zero byte."""
+    texts = (part.decode(errors="replace") for part in data.split(b"\0", 2))
+    found = allocations.parse_allocations(
+        dict(zip(allocations.ANNOTATIONS, texts, strict=False)), ("init", "main", "side")
+    )
+    _check_allocations(found.allocations)
+    assert len(found.mig_allocations) <= allocations.MAX_CARDS
+    assert len(found.errors) <= len(allocations.ANNOTATIONS) * (allocations.MAX_ERRORS + 1)
+    for name, message in found.errors:
+        assert name in allocations.ANNOTATIONS
+        assert len(message) < 1024
+
+
+def _check_allocations(found: tuple[Allocation, ...]) -> None:
+    assert len(found) <= allocations.MAX_CARDS
+    for allocation in found:
+        assert allocation.memory_bytes is None or 0 <= allocation.memory_bytes < 1 << 70
+        assert allocation.core_ratio is None or 0 <= allocation.core_ratio < math.inf
+
+
+def pods(data: bytes) -> None:
+    """A document as the API and kubectl give it."""
+    try:
+        items = objects.split_list(data).items
+    except ValueError:
+        return
+    for item in items:
+        try:
+            obj = objects.decode(item)
+            objects.node_of(obj)
+            pod, errors = objects.pod_from_object(obj)
+        except ValueError:
+            continue
+        assert pod.uid
+        assert pod.namespace
+        assert pod.name
+        _check_allocations(pod.allocations)
+        assert all(isinstance(part, str) for error in errors for part in error)
+
+
+class _NoFiles(_Files):
+    """The names in the configuration are looked at, and nothing is read."""
+
+    def read(self, path: Path) -> bytes:
+        _stamp(path)
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+
+def _check_place(error: WebConfigError | TlsError) -> None:
+    assert str(error).startswith("web.yml")
+
+
+def web_config(data: bytes) -> None:
+    try:
+        config: WebConfig = _Parser(Path("web.yml"), _NoFiles()).parse(data)
+    except WebConfigError as error:
+        _check_place(error)
+        return
+    assert all(text.isprintable() for text in config.headers.values())
+    assert all(BCRYPT.fullmatch(password) for password in config.users.values())
+    assert config.rate_limit is None or config.rate_limit.burst >= 1
+    if config.tls is not None:
+        try:
+            ssl_context(config.tls)
+        except TlsError as error:
+            _check_place(error)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "region": region,
+    "annotations": pod_annotations,
+    "pods": pods,
+    "web_config": web_config,
+}
