@@ -276,14 +276,13 @@ class Join:
                 if region is None
                 else tuple(totals.get(device.uuid or "") for device in region.devices),
             )
-            before = self._kept.get(key)
-            if before is not None and before[0].same_as(inputs):
-                container = before[1]
-            else:
-                container = make_container(inputs)
+            last = self._kept.get(key)
+            if last is None or not last[0].same_as(inputs):
+                last = inputs, make_container(inputs)
+            container = last[1]
             if region is not None:
                 self._count_implausible(container)
-            kept[key] = inputs, container
+            kept[key] = last
             containers.append(container)
         self._kept = kept
         return tuple(containers)
