@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 
 from benchmarks import exposition, footprint, freshness, idle, pods, scrape, start, syscalls
-from benchmarks.table import markdown
+from benchmarks.table import Row, markdown
 
-PARTS = {
+PARTS: dict[str, Callable[[], list[Row]]] = {
     "freshness": freshness.rows,
     "scrape": scrape.rows,
     "exposition": exposition.rows,

@@ -38,7 +38,7 @@ def _against_the_client(containers: int, times: int) -> list[Row]:
             changed.append(took)
             unchanged.append(collect()[0])
             registry = CollectorRegistry()
-            registry.register(ClientCollector(snapshot, FAMILIES))  # type: ignore[arg-type]
+            registry.register(ClientCollector(snapshot, FAMILIES))
             began = time.process_time()
             text = generate_latest(registry)
             theirs.append(time.process_time() - began)

@@ -243,7 +243,6 @@ class TestFlags:
             ],
             env={**os.environ, **env},
             stderr=subprocess.PIPE,
-            text=True,
         )
         it = Exporter(process, port, Path())
         try:
@@ -254,7 +253,7 @@ class TestFlags:
         finally:
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=20)
-        lines = [json.loads(line) for line in log.splitlines()]
+        lines = [json.loads(line) for line in log.decode().splitlines()]
         assert {"serving", "stopping"} <= {line["msg"] for line in lines}
         assert all({"time", "level", "logger"} <= set(line) for line in lines)
 

@@ -136,7 +136,12 @@ def api_server(*objects: dict[str, object]) -> Iterator[tuple[ApiServer, Call]]:
 
     def call(action: Callable[..., object], *arguments: object) -> None:
         done = threading.Event()
-        loop.call_soon_threadsafe(lambda: (action(*arguments), done.set()))
+
+        def act() -> None:
+            action(*arguments)
+            done.set()
+
+        loop.call_soon_threadsafe(act)
         done.wait()
 
     try:

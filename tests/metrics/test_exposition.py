@@ -280,7 +280,7 @@ def test_equal_to_prometheus_clients_encoder() -> None:
     of = everything()
 
     registry = CollectorRegistry()
-    registry.register(ClientCollector(of, ALL))  # type: ignore[arg-type]
+    registry.register(ClientCollector(of, ALL))
     theirs = parsed(generate_latest(registry).decode())
     assert len(theirs) == len(ALL)
     assert parsed(text_of(*ALL, of=of)) == theirs
@@ -301,7 +301,7 @@ class TestOpenMetrics:
         exposition = Exposition(ALL)
         text = exposition.render(of, openmetrics=True).decode()
         assert text.endswith("# EOF\n")
-        strict = ours(openmetrics_families(text))
+        strict = ours(openmetrics_families(text))  # type: ignore[no-untyped-call]
         plain = ours(text_string_to_metric_families(exposition.render(of).decode()))
         assert strict == plain
         assert {name for name, _ in strict} == {family.name for family in ALL}

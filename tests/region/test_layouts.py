@@ -65,7 +65,7 @@ class TestOffsets:
         assert layout.size == (1197896, 2008952, 2008984, 2008952)[column]
         assert layout.slot_size == (1168, 1960, 1960, 1960)[column]
         slot = layout.slot
-        assert ctypes.sizeof(slot.used.size and slot._fields_[0][1]) == 4
+        assert slot.pid.size == slot.hostpid.size == slot.status.size == 4
         assert slot.used.size == 16 * (40 if layout is V0 else 64)
         assert slot.device_util.size == 16 * (24 if layout is V0 else 48)
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from inotify_simple import INotify
 
 from tests.polling import eventually
 from tests.region.files import put, recorded_bytes
+from vgpumonitor.region.reader import open_regular
 from vgpumonitor.sources import inventory as inventory_module
 from vgpumonitor.sources.inventory import (
     MAX_ENTRIES,
@@ -173,7 +175,7 @@ class TestWithoutWatches:
         def refuse(*_: object) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(inventory_module.INotify, "add_watch", refuse)
+        monkeypatch.setattr(INotify, "add_watch", refuse)
 
     def test_all_of_the_lifecycle(self, containers: Path, caplog: pytest.LogCaptureFixture) -> None:
         inventory = Inventory(containers)
@@ -275,8 +277,9 @@ class TestBadInput:
             for _ in range(3):
                 view = inventory.read()
                 found = by_name(view)
-                assert found[f"{OTHER}_good"].region is not None
-                assert len(found[f"{OTHER}_good"].region.processes) == 3
+                good = found[f"{OTHER}_good"].region
+                assert good is not None
+                assert len(good.processes) == 3
                 assert found[name].state == state
         assert view.errors[reason] >= 1
         records = [record for record in caplog.records if record.reason == reason]  # type: ignore[attr-defined]
@@ -405,7 +408,7 @@ class TestBadInput:
         containers: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        real = inventory_module.open_regular
+        real = open_regular
 
         def gone(directory: int, name: str) -> int:
             if name == "vanishing.cache":
