@@ -7,6 +7,7 @@ import errno
 import logging
 import signal
 import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from vgpumonitor.sources.inventory import Inventory
 from vgpumonitor.sources.nvml import NvmlSource
 from vgpumonitor.sources.pods.select import select_source
 from vgpumonitor.web.app import make_app
+from vgpumonitor.web.connections import BACKLOG, HANDSHAKE, QUIET, Connections
+from vgpumonitor.web.connections import log as http_log
 
 if TYPE_CHECKING:
     from vgpumonitor.actions import Feedback, Gc
@@ -99,11 +102,21 @@ async def serve(
 
             protect(app, web_config)
             tls = web_config.ssl_context()
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        connections = Connections()
+        connections.bound(app)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=http_log,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            keepalive_timeout=QUIET,
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        make_protocol = connections.factory(runner.server)
         for address in settings.listen:
-            await _listen(runner, address, tls)
+            stack.callback((await _listen(make_protocol, address, tls)).close)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
             await stop.wait()
@@ -112,10 +125,20 @@ async def serve(
                 task.cancel()
 
 
-async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> None:
-    site = web.TCPSite(runner, address.host, address.port, ssl_context=tls)
+async def _listen(
+    make_protocol: Callable[[], asyncio.BaseProtocol],
+    address: Address,
+    tls: ssl.SSLContext | None,
+) -> asyncio.Server:
     try:
-        await site.start()
+        server = await asyncio.get_running_loop().create_server(
+            make_protocol,
+            address.host,
+            address.port,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE,
+        )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ListenError(
@@ -123,4 +146,6 @@ async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext |
                 "running?"
             ) from error
         raise ListenError(f"can't listen on {address}: {error.strerror}") from error
-    log.info("serving", extra={"url": f"{site.name}/"})
+    served = Address(address.host or "0.0.0.0", server.sockets[0].getsockname()[1])
+    log.info("serving", extra={"url": f"{'http' if tls is None else 'https'}://{served}/"})
+    return server
