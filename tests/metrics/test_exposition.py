@@ -361,7 +361,7 @@ class TestKeptText:
             found = entry(region(process(use(data=size * MIB))))
             exposition.render(snapshot(found, join=join))
             (kept,) = exposition._kept.values()
-            sizes.add(len(kept.series))
+            sizes.add(len(kept.labels))
         assert len(sizes) == 1
 
 

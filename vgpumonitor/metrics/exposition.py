@@ -23,6 +23,7 @@ from vgpumonitor.snapshot import Container, NodeSnapshot
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _TO_ESCAPE = re.compile(r'["\\\n]')
+_Constant = tuple[tuple[str, str], ...]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -31,36 +32,37 @@ def _escaped(value: str) -> str:
 
 
 @cache
-def _template(family: Family) -> str:
-    """The text of any series of the family, with a %s for each label value."""
-    constant = [f'{name}="{_escaped(value)}"' for name, value in family.constant]
-    labels = ",".join([*constant, *(f'{name}="%s"' for name in family.labels)])
-    return f"{family.name}{{{labels}}} " if labels else f"{family.name} "
+def _template(constant: _Constant, names: tuple[str, ...]) -> str:
+    """The labels of any series with these label names, with a %s for each value."""
+    fixed = [f'{name}="{_escaped(value)}"' for name, value in constant]
+    labels = ",".join([*fixed, *(f'{name}="%s"' for name in names)])
+    return f"{{{labels}}} " if labels else " "
 
 
-def series_text(family: Family, values: tuple[str, ...]) -> str:
-    """A series as the text format writes it: name{label="value",…}, and a space."""
+def label_text(constant: _Constant, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """The labels of a series as the text format writes them, and a space."""
     if _TO_ESCAPE.search("".join(values)):
         values = tuple(map(_escaped, values))
-    return _template(family) % values
+    return _template(constant, names) % values
 
 
 class _Kept:
     """The text of one container.
 
-    ``labels`` and ``series`` are the label values and the text of each of its series, in the
-    order of the families; ``bounds`` says where each family's begin, and the last ends.
-    ``text`` has the lines of each ContainerFamily, ``moments`` those of each AgeFamily.
+    ``values`` and ``labels`` are the label values of each of its series and their text, in
+    the order of the families; ``bounds`` says where each family's begin, and the last ends.
+    Families with the same labels share the text. ``lines`` has those of each ContainerFamily,
+    ``moments`` those of each AgeFamily.
     """
 
-    __slots__ = ("bounds", "container", "labels", "moments", "series", "text")
+    __slots__ = ("bounds", "container", "labels", "lines", "moments", "values")
 
     def __init__(self, container: Container) -> None:
         self.container = container
         self.bounds: list[int] = []
-        self.labels: list[tuple[str, ...]] = []
-        self.series: list[str] = []
-        self.text: dict[Family, bytes] = {}
+        self.values: list[tuple[str, ...]] = []
+        self.labels: list[str] = []
+        self.lines: dict[Family, bytes] = {}
         self.moments: dict[Family, list[tuple[str, float]]] = {}
 
 
@@ -74,7 +76,7 @@ class Exposition:
         ]
         self._ages = {family for family in self._families if isinstance(family, AgeFamily)}
         self._kept: dict[tuple[str, str], _Kept] = {}
-        self._node_series: dict[Family, dict[tuple[str, ...], str]] = {}
+        self._node_labels: dict[Family, dict[tuple[str, ...], str]] = {}
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -92,12 +94,12 @@ class Exposition:
                 continue
             parts.append(_header(family, openmetrics).encode())
             if isinstance(family, ContainerFamily):
-                parts += [kept.text[family] for kept in containers]
+                parts += [kept.lines[family] for kept in containers]
             elif isinstance(family, AgeFamily):
                 parts += [
-                    f"{series}{max(0.0, snapshot.time - moment):.3f}\n".encode()
+                    f"{family.name}{labels}{max(0.0, snapshot.time - moment):.3f}\n".encode()
                     for kept in containers
-                    for series, moment in kept.moments[family]
+                    for labels, moment in kept.moments[family]
                 ]
             elif isinstance(family, NodeFamily):
                 parts.append("".join(self._node_lines(family, snapshot)).encode())
@@ -105,12 +107,13 @@ class Exposition:
         return b"".join(parts)
 
     def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> list[str]:
-        before = self._node_series.get(family, {})
-        now = self._node_series[family] = {}
+        before = self._node_labels.get(family, {})
+        now = self._node_labels[family] = {}
         lines = []
-        for labels, value in family.samples(snapshot):
-            series = now[labels] = before.get(labels) or series_text(family, labels)
-            lines.append(f"{series}{value}\n")
+        for values, value in family.samples(snapshot):
+            text = before.get(values) or label_text(family.constant, family.labels, values)
+            now[values] = text
+            lines.append(f"{family.name}{text}{value}\n")
         return lines
 
     def _update(self, containers: Iterable[Container]) -> list[_Kept]:
@@ -131,31 +134,34 @@ class Exposition:
             made.bounds.append(len(samples))
             samples += family.samples(container)
         made.bounds.append(len(samples))
-        made.labels = [labels for labels, _ in samples]
+        made.values = [values for values, _ in samples]
         if before is None or before.bounds != made.bounds:
-            made.series = [""] * len(samples)
+            made.labels = [""] * len(samples)
         else:
             # Mostly only values change: the text of a series that stands where it stood.
-            made.series = [
-                series if labels == was else ""
-                for labels, was, series in zip(
-                    made.labels, before.labels, before.series, strict=True
-                )
+            made.labels = [
+                text if values == was else ""
+                for values, was, text in zip(made.values, before.values, before.labels, strict=True)
             ]
         spans = list(zip(self._of_containers, made.bounds[:-1], made.bounds[1:], strict=True))
-        if "" in made.series:
+        if "" in made.labels:
+            shared: dict[tuple[_Constant, tuple[str, ...], tuple[str, ...]], str] = {}
             for family, begin, end in spans:
                 for at in range(begin, end):
-                    if not made.series[at]:
-                        made.series[at] = series_text(family, made.labels[at])
-        values = [value for _, value in samples]
-        lines = [f"{text}{value}\n" for text, value in zip(made.series, values, strict=True)]
+                    if not made.labels[at]:
+                        key = family.constant, family.labels, made.values[at]
+                        if key not in shared:
+                            shared[key] = label_text(*key)
+                        made.labels[at] = shared[key]
         for family, begin, end in spans:
+            labelled = [(made.labels[at], samples[at][1]) for at in range(begin, end)]
             if family in self._ages:
-                moments = zip(made.series[begin:end], values[begin:end], strict=True)
-                made.moments[family] = list(moments)
+                made.moments[family] = labelled
             else:
-                made.text[family] = "".join(lines[begin:end]).encode()
+                name = family.name
+                made.lines[family] = "".join(
+                    [f"{name}{text}{value}\n" for text, value in labelled]
+                ).encode()
         return made
 
     def _own(self, openmetrics: bool, names: Collection[str]) -> bytes:
