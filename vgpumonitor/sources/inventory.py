@@ -188,9 +188,11 @@ class Inventory:
     def read(self) -> InventoryView:
         with self._lock:
             self._catch_up(reading=True)
-            containers = tuple(
-                self._read_entry(name, entry) for name, entry in self._entries.items()
-            )
+            # A copy: a directory that went meanwhile is forgotten where its read finds out.
+            read = [
+                (name, self._read_entry(name, entry)) for name, entry in [*self._entries.items()]
+            ]
+            containers = tuple(found for name, found in read if name in self._entries)
             if self._error is not None:
                 self._errors["no_directory"] += 1
             return InventoryView(
