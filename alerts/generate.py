@@ -1,0 +1,77 @@
+"""``python -m alerts.generate``: writes the rules of ``alerts.rules`` as YAML beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alerts.rules import ALERTS, RECORDING, RUNBOOKS, Alert, Group, Recording
+
+DIRECTORY = Path(__file__).parent
+_NOTE = "# Generated from rules.py by `make alerts`; edit that.\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Expressions of several lines as blocks."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
+)
+
+
+def _rule(rule: Recording | Alert) -> dict[str, Any]:
+    if isinstance(rule, Recording):
+        return {"record": rule.record, "expr": rule.expr}
+    return {
+        "alert": rule.name,
+        "expr": rule.expr,
+        "for": rule.wait,
+        "labels": {"severity": rule.severity, "audience": rule.audience},
+        "annotations": {
+            "summary": rule.summary,
+            "description": rule.description,
+            "runbook_url": f"{RUNBOOKS}{rule.name}.md",
+        },
+    }
+
+
+def _groups(groups: tuple[Group, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": group.name,
+            **({} if group.interval is None else {"interval": group.interval}),
+            "rules": [_rule(rule) for rule in group.rules],
+        }
+        for group in groups
+    ]
+
+
+def _yaml(value: Any) -> str:
+    return _NOTE + yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100)
+
+
+def files() -> dict[str, str]:
+    """The text of each generated file, by its name."""
+    return {
+        "recording.rules.yaml": _yaml({"groups": _groups(RECORDING)}),
+        "alerts.rules.yaml": _yaml({"groups": _groups(ALERTS)}),
+        "prometheusrule.yaml": _yaml(
+            {
+                "apiVersion": "monitoring.coreos.com/v1",
+                "kind": "PrometheusRule",
+                "metadata": {"name": "vgpumonitor"},
+                "spec": {"groups": _groups((*RECORDING, *ALERTS))},
+            }
+        ),
+    }
+
+
+if __name__ == "__main__":
+    for name, text in files().items():
+        (DIRECTORY / name).write_text(text)

@@ -1,0 +1,341 @@
+"""What the dashboards share: variables, panels and their places on the grid.
+
+grafanalib has the classes; where its JSON is of a Grafana before 8, ``extraJson`` gives what
+Grafana reads today. Panels show nothing that needs Angular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grafanalib.core import (
+    HIDE_VARIABLE,
+    REFRESH_ON_TIME_RANGE_CHANGE,
+    BarGauge,
+    Dashboard,
+    DashboardLink,
+    GaugePanel,
+    GridPos,
+    Panel,
+    Repeat,
+    RowPanel,
+    Stat,
+    Table,
+    TableSortByField,
+    Target,
+    Template,
+    Templating,
+    Time,
+    TimeSeries,
+)
+
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+TAG = "vgpumonitor"
+BYTES, RATIO, SECONDS, GPUS = "bytes", "percentunit", "s", "none"
+#: Colours from these values on.
+FULLNESS = ((0.0, "green"), (0.85, "orange"), (0.95, "red"))
+WANTED = ((0.0, "red"), (1.0, "green"))
+UNWANTED = ((0.0, "green"), (1.0, "red"))
+PLAIN = ((0.0, "blue"),)
+
+Thresholds = Sequence[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Query:
+    """``dashed`` is for a limit or a total: a line beside what is stacked, in no fill."""
+
+    expr: str
+    legend: str = ""
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: a label (``expr`` empty), or the value of a query by its labels.
+    ``link`` is where a click on it leads."""
+
+    title: str
+    expr: str = ""
+    unit: str = ""
+    link: str = ""
+    label: str = ""
+
+
+def _targets(queries: Iterable[Query], instant: bool = False) -> list[Target]:
+    return [
+        Target(
+            expr=query.expr,
+            legendFormat=query.legend,
+            refId=chr(ord("A") + number),
+            instant=instant,
+            datasource=SOURCE,
+        )
+        for number, query in enumerate(queries)
+    ]
+
+
+def _steps(thresholds: Thresholds) -> list[dict[str, Any]]:
+    # The first step has no value: it holds for all below the second.
+    return [
+        {"color": color, "value": value if number else None}
+        for number, (value, color) in enumerate(thresholds)
+    ]
+
+
+def _by_name(name: str, **properties: Any) -> dict[str, Any]:
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": key, "value": value} for key, value in properties.items()],
+    }
+
+
+def _dashed(legend: str) -> dict[str, Any]:
+    return {
+        # Up to the first label of the legend, which Grafana fills in.
+        "matcher": {"id": "byRegexp", "options": f"/^{legend.partition('{')[0]}/"},
+        "properties": [
+            {"id": "custom.stacking", "value": {"mode": "none"}},
+            {"id": "custom.fillOpacity", "value": 0},
+            {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}},
+            {"id": "custom.lineWidth", "value": 2},
+        ],
+    }
+
+
+def series(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    stacked: bool = False,
+    thresholds: Thresholds = (),
+    top: int | None = None,
+    repeat: str | None = None,
+) -> TimeSeries:
+    """``top`` is the least upper end of the axis, which begins at 0."""
+    return TimeSeries(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=_targets(queries),
+        unit=unit,
+        valueMin=0,
+        axisSoftMax=top,
+        fillOpacity=30 if stacked else 8,
+        showPoints="never",
+        stacking={"mode": "normal" if stacked else "none", "group": "A"},
+        thresholds=_steps(thresholds or PLAIN),
+        thresholdsStyleMode="dashed" if thresholds else "off",
+        legendDisplayMode="table",
+        legendCalcs=["lastNotNull", "max"],
+        tooltipMode="multi",
+        tooltipSort="desc",
+        overrides=[_dashed(query.legend) for query in queries if query.dashed],
+        repeat=Repeat(direction="h", variable=repeat, maxPerRow=2) if repeat else Repeat(),
+        maxDataPoints=None,
+    )
+
+
+def _reduced(unit: str, thresholds: Thresholds, most: float | None) -> dict[str, Any]:
+    return {
+        "fieldConfig": {
+            "defaults": {
+                "unit": unit,
+                "min": 0,
+                "max": most,
+                "color": {"mode": "thresholds"},
+                "thresholds": {"mode": "absolute", "steps": _steps(thresholds)},
+                "noValue": "no data",
+            },
+            "overrides": [],
+        }
+    }
+
+
+_LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+
+
+def stat(
+    title: str, description: str, unit: str, query: Query, thresholds: Thresholds = PLAIN
+) -> Stat:
+    return Stat(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=_targets([query]),
+        format=unit,
+        reduceCalc="lastNotNull",
+        thresholds=_steps(thresholds),
+        noValue="no data",
+        extraJson=_reduced(unit, thresholds, None),
+    )
+
+
+def gauge(title: str, description: str, query: Query) -> GaugePanel:
+    """A share of a whole, 0-1."""
+    return GaugePanel(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=_targets([query]),
+        thresholds=_steps(FULLNESS),
+        extraJson={**_reduced(RATIO, FULLNESS, 1), "options": {"reduceOptions": _LAST}},
+    )
+
+
+def bars(title: str, description: str, unit: str, query: Query, most: float = 1) -> BarGauge:
+    return BarGauge(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=_targets([query], instant=True),
+        thresholds=_steps(FULLNESS),
+        extraJson={
+            **_reduced(unit, FULLNESS, most),
+            "options": {
+                "reduceOptions": _LAST,
+                "displayMode": "gradient",
+                "orientation": "horizontal",
+                "showUnfilled": True,
+                "valueMode": "color",
+            },
+        },
+    )
+
+
+def table(
+    title: str, description: str, *columns: Column, sort: str, ascending: bool = False
+) -> Table:
+    """A row for each set of labels that the queries share."""
+    queries = [column for column in columns if column.expr]
+    titles = {f"Value #{chr(ord('A') + n)}": column.title for n, column in enumerate(queries)}
+    if len(queries) == 1:
+        titles = {"Value": queries[0].title}
+    shown = [column.title for column in columns]
+    names = {**{column.label: column.title for column in columns if column.label}, **titles}
+    by_title = {title: name for name, title in names.items()}
+    targets = _targets([Query(column.expr) for column in queries], instant=True)
+    for target in targets:
+        target.format = "table"
+    overrides = []
+    for column in columns:
+        properties: dict[str, Any] = {}
+        if column.unit:
+            properties["unit"] = column.unit
+        if column.link:
+            properties["links"] = [{"title": f"Open {column.title}", "url": column.link}]
+        if properties:
+            overrides.append(_by_name(column.title, **properties))
+    return Table(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=targets,
+        span=None,
+        filterable=True,
+        thresholds=_steps(PLAIN),
+        overrides=overrides,
+        sortBy=[TableSortByField(displayName=sort, desc=not ascending)],
+        transformations=[
+            {"id": "merge", "options": {}},
+            {
+                "id": "filterFieldsByName",
+                "options": {"include": {"names": [by_title[title] for title in shown]}},
+            },
+            {
+                "id": "organize",
+                "options": {
+                    "indexByName": {by_title[title]: n for n, title in enumerate(shown)},
+                    "renameByName": names,
+                },
+            },
+        ],
+    )
+
+
+def row(title: str) -> RowPanel:
+    return RowPanel(title=title)
+
+
+def grid(*rows: RowPanel | tuple[int, Sequence[Panel]]) -> list[Panel]:
+    """Places panels from top to bottom: a heading, or a height and the panels that share the
+    24 columns evenly."""
+    placed: list[Panel] = []
+    y = 0
+    for line in rows:
+        if isinstance(line, RowPanel):
+            line.gridPos = GridPos(h=1, w=24, x=0, y=y)
+            placed.append(line)
+            y += 1
+            continue
+        height, panels = line
+        width = 24 // len(panels)
+        for number, panel in enumerate(panels):
+            panel.gridPos = GridPos(h=height, w=width, x=number * width, y=y)
+            placed.append(panel)
+        y += height
+    return placed
+
+
+def source_variable() -> Template:
+    return Template(name="datasource", label="Data source", type="datasource", query="prometheus")
+
+
+def variable(
+    name: str,
+    values: str,
+    label: str,
+    *,
+    every: bool = True,
+    any_value: str | None = None,
+    hidden: bool = False,
+) -> Template:
+    """``values`` is series(label): what label_values() takes. With ``every`` several can be
+    chosen, and All is, which stands for the regular expression ``any_value``, or else for
+    each of them."""
+    return Template(
+        name=name,
+        label=label,
+        query=f"label_values({values})",
+        dataSource=SOURCE,
+        default="$__all" if every else None,
+        includeAll=every,
+        multi=every,
+        allValue=any_value,
+        refresh=REFRESH_ON_TIME_RANGE_CHANGE,
+        hide=HIDE_VARIABLE if hidden else 0,
+    )
+
+
+def cluster_variable(family: str) -> Template:
+    """Optional: All, which is chosen at first, takes series without the label too."""
+    return variable("cluster", f"{family}, cluster", "Cluster", any_value=".*")
+
+
+def dashboard(
+    uid: str,
+    title: str,
+    description: str,
+    variables: Sequence[Template],
+    panels: Sequence[Panel],
+    since: str = "now-3h",
+) -> Dashboard:
+    return Dashboard(
+        uid=uid,
+        title=title,
+        description=description,
+        tags=[TAG],
+        timezone="browser",
+        refresh="30s",
+        time=Time(since, "now"),
+        schemaVersion=39,
+        graphTooltip=1,
+        templating=Templating(list=[source_variable(), *variables]),
+        links=[
+            DashboardLink(title="vgpumonitor", tags=[TAG], includeVars=True, keepTime=True),
+        ],
+        panels=list(panels),
+    ).auto_panel_ids()

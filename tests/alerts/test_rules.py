@@ -1,0 +1,175 @@
+"""Rules, their runbooks and the Alertmanager configuration."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alerts.generate import files
+from alerts.rules import ALERTS, RECORDING, Alert, Recording
+from tests.alerts.promql import FAMILIES, UNUSABLE, names
+from tests.tools import require
+
+DIRECTORY = Path(__file__).parents[2] / "alerts"
+RULES = ("recording.rules.yaml", "alerts.rules.yaml")
+TESTS = sorted((DIRECTORY / "tests").glob("*.test.yaml"))
+
+ALL_ALERTS = [rule for group in ALERTS for rule in group.rules if isinstance(rule, Alert)]
+RECORDINGS = [rule for group in RECORDING for rule in group.rules if isinstance(rule, Recording)]
+#: What issue and design ask for, by alert.
+ASKED_FOR = {
+    "VgpuMonitorDown",
+    "VgpuMonitorRegionsUnreadable",
+    "VgpuMonitorNvmlDown",
+    "VgpuMonitorPodSourceStale",
+    "VgpuMonitorFeedbackStopped",
+    "VgpuMonitorCleanupStopped",
+    "VgpuMemoryNearLimit",
+    "VgpuMemoryLimitPredicted",
+    "VgpuCoreOverLimit",
+    "VgpuLaunchesBlocked",
+    "VgpuIdle",
+    "VgpuOversized",
+    "VgpuCardMemoryFull",
+    "VgpuCardOvercommitted",
+    "VgpuCardSaturated",
+    "VgpuMemoryUnattributed",
+    "VgpuDeadProcessMemory",
+    "VgpuCardEccUncorrected",
+    "VgpuCardEccCorrected",
+    "VgpuCardThermalThrottling",
+}
+
+
+def promtool(*arguments: str) -> str:
+    done = subprocess.run(
+        [require("promtool"), *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def tests_of_alerts() -> list[dict[str, Any]]:
+    return [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+def test_generated_files_are_current(name: str) -> None:
+    assert (DIRECTORY / name).read_text() == files()[name], "run `make alerts`"
+
+
+def test_prometheus_takes_the_rules() -> None:
+    out = promtool("check", "rules", *(str(DIRECTORY / name) for name in RULES))
+    assert f"{len(RECORDINGS)} rules found" in out
+    assert f"{len(ALL_ALERTS)} rules found" in out
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name.split(".")[0])
+def test_rules_do_what_they_say(path: Path) -> None:
+    promtool("test", "rules", str(path))
+
+
+def test_the_object_has_the_same_rules() -> None:
+    groups = [
+        group
+        for name in RULES
+        for group in yaml.safe_load((DIRECTORY / name).read_text())["groups"]
+    ]
+    made = yaml.safe_load((DIRECTORY / "prometheusrule.yaml").read_text())
+    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert made["spec"]["groups"] == groups
+
+
+def test_nothing_that_was_asked_for_is_missing() -> None:
+    assert {alert.name for alert in ALL_ALERTS} >= ASKED_FOR
+
+
+@pytest.mark.parametrize("alert", ALL_ALERTS, ids=lambda alert: alert.name)
+def test_each_alert_is_shown_to_fire_to_stay_silent_and_to_recover(alert: Alert) -> None:
+    """That each does so promtool has checked; here that nobody forgot to ask."""
+    asked = [
+        (_seconds(check["eval_time"]), bool(check["exp_alerts"]))
+        for test in tests_of_alerts()
+        for check in test.get("alert_rule_test", ())
+        if check["alertname"] == alert.name
+    ]
+    fires = [time for time, firing in asked if firing]
+    silent = [time for time, firing in asked if not firing]
+    assert fires
+    assert min(silent) < min(fires), "never asked before it fires"
+    assert max(silent) > max(fires), "never asked after it recovered"
+
+
+def _seconds(text: str) -> int:
+    return int(text[:-1]) * {"m": 60, "h": 3600}[text[-1]]
+
+
+@pytest.mark.parametrize("alert", ALL_ALERTS, ids=lambda alert: alert.name)
+def test_each_alert_has_texts_and_a_runbook(alert: Alert) -> None:
+    page = (DIRECTORY / "runbooks" / f"{alert.name}.md").read_text()
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert headings == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+    assert "```promql" in page
+    assert "```sh" in page or "(" in page
+    index = (DIRECTORY / "runbooks/README.md").read_text()
+    row = f"[{alert.name}]({alert.name}.md) | {alert.severity} | {alert.audience} |"
+    assert f"| {row} {alert.summary} |" in index
+    assert alert.summary[-1] != "."
+    assert alert.description[-1] == "."
+
+
+def test_every_runbook_is_of_an_alert() -> None:
+    pages = {path.stem for path in (DIRECTORY / "runbooks").glob("*.md")} - {"README"}
+    assert pages == {alert.name for alert in ALL_ALERTS}
+
+
+def test_rules_use_what_there_is() -> None:
+    """Every name is a family or recorded, and recorded before it is used in the same group."""
+    known = set(FAMILIES) - {UNUSABLE}
+    for rule in RECORDINGS:
+        assert names(rule.expr) <= known, rule.record
+        assert rule.record not in known
+        known.add(rule.record)
+    for alert in ALL_ALERTS:
+        assert names(alert.expr) <= known, alert.name
+
+
+def test_recorded_names_are_level_metric_operation() -> None:
+    for rule in RECORDINGS:
+        level, metric, operation = rule.record.split(":")
+        assert level in {"instance", "device", "container", "pod_device", "pod", "namespace",
+                         "card", "node"}  # fmt: skip
+        assert operation in {"sum", "avg", "count", "info", "max5m"}
+        assert metric.startswith("vgpu")
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        ("severity=critical audience=platform", "pager"),
+        ("severity=warning audience=platform", "platform"),
+        ("severity=warning audience=tenant", "tenants"),
+        ("severity=info audience=tenant", "digest"),
+        ("severity=info audience=platform", "digest"),
+    ],
+)
+def test_alerts_are_routed(labels: str, receiver: str) -> None:
+    done = subprocess.run(
+        [
+            require("amtool"),
+            "config",
+            "routes",
+            "test",
+            f"--config.file={DIRECTORY / 'alertmanager.yaml'}",
+            *labels.split(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == receiver

@@ -1,0 +1,225 @@
+"""Demo, Prometheus with the rules and Alertmanager, all real: every query of every panel
+returns data, every query of a runbook is PromQL, and alerts arrive."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.dashboards.test_json import DASHBOARDS, PANELS
+from tests.exporter import free_port, running
+from tests.polling import eventually
+from tests.prometheus import Prometheus, prometheus
+from tests.tools import require
+
+ALERTS = Path(__file__).parents[2] / "alerts"
+RUNBOOKS = sorted((ALERTS / "runbooks").glob("Vgpu*.md"))
+
+#: Queries whose data is that something happened, by panel and legend: none in a healthy demo.
+EVENTS: dict[tuple[str, str], str] = {}
+
+
+@dataclass
+class Webhook:
+    """``arrived`` has each notification's alerts, by the receiver that the path names."""
+
+    port: int = 0
+    arrived: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def alerts(self, name: str) -> list[tuple[str, dict[str, str]]]:
+        return [
+            (receiver, alert["labels"])
+            for receiver, alert in list(self.arrived)
+            if alert["labels"]["alertname"] == name
+        ]
+
+
+@dataclass
+class Stack:
+    prometheus: Prometheus
+    alertmanager: str
+    webhook: Webhook
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    made = Webhook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            made.arrived += [(self.path.strip("/"), alert) for alert in body["alerts"]]
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield made
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def alertmanager(directory: Path, receiving: Webhook) -> Iterator[int]:
+    """The repository's configuration, with receivers that are ours and without its waits."""
+    config = yaml.safe_load((ALERTS / "alertmanager.yaml").read_text())
+    for route in (config["route"], *config["route"]["routes"]):
+        route["group_wait"] = "0s"
+        route["group_interval"] = "1s"
+    for receiver in config["receivers"]:
+        url = f"http://127.0.0.1:{receiving.port}/{receiver['name']}"
+        receiver["webhook_configs"] = [{"url": url}]
+    path = directory / "alertmanager.yaml"
+    path.write_text(yaml.safe_dump(config))
+    port = free_port()
+    with (directory / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                require("prometheus-alertmanager"),
+                f"--config.file={path}",
+                f"--storage.path={directory / 'alertmanager'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--cluster.listen-address=",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def rules_without_waits(directory: Path) -> None:
+    shutil.copy(ALERTS / "recording.rules.yaml", directory)
+    rules = yaml.safe_load((ALERTS / "alerts.rules.yaml").read_text())
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            rule["for"] = "0s"
+    (directory / "alerts.rules.yaml").write_text(yaml.safe_dump(rules))
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    require("prometheus")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        rules_without_waits(directory)
+        with (
+            webhook() as receiving,
+            alertmanager(directory, receiving) as alerting,
+            running("demo", "--feedback") as exporter,
+            prometheus(
+                directory,
+                f"""
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: [{directory}/*.rules.yaml]
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{alerting}"]}}]}}]}}
+scrape_configs:
+  - job_name: vgpumonitor
+    static_configs: [{{targets: ["127.0.0.1:{exporter.port}"]}}]
+""",
+            ) as scraping,
+        ):
+            eventually(lambda: scraping.query("node:vgpu_memory_used_bytes:sum > 0"), 60)
+            yield Stack(scraping, f"http://127.0.0.1:{alerting}", receiving)
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """Variables as Grafana fills them in, the longest name first."""
+    known = {"__rate_interval": "15s", "__range": "5m", **values}
+    for name in sorted(known, key=len, reverse=True):
+        text = text.replace(f"${name}", known[name])
+    assert "$" not in text, text
+    return text
+
+
+def chosen(dashboard: dict[str, Any], source: Prometheus) -> dict[str, list[str]]:
+    """The values of each variable that Grafana would offer; it takes the first, or All."""
+    found: dict[str, list[str]] = {}
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+        assert match is not None
+        everything = {name: values[0] for name, values in found.items()}
+        selector = filled(match[1], everything)
+        values = source.get(f"/api/v1/label/{match[2]}/values", **{"match[]": selector})
+        if variable["includeAll"] and variable["allValue"]:
+            values = [variable["allValue"], *values]
+        assert values, variable["name"]
+        found[variable["name"]] = values
+    return found
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS)
+def test_each_query_returns_data(stack: Stack, name: str, panel: dict[str, Any]) -> None:
+    values = eventually(lambda: chosen(DASHBOARDS[name], stack.prometheus), 30)
+    first = {variable: options[0] for variable, options in values.items()}
+    if DASHBOARDS[name]["uid"] == "vgpu-node":
+        first["instance"] = "|".join(values["instance"])
+    cards = values[panel["repeat"]] if panel["repeat"] else [""]
+    for target in panel["targets"]:
+        if (panel["title"], target["legendFormat"]) in EVENTS:
+            continue
+        for card in cards:
+            fill = {**first, "card": card} if card else first
+            expr = filled(target["expr"], fill)
+            eventually(lambda expr=expr: stack.prometheus.query(expr), 60)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+def test_queries_of_runbooks_are_promql(stack: Stack, path: Path) -> None:
+    queries = re.findall(r"```promql\n(.+?)\n```", path.read_text(), re.DOTALL)
+    assert queries
+    for query in queries:
+        stack.prometheus.query(query)
+
+
+def test_rules_are_healthy(stack: Stack) -> None:
+    groups = stack.prometheus.get("/api/v1/rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 50
+    assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
+
+
+def test_an_idle_notebook_arrives_where_it_is_collected(stack: Stack) -> None:
+    """The demo's notebook launched its last kernel more than an hour ago."""
+    arrived = eventually(lambda: stack.webhook.alerts("VgpuIdle"), 60)
+    ((receiver, labels),) = [
+        (receiver, labels) for receiver, labels in arrived if labels["pod"] == "notebook-anna-0"
+    ][:1]
+    assert receiver == "digest"
+    assert (labels["namespace"], labels["severity"]) == ("team-research", "info")
+    assert labels["node"]
+
+
+def test_who_got_round_hami_core_arrives_at_the_platform(stack: Stack) -> None:
+    arrived = eventually(lambda: stack.webhook.alerts("VgpuMemoryUnattributed"), 120)
+    receiver, labels = arrived[0]
+    assert receiver == "platform"
+    assert labels["pod"].startswith("custom-cuda-")
+    ((_, alert),) = [item for item in stack.webhook.arrived if item[1]["labels"] == labels][:1]
+    assert "GiB in use by processes that are in no region" in alert["annotations"]["description"]
+    assert alert["annotations"]["runbook_url"].endswith("/VgpuMemoryUnattributed.md")
