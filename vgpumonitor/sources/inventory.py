@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import select
 import stat
 import threading
@@ -39,6 +40,9 @@ STORM = 256
 MAX_ENTRIES = 1024
 MAX_FILES = 32
 
+#: Descriptors that region files leave, or a quarter of a limit that is lower still.
+RESERVED = 64
+
 _NAME = re.compile(
     r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})"
     r"_([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
@@ -53,6 +57,13 @@ def parse_name(name: str) -> tuple[str, str] | None:
     in the name of a container's directory; None where it is none."""
     match = _NAME.fullmatch(name)
     return (match[1], match[2]) if match else None
+
+
+def _last_descriptor() -> int:
+    """The first number that no region file may have: the kernel gives the lowest free one, so
+    that the rest stays for those who ask for metrics."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(RESERVED, limit // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +443,11 @@ class Inventory:
 
     def _try_file(self, name: str, entry: _Entry, directory: int, file_name: str) -> bool:
         try:
-            entry.file = RegionFile(open_regular(directory, file_name))
+            fd = open_regular(directory, file_name)
+            if fd >= _last_descriptor():
+                os.close(fd)
+                raise RegionError("descriptors", "the last descriptors are for connections")
+            entry.file = RegionFile(fd)
         except RegionError as error:
             self._failed(name, entry, error, file_name)
             return False
