@@ -242,6 +242,16 @@ class TestOnce:
         expected = f"– {UID} train 0 9.50 GiB 10.0 GiB 12% 50% 3 min blocked"
         assert lines[-1].split() == expected.split()
 
+    def test_a_blocked_container_says_for_whom_it_waits(self) -> None:
+        high = Pod(OTHER, "team-a", "chat-0", "Running")
+        made = snapshot(
+            entry(region(recent_kernel=-1, priority=1)),
+            entry(region(recent_kernel=2, priority=0), uid=OTHER, container="chat"),
+            pods=pods_view(high),
+        )
+        blocked = next(line for line in once(document(made), View()).splitlines() if UID in line)
+        assert blocked.endswith("blocked by chat-0")
+
 
 @pytest.fixture
 def server() -> Iterator[PageServer]:

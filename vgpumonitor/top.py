@@ -51,7 +51,8 @@ class TopError(Exception):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One container on one card; the values are None where there is none. Memory is in
-    bytes, cores in percent, ``idle`` in seconds since the last kernel."""
+    bytes, cores in percent, ``idle`` in seconds since the last kernel. ``blocked_by`` are the
+    pods for which a blocked one waits."""
 
     namespace: str
     pod: str
@@ -63,6 +64,7 @@ class Row:
     core_limit: int | None
     idle: float | None
     state: str
+    blocked_by: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -123,6 +125,7 @@ def rows_of(document: Document) -> list[Row]:
             device.get("core_limit_percent"),
             None if last is None else document["time"] - last,
             found["status"],
+            tuple(other["pod"] for other in found["blocked_by"]),
         )
         for found in document["containers"]
         for last in [found["last_kernel_time"]]
@@ -302,9 +305,15 @@ def _rows_table(rows: list[Row], width: int) -> Table:
             Text(percent(row.cores)),
             Text(_limit(row, percent(row.core_limit), row.core_limit)),
             Text(ago(row.idle).removesuffix(" ago")),
-            Text(row.state.replace("_", " "), _STATE_STYLES.get(row.state, "")),
+            Text(_state(row, wide), _STATE_STYLES.get(row.state, "")),
         )
     return table
+
+
+def _state(row: Row, wide: bool) -> str:
+    """The state; where there is room, with the pods for which a blocked container waits."""
+    text = row.state.replace("_", " ")
+    return f"{text} by {plain(', '.join(row.blocked_by))}" if wide and row.blocked_by else text
 
 
 def _name(text: str) -> Text:
