@@ -75,5 +75,9 @@ def unshare(*flags: str) -> list[str]:
 def in_mounts_of(exporter: Exporter, *command: str) -> None:
     """Runs ``command`` in the exporter's mount namespace."""
     subprocess.run(
-        [require("nsenter"), f"--target={exporter.process.pid}", "--mount", *command], check=True
+        [require("nsenter"), f"--target={exporter.process.pid}", "--mount", *command],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
     )
