@@ -128,6 +128,27 @@ class TestRequests:
         assert b"vgpu_region_info{" in got.read()
         connection.close()
 
+    @pytest.mark.parametrize(
+        ("target", "status"),
+        [
+            (b"/metrics?name[]=%ff%00&name[]=" + b"x" * 4000, b"200"),
+            (b"/metrics?" + b"&" * 4000, b"200"),
+            (b"/%00%0d%0aX-Injected:%20x", b"404"),
+            (b"/../../etc/passwd", b"404"),
+            (b"/" + b"../" * 1000, b"404"),
+            (b"http://[::1/metrics", b"400"),
+            (b"*", b"400"),
+        ],
+        ids=["names", "ampersands", "control", "parent", "parents", "bracket", "star"],
+    )
+    def test_odd_targets(self, target: bytes, status: bytes, exporter: Exporter) -> None:
+        got = answer(
+            exporter, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        assert got.split(b" ", 2)[1] == status
+        assert b"X-Injected" not in got.partition(b"\r\n\r\n")[0]
+        assert exporter.log.count("\n") == 1
+
     def test_http_1_0(self, exporter: Exporter) -> None:
         head, _, body = answer(exporter, b"GET /metrics HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.0 200 OK")

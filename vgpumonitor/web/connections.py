@@ -46,6 +46,7 @@ class Connections:
     def __init__(self) -> None:
         self._answering: dict[Protocol, None] = {}
         self._trimming = False
+        self._made = False
 
     def bound(self, app: web.Application) -> None:
         """Puts the bounds on answers before everything else that ``app`` does."""
@@ -74,21 +75,24 @@ class Connections:
         """What makes the protocol of each new connection to ``server``."""
 
         def make() -> asyncio.BaseProtocol:
+            self._made = True
             if not self._trimming:
-                self._trimming = True
-                asyncio.get_running_loop().call_later(GATHER, self._trim, server)
+                self._trim(server)
             return server()
 
         return make
 
     def _trim(self, server: web.Server) -> None:
-        self._trimming = False
         connections = server.connections  # Oldest first.
         excess = len(connections) - CONNECTIONS
         if excess > 0:
             connections.sort(key=self._answering.__contains__)
             for protocol in connections[:excess]:
                 _drop(protocol)
+        # The server counts a new one only later: once more after the last of them.
+        self._trimming, self._made = self._made, False
+        if self._trimming:
+            asyncio.get_running_loop().call_later(GATHER, self._trim, server)
 
 
 def _drop(protocol: Protocol) -> None:
