@@ -6,6 +6,7 @@ from __future__ import annotations
 from dashboards.common import (
     BYTES,
     GPUS,
+    RATIO,
     UNWANTED,
     Column,
     Query,
@@ -139,7 +140,6 @@ dashboard = build(
                 bars(
                     "Fullest cards",
                     "Memory in use of each card's memory; the twenty fullest.",
-                    "percentunit",
                     Query(
                         f"sort_desc(topk(20, card:vgpu_device_memory_used_bytes:sum{{{NODES}}} "
                         f"/ card:vgpu_device_memory_total_bytes:sum{{{NODES}}}))",
@@ -252,18 +252,18 @@ dashboard = build(
                         "Promised",
                         f"topk(50, sum by (node) (node:vgpu_allocated_memory_bytes:sum{{{NODES}}}) "
                         f"/ sum by (node) (node:vgpu_device_memory_total_bytes:sum{{{NODES}}}))",
-                        "percentunit",
+                        RATIO,
                     ),
                     Column(
                         "In use",
                         f"sum by (node) (node:vgpu_device_memory_used_bytes:sum{{{NODES}}}) "
                         f"/ sum by (node) (node:vgpu_device_memory_total_bytes:sum{{{NODES}}})",
-                        "percentunit",
+                        RATIO,
                     ),
                     Column(
                         "Core utilization",
                         f"avg by (node) (node:vgpu_device_core_utilization_ratio:avg{{{NODES}}})",
-                        "percentunit",
+                        RATIO,
                     ),
                     sort="Promised",
                 ),

@@ -33,6 +33,7 @@ from grafanalib.core import (
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 TAG = "vgpumonitor"
+_LAST = "lastNotNull"
 BYTES, RATIO, SECONDS, GPUS = "bytes", "percentunit", "s", "none"
 #: Colours from these values on.
 FULLNESS = ((0.0, "green"), (0.85, "orange"), (0.95, "red"))
@@ -71,6 +72,8 @@ def _targets(queries: Iterable[Query], instant: bool = False) -> list[Target]:
             legendFormat=query.legend,
             refId=chr(ord("A") + number),
             instant=instant,
+            intervalFactor=1,
+            step=None,
             datasource=SOURCE,
         )
         for number, query in enumerate(queries)
@@ -130,7 +133,7 @@ def series(
         thresholds=_steps(thresholds or PLAIN),
         thresholdsStyleMode="dashed" if thresholds else "off",
         legendDisplayMode="table",
-        legendCalcs=["lastNotNull", "max"],
+        legendCalcs=[_LAST, "max"],
         tooltipMode="multi",
         tooltipSort="desc",
         overrides=[_dashed(query.legend) for query in queries if query.dashed],
@@ -139,8 +142,11 @@ def series(
     )
 
 
-def _reduced(unit: str, thresholds: Thresholds, most: float | None) -> dict[str, Any]:
+def _current(unit: str, thresholds: Thresholds, most: float | None) -> dict[str, Any]:
+    """What grafanalib has no words for. Without the version Grafana takes the panel for one of
+    Grafana 6, and rewrites it."""
     return {
+        "pluginVersion": "10.1.0",
         "fieldConfig": {
             "defaults": {
                 "unit": unit,
@@ -151,11 +157,9 @@ def _reduced(unit: str, thresholds: Thresholds, most: float | None) -> dict[str,
                 "noValue": "no data",
             },
             "overrides": [],
-        }
+        },
+        "options": {"reduceOptions": {"calcs": [_LAST], "fields": "", "values": False}},
     }
-
-
-_LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 
 def stat(
@@ -166,11 +170,8 @@ def stat(
         description=description,
         dataSource=SOURCE,
         targets=_targets([query]),
-        format=unit,
-        reduceCalc="lastNotNull",
-        thresholds=_steps(thresholds),
-        noValue="no data",
-        extraJson=_reduced(unit, thresholds, None),
+        reduceCalc=_LAST,
+        extraJson=_current(unit, thresholds, None),
     )
 
 
@@ -181,29 +182,26 @@ def gauge(title: str, description: str, query: Query) -> GaugePanel:
         description=description,
         dataSource=SOURCE,
         targets=_targets([query]),
-        thresholds=_steps(FULLNESS),
-        extraJson={**_reduced(RATIO, FULLNESS, 1), "options": {"reduceOptions": _LAST}},
+        calc=_LAST,
+        extraJson=_current(RATIO, FULLNESS, 1),
     )
 
 
-def bars(title: str, description: str, unit: str, query: Query, most: float = 1) -> BarGauge:
-    return BarGauge(
+def bars(title: str, description: str, query: Query) -> BarGauge:
+    """Shares of wholes, 0-1."""
+    panel = BarGauge(
         title=title,
         description=description,
         dataSource=SOURCE,
         targets=_targets([query], instant=True),
-        thresholds=_steps(FULLNESS),
-        extraJson={
-            **_reduced(unit, FULLNESS, most),
-            "options": {
-                "reduceOptions": _LAST,
-                "displayMode": "gradient",
-                "orientation": "horizontal",
-                "showUnfilled": True,
-                "valueMode": "color",
-            },
-        },
+        calc=_LAST,
+        max=1,
+        format=RATIO,
+        displayMode="gradient",
+        extraJson=_current(RATIO, FULLNESS, 1),
     )
+    panel.extraJson["options"] |= {"showUnfilled": True, "valueMode": "color"}
+    return panel
 
 
 def table(
@@ -236,6 +234,7 @@ def table(
         targets=targets,
         span=None,
         filterable=True,
+        extraJson={"pluginVersion": "10.1.0"},
         thresholds=_steps(PLAIN),
         overrides=overrides,
         sortBy=[TableSortByField(displayName=sort, desc=not ascending)],

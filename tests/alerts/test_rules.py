@@ -54,7 +54,7 @@ def promtool(*arguments: str) -> str:
     return done.stdout
 
 
-def tests_of_alerts() -> list[dict[str, Any]]:
+def cases() -> list[dict[str, Any]]:
     return [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
 
 
@@ -94,7 +94,7 @@ def test_each_alert_is_shown_to_fire_to_stay_silent_and_to_recover(alert: Alert)
     """That each does so promtool has checked; here that nobody forgot to ask."""
     asked = [
         (_seconds(check["eval_time"]), bool(check["exp_alerts"]))
-        for test in tests_of_alerts()
+        for test in cases()
         for check in test.get("alert_rule_test", ())
         if check["alertname"] == alert.name
     ]

@@ -1,0 +1,175 @@
+"""``python -m benchmarks.series``: how many series a cluster makes, from the declarations.
+
+Counts the samples of each set's families on made-up nodes and takes differences: what a node,
+a card, and a container on one card add. The recording rules come from their source. Self metrics
+of prometheus-client (process_*, python_*) and the scrape's own (up, scrape_*) are counted too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import click
+
+from alerts.rules import RECORDING, Recording
+from benchmarks.table import Row, markdown
+from tests.values import card, entry, process, region, snapshot, use
+from vgpumonitor.metrics.about import FAMILIES as ABOUT
+from vgpumonitor.metrics.exposition import Exposition
+from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
+from vgpumonitor.metrics.sets import SETS
+from vgpumonitor.metrics.vgpu import PROCESS_FAMILIES
+from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.sources.pods import Allocation, Pod, PodContainer, PodsView
+
+#: up, scrape_duration_seconds, scrape_samples_scraped, …_post_metric_relabeling, …_added.
+_OF_EACH_SCRAPE = 5
+_THROTTLE_REASONS = (
+    "hw_power_brake_slowdown",
+    "hw_slowdown",
+    "hw_thermal_slowdown",
+    "sw_power_cap",
+    "sw_thermal_slowdown",
+    "sync_boost",
+)
+#: What recording rules are kept of for months.
+LONG = ("namespace", "node", "card")
+#: Which entity each level of recording rules has a series of.
+_ENTITY = {
+    "instance": "node",
+    "device": "card",
+    "container": "container",
+    "pod_device": "container",
+    "pod": "container",
+    "namespace": "namespace",
+    "card": "card",
+    "node": "node",
+}
+
+
+def _uuid(number: int) -> str:
+    return f"GPU-00000000-0000-4000-8000-{number:012d}"
+
+
+def _uid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def _node(cards: int, containers: int) -> NodeSnapshot:
+    """A node whose containers, each the only one of its pod, have a process on one card."""
+    work = process(use(context=1, module=1, data=1, sm=1))
+    pods = {
+        _uid(number): Pod(
+            _uid(number),
+            "team",
+            f"pod-{number}",
+            "Running",
+            {"main": PodContainer("main")},
+            (Allocation(_uuid(0), None, 1 << 30, 0.5),),
+        )
+        for number in range(containers)
+    }
+    return snapshot(
+        *(entry(region(work, uuids=(_uuid(0),)), uid=uid, container="main") for uid in pods),
+        pods=PodsView(pods, up=True, synced=0.0),
+        cards=[
+            card(
+                uuid=_uuid(number),
+                index=number,
+                ecc_errors={"corrected": 0, "uncorrected": 0},
+                throttled=dict.fromkeys(_THROTTLE_REASONS, False),
+            )
+            for number in range(cards)
+        ],
+    )
+
+
+def _count(family: Family, on: NodeSnapshot) -> int:
+    if isinstance(family, NodeFamily):
+        return len(list(family.samples(on)))
+    assert isinstance(family, ContainerFamily | AgeFamily)
+    return sum(len(list(family.samples(container))) for container in on.containers)
+
+
+def per_entity(families: tuple[Family, ...]) -> dict[str, int]:
+    """Series that a node, each of its cards, and each container on one card make."""
+    # Some families are there only with a card, so that differences are between 1 and 2.
+    counts = {
+        key: sum(_count(family, _node(*key)) for family in families)
+        for key in ((1, 1), (2, 1), (1, 2))
+    }
+    of_card = counts[2, 1] - counts[1, 1]
+    of_container = counts[1, 2] - counts[1, 1]
+    return {
+        "node": counts[1, 1] - of_card - of_container,
+        "card": of_card,
+        "container": of_container,
+    }
+
+
+def sets() -> dict[str, dict[str, int]]:
+    """Series per node, card and container of each set, and of what is always there."""
+    own = Exposition(()).render(_node(0, 0)).decode()
+    lines = [line for line in own.splitlines() if line and line[0] != "#"]
+    about = per_entity(ABOUT)
+    about["node"] += len(lines) + _OF_EACH_SCRAPE
+    return {
+        **{name: per_entity(families) for name, families in SETS.items()},
+        "--process-metrics": per_entity(PROCESS_FAMILIES),
+        "about itself": about,
+    }
+
+
+def recorded() -> dict[str, int]:
+    """Rules of each level."""
+    return dict(
+        Counter(
+            rule.record.split(":")[0]
+            for group in RECORDING
+            for rule in group.rules
+            if isinstance(rule, Recording)
+        )
+    )
+
+
+def total(per: Mapping[str, int], entities: Mapping[str, int]) -> int:
+    return sum(number * entities[entity] for entity, number in per.items())
+
+
+@click.command()
+@click.option("--nodes", default=10_000, show_default=True)
+@click.option("--cards", default=8, show_default=True, help="Of each node.")
+@click.option("--containers", default=32, show_default=True, help="Of each node, on one card each.")
+@click.option("--namespaces", default=500, show_default=True)
+def main(nodes: int, cards: int, containers: int, namespaces: int) -> None:
+    """Print the series of a cluster."""
+    entities = {
+        "node": nodes,
+        "card": nodes * cards,
+        "container": nodes * containers,
+        "namespace": namespaces,
+    }
+    click.echo(
+        f"{nodes:,} nodes × {cards} cards, {containers} containers; {namespaces} namespaces\n"
+    )
+    rows = []
+    for name, per in sets().items():
+        how = ", ".join(f"{number} a {entity}" for entity, number in per.items() if number)
+        rows.append(Row(name, f"{total(per, entities):,}", how))
+    levels = recorded()
+    for level, number in levels.items():
+        rows.append(
+            Row(
+                f"recorded: {level}",
+                f"{number * entities[_ENTITY[level]]:,}",
+                f"{number} rules",
+            )
+        )
+    kept = sum(levels[level] * entities[_ENTITY[level]] for level in LONG)
+    rows.append(Row(f"kept of them: {', '.join(LONG)}", f"{kept:,}", ""))
+    click.echo(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
