@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from tests.exporter import Exporter, running, serve_arguments
 from tests.hostile.writers import DEVICES, KINDS, name_of, writing
 from tests.polling import eventually
@@ -194,9 +196,15 @@ class Held:
         return cls(memory, len(fds), watches)
 
 
-def test_all_at_once(tmp_path: Path) -> None:
-    containers = tmp_path / "containers"
-    containers.mkdir()
+@pytest.fixture
+def containers(tmp_path: Path) -> Iterator[Path]:
+    directory = tmp_path / "containers"
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory)  # A million entries that pytest would keep for three more runs.
+
+
+def test_all_at_once(containers: Path) -> None:
     layouts = [layout.name for layout in LAYOUTS]
     names = {name_of(layout).partition("_")[2] for layout in layouts}
     good = sorted(
