@@ -13,13 +13,6 @@ from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.sources import allocations
 from vgpumonitor.sources.pods import objects
 
-#: Found, and not mended yet: strict, so that the mark has to go with the fault.
-FAULTS = {
-    ("pods", "nested"): "split_list lets RecursionError out",
-    ("web_config", "nested"): "WebConfigFile lets RecursionError out",
-    ("web_config", "nul-in-a-path"): "WebConfigFile lets ValueError out",
-    ("web_config", "surrogate"): "WebConfigFile lets UnicodeEncodeError out",
-}
 INPUTS = {
     name: {path.name: path.read_bytes() for path in sorted((CORPUS / name).iterdir())}
     for name in TARGETS
@@ -29,14 +22,7 @@ INPUTS = {
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        pytest.param(
-            name,
-            data,
-            id=f"{name}/{file}",
-            marks=[pytest.mark.xfail(strict=True, reason=FAULTS[name, file])]
-            if (name, file) in FAULTS
-            else [],
-        )
+        pytest.param(name, data, id=f"{name}/{file}")
         for name, files in INPUTS.items()
         for file, data in files.items()
     ],
@@ -48,9 +34,7 @@ def test_corpus(name: str, data: bytes) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_near_the_corpus(name: str) -> None:
     """A piece of one input after a piece of another, with some bytes of its own."""
-    seeds = st.sampled_from(
-        [data for file, data in INPUTS[name].items() if (name, file) not in FAULTS]
-    )
+    seeds = st.sampled_from(list(INPUTS[name].values()))
 
     @settings(
         max_examples=300,

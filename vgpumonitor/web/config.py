@@ -200,6 +200,8 @@ class _Parser:
             raise WebConfigError(f"{self._path}{line}: {error.problem}") from error
         except yaml.YAMLError as error:
             raise WebConfigError(f"{self._path}: {str(error).splitlines()[0]}") from error
+        except RecursionError as error:
+            raise WebConfigError(f"{self._path}: is nested too deeply") from error
         if root is None or _is_null(root):
             return WebConfig()
         parts = self._section(
@@ -302,7 +304,10 @@ class _Parser:
         if inline is not None and file is not None:
             raise WebConfigError(f"{file.where} and {name} are both given")
         if inline is not None:
-            return Pem(inline.where, _text(inline).encode())
+            try:
+                return Pem(inline.where, _text(inline).encode())
+            except UnicodeEncodeError as error:
+                raise WebConfigError(f"{inline.where} must be text") from error
         if file is None:
             return None
         path = self._path.parent / _text(file)
@@ -310,6 +315,8 @@ class _Parser:
             return Pem(f"{file.where} ({path})", self._files.read(path))
         except OSError as error:
             raise WebConfigError(f"{file.where}: {path}: {error.strerror}") from error
+        except ValueError as error:  # A zero byte, or half of a surrogate pair.
+            raise WebConfigError(f"{file.where} can't be a path: {error}") from error
 
     def _headers(self, part: _Field | None) -> dict[str, str]:
         http = self._section(part, ("http2", "headers"))

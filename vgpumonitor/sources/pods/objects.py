@@ -54,7 +54,10 @@ class PodReading:
 
 def split_list(document: bytes | bytearray) -> PodList:
     """A PodList, a List, or one Pod. Raises ValueError."""
-    decoded = msgspec.json.decode(document, type=_Document)
+    try:
+        decoded = msgspec.json.decode(document, type=_Document)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
     if decoded.kind == "Pod":
         return PodList((msgspec.Raw(document),), "", "")
     if decoded.kind not in ("List", "PodList"):
