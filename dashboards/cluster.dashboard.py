@@ -7,6 +7,9 @@ from dashboards.common import (
     BYTES,
     GPUS,
     RATIO,
+    TO_NAMESPACE,
+    TO_NODE,
+    TO_POD,
     UNWANTED,
     Column,
     Query,
@@ -26,14 +29,6 @@ NODES = 'cluster=~"$cluster", node=~"$node"'
 NAMESPACES = 'cluster=~"$cluster", namespace=~"$namespace"'
 PODS = f'{NODES}, namespace=~"$namespace"'
 ALERTS = 'ALERTS{cluster=~"$cluster", alertname=~"Vgpu.+", alertstate="firing"}'
-TO_NODE = "/d/vgpu-node?var-node=${__value.text}&${datasource:queryparam}&${cluster:queryparam}"
-TO_POD = (
-    "/d/vgpu-workload?var-namespace=${__data.fields.Namespace}&var-pod=${__value.text}"
-    "&${datasource:queryparam}&${cluster:queryparam}"
-)
-TO_NAMESPACE = (
-    "/d/vgpu-workload?var-namespace=${__value.text}&${datasource:queryparam}&${cluster:queryparam}"
-)
 
 
 def of_nodes(family: str) -> str:

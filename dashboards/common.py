@@ -41,6 +41,14 @@ WANTED = ((0.0, "red"), (1.0, "green"))
 UNWANTED = ((0.0, "green"), (1.0, "red"))
 PLAIN = ((0.0, "blue"),)
 
+#: Where a click on a node, a namespace or a pod leads. The pod's table has a column Namespace.
+_CHOSEN = "&${datasource:queryparam}&${cluster:queryparam}"
+TO_NODE = f"/d/vgpu-node?var-node=${{__value.text}}{_CHOSEN}"
+TO_NAMESPACE = f"/d/vgpu-workload?var-namespace=${{__value.text}}{_CHOSEN}"
+TO_POD = (
+    "/d/vgpu-workload?var-namespace=${__data.fields.Namespace}&var-pod=${__value.text}" + _CHOSEN
+)
+
 Thresholds = Sequence[tuple[float, str]]
 
 

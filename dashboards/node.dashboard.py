@@ -9,6 +9,7 @@ from dashboards.common import (
     GPUS,
     RATIO,
     SECONDS,
+    TO_POD,
     WANTED,
     Column,
     Query,
@@ -27,10 +28,6 @@ CARD = f'{NODE}, device_index="$card"'
 EXPORTER = 'cluster=~"$cluster", instance=~"$instance"'
 CONTAINER = "namespace, pod, container"
 LEGEND = "{{namespace}}/{{pod}} {{container}}"
-TO_POD = (
-    "/d/vgpu-workload?var-namespace=${__data.fields.Namespace}&var-pod=${__value.text}"
-    "&${datasource:queryparam}&${cluster:queryparam}"
-)
 
 
 def on_card(family: str) -> str:

@@ -9,6 +9,7 @@ from dashboards.common import (
     GPUS,
     RATIO,
     SECONDS,
+    TO_NODE,
     UNWANTED,
     Column,
     Query,
@@ -32,7 +33,6 @@ OF_LIMIT = (
     "/ on (cluster, job, instance, namespace, pod, container, device_uuid) group_left () "
     f"vgpu_memory_limit_bytes{{{PODS}}}"
 )
-TO_NODE = "/d/vgpu-node?var-node=${__value.text}&${datasource:queryparam}&${cluster:queryparam}"
 
 
 def per_container(operation: str, expr: str) -> str:
