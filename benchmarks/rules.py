@@ -1,0 +1,125 @@
+"""``python -m benchmarks.rules``: what scraping many nodes and evaluating the rules costs.
+
+A real Prometheus scrapes the metrics of one simulated node under many names: each target is given
+them with a node name, UUIDs and pod names of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.table import Row, markdown
+from tests.exporter import running
+from tests.polling import eventually
+from tests.prometheus import Prometheus, prometheus
+
+RULES = Path(__file__).parents[1] / "alerts"
+INTERVAL = 15
+
+
+@contextmanager
+def _cluster(text: str) -> Iterator[int]:
+    """Serves ``text`` as that of node N under /N; gives the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            number = int(self.path[1:])
+            of_node = re.sub(r"(GPU|MIG)-[0-9a-f]{8}", rf"\1-{number:08x}", text)
+            of_node = re.sub(r'\b(node|nodeid)="[^"]*"', rf'\1="node-{number}"', of_node)
+            of_node = re.sub(r'\b(pod|podname)="(?=.)', rf'\1="{number}-', of_node)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(of_node.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _config(port: int, nodes: int) -> str:
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{port}"],
+            "labels": {"__metrics_path__": f"/{number}", "instance": f"node-{number}:9394"},
+        }
+        for number in range(nodes)
+    ]
+    scrape = {"job_name": "vgpumonitor", "honor_labels": True, "static_configs": targets}
+    # JSON is YAML too.
+    return json.dumps(
+        {
+            "global": {
+                "scrape_interval": f"{INTERVAL}s",
+                "evaluation_interval": f"{INTERVAL}s",
+            },
+            "rule_files": [f"{RULES}/*.rules.yaml"],
+            "scrape_configs": [scrape],
+        }
+    )
+
+
+def _groups(source: Prometheus) -> dict[str, Any]:
+    return {group["name"]: group for group in source.get("/api/v1/rules")["groups"]}
+
+
+def _measured(source: Prometheus, nodes: int) -> list[Row]:
+    eventually(lambda: source.query(f"count(up == 1) == {nodes}"), 120)
+    seconds: dict[str, list[float]] = {}
+    for _ in range(8):
+        time.sleep(INTERVAL)
+        for name, group in _groups(source).items():
+            seconds.setdefault(name, []).append(group["evaluationTime"])
+    (_, series) = source.query('count({__name__=~".+"})')[0]
+    (_, recorded) = source.query('count({__name__=~".+:.+:.+"})')[0]
+    return [
+        Row(f"series of {nodes} nodes", f"{series:,.0f}", f"{recorded:,.0f} of them recorded"),
+        *(
+            Row(
+                f"{name}, one evaluation",
+                f"{max(took):.2f} s",
+                "the longest of the last two minutes",
+            )
+            for name, took in seconds.items()
+        ),
+    ]
+
+
+@click.command()
+@click.option("--nodes", default=100, show_default=True)
+@click.option("--cards", default=8, show_default=True, help="Of each node.")
+@click.option("--containers", default=32, show_default=True, help="Of each node.")
+def main(nodes: int, cards: int, containers: int) -> None:
+    """Measure the rules on a made-up cluster."""
+    with running("demo", f"--gpus={cards}", f"--containers={containers}") as exporter:
+        eventually(lambda: exporter.samples().get("vgpu_device_info"))
+        text = exporter.get("/metrics").decode()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        _cluster(text) as port,
+        prometheus(Path(directory), _config(port, nodes)) as source,
+    ):
+        click.echo(markdown(_measured(source, nodes)))
+
+
+if __name__ == "__main__":
+    main()
