@@ -439,7 +439,15 @@ def test_service_monitor() -> None:
     assert spec["namespaceSelector"] == {"matchNames": ["koordinator-system"]}
     assert spec["selector"]["matchLabels"]["koord-app"] == "hami-daemon"
     assert spec["endpoints"] == [
-        {"port": "metrics", "path": "/metrics", "interval": "15s", "honorLabels": False}
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "interval": "15s",
+            "honorLabels": True,
+            "relabelings": [
+                {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
+            ],
+        }
     ]
 
 
