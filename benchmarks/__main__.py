@@ -6,12 +6,23 @@ import platform
 import sys
 from collections.abc import Callable
 
-from benchmarks import exposition, footprint, freshness, idle, pods, scrape, start, syscalls
+from benchmarks import (
+    concurrent,
+    exposition,
+    footprint,
+    freshness,
+    idle,
+    pods,
+    scrape,
+    start,
+    syscalls,
+)
 from benchmarks.table import Row, markdown
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "freshness": freshness.rows,
     "scrape": scrape.rows,
+    "concurrent": concurrent.rows,
     "exposition": exposition.rows,
     "syscalls": syscalls.rows,
     "start": start.rows,
