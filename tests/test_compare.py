@@ -160,6 +160,8 @@ def test_tolerance(a: float, b: float, tolerance: Tolerance, alike: bool) -> Non
 class _Handler(BaseHTTPRequestHandler):
     answers: ClassVar[dict[str, tuple[int, str, bytes]]] = {
         "/vgpumonitor": (200, "text/plain; version=0.0.4", VGPUMONITOR.encode()),
+        "/metrics": (200, "text/plain; version=0.0.4; charset=utf-8", OURS.encode()),
+        "/": (200, "text/html", b"<p>the page</p>"),
         "/ours": (200, "text/plain; version=0.0.4; charset=utf-8", OURS.encode()),
         "/page": (200, "text/html", b"<p>hello</p>"),
         "/broken": (200, "text/plain", b"a{ 1\n"),
@@ -241,6 +243,14 @@ def test_run_equal(base: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys.readouterr().out)[-1] == (
         "6 series alike, 0 different, 0 only in A, 0 only in B"
     )
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+def test_an_address_alone_stands_for_its_metrics(
+    base: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(base + path, f"{base}/metrics", TOLERANCE) == 0
+    assert lines(capsys.readouterr().out)[-1].startswith("6 series alike")
 
 
 def test_run_shows_hostile_labels_as_text(base: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ async def _fetch_both(url_a: str, url_b: str) -> tuple[str, str]:
 async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
     shown = _without_login(url)
     try:
-        async with session.get(url) as response:
+        async with session.get(_metrics_at(url)) as response:
             if response.status != 200:
                 raise CompareError(f"{shown}: status {response.status} {response.reason}")
             if response.content_type != "text/plain":
@@ -136,6 +136,11 @@ async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
         raise CompareError(f"{shown}: no http or https URL") from error
     except (aiohttp.ClientError, UnicodeDecodeError) as error:
         raise CompareError(f"{shown}: {error}") from error
+
+
+def _metrics_at(url: str) -> str:
+    """An exporter's address stands for its /metrics; any other path is meant as it is."""
+    return re.sub(r"^(https?://[^/?#]+)/?(?=\?|$)", r"\1/metrics", url)
 
 
 def _without_login(url: str) -> str:
