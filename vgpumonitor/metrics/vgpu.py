@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from vgpumonitor.metrics.family import ContainerFamily, Family, NodeFamily, Sample
 from vgpumonitor.region.model import Region
-from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot, PodAllocation
-from vgpumonitor.sources.nvml import Device
+from vgpumonitor.snapshot import (
+    Container,
+    ContainerDevice,
+    ContainerProcess,
+    NodeSnapshot,
+    PodAllocation,
+)
+from vgpumonitor.sources.nvml import Device, MigDevice
 
 _CONTAINER = ("namespace", "pod", "container")
 _CONTAINER_DEVICE = (*_CONTAINER, "device_uuid")
@@ -100,19 +106,23 @@ def _region_info(container: Container) -> Iterable[Sample]:
         yield (*_names(container), container.region.layout), 1
 
 
-def _process_memory(container: Container) -> Iterable[Sample]:
-    for process in container.processes:
-        if process.state != "dead":
-            for uuid, size in process.memory.items():
-                yield (*_names(container), uuid, str(process.pid), str(process.host_pid)), size
+def _per_process(
+    values: Callable[[ContainerProcess], Mapping[str, float]],
+) -> Callable[[Container], Iterable[Sample]]:
+    """One sample per live process and device; ``values`` are by device UUID."""
+
+    def samples(container: Container) -> Iterable[Sample]:
+        for process in container.processes:
+            if process.state != "dead":
+                pids = str(process.pid), str(process.host_pid)
+                for uuid, value in values(process).items():
+                    yield (*_names(container), uuid, *pids), value
+
+    return samples
 
 
-def _process_cores(container: Container) -> Iterable[Sample]:
-    for process in container.processes:
-        if process.state != "dead":
-            for uuid, percent in process.core_utilization.items():
-                labels = (*_names(container), uuid, str(process.pid), str(process.host_pid))
-                yield labels, percent / 100
+def _core_ratios(process: ContainerProcess) -> Mapping[str, float]:
+    return {uuid: percent / 100 for uuid, percent in process.core_utilization.items()}
 
 
 def _device_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -131,18 +141,17 @@ def _mig_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
             yield (*_card(snapshot, device), mig.uuid, mig.name or "", *instances), 1
 
 
-def _mig_memory_total(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for device in snapshot.devices:
-        for mig in device.mig_devices:
-            if mig.memory_total is not None:
-                yield (*_card(snapshot, device), mig.uuid), mig.memory_total
+def _per_mig_device(
+    value: Callable[[MigDevice], float | None],
+) -> Callable[[NodeSnapshot], Iterable[Sample]]:
+    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
+        for device in snapshot.devices:
+            for mig in device.mig_devices:
+                found = value(mig)
+                if found is not None:
+                    yield (*_card(snapshot, device), mig.uuid), found
 
-
-def _mig_memory_used(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for device in snapshot.devices:
-        for mig in device.mig_devices:
-            if mig.memory_used is not None:
-                yield (*_card(snapshot, device), mig.uuid), mig.memory_used
+    return samples
 
 
 def _ecc_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -317,13 +326,13 @@ FAMILIES: tuple[Family, ...] = (
         "vgpu_mig_device_memory_total_bytes",
         "Memory of the MIG device, in bytes",
         (*_DEVICE, "mig_uuid"),
-        samples=_mig_memory_total,
+        samples=_per_mig_device(lambda mig: mig.memory_total),
     ),
     NodeFamily(
         "vgpu_mig_device_memory_used_bytes",
         "Memory in use on the MIG device, in bytes",
         (*_DEVICE, "mig_uuid"),
-        samples=_mig_memory_used,
+        samples=_per_mig_device(lambda mig: mig.memory_used),
     ),
 )
 
@@ -335,12 +344,12 @@ PROCESS_FAMILIES: tuple[Family, ...] = (
         "vgpu_process_memory_used_bytes",
         "Device memory that the process uses, in bytes",
         _PROCESS,
-        samples=_process_memory,
+        samples=_per_process(lambda process: process.memory),
     ),
     ContainerFamily(
         "vgpu_process_core_utilization_ratio",
         "SM utilization of the process (1 is the whole card)",
         _PROCESS,
-        samples=_process_cores,
+        samples=_per_process(_core_ratios),
     ),
 )
