@@ -275,6 +275,20 @@ class TestFlags:
         assert out == "vgpumonitor, version 0.1.0\n"
 
 
+@pytest.mark.parametrize(("liveness", "warns"), [("on", True), ("auto", False)])
+def test_liveness_without_the_hosts_processes(
+    containers: Path, tmp_path: Path, liveness: str, warns: bool
+) -> None:
+    """Asked for, it is done and warned of; auto leaves it."""
+    (tmp_path / "proc" / "1").mkdir(parents=True)
+    arguments = [argument for argument in serve_arguments(containers) if "liveness" not in argument]
+    flags = f"--process-liveness={liveness}", f"--procfs={tmp_path / 'proc'}"
+    with running(*arguments, *flags) as it:
+        used = it.value("vGPU_device_memory_usage_in_bytes", vdeviceid="0")
+        assert used == (0 if warns else USED)
+        assert ("not the host's processes" in it.log) == warns
+
+
 class TestHostileContainersBesideGoodOnes:
     """Each is one directory; the good ones' series stay complete, scrape after scrape."""
 

@@ -59,6 +59,12 @@ async def serve(
             nvml.start()
             stack.callback(nvml.stop)
         processes = HostProcesses(settings.procfs)
+        if settings.process_liveness == "on" and not processes.visible():
+            log.warning(
+                "--process-liveness=on, but these are not the host's processes: live ones will "
+                "count as dead",
+                extra={"procfs": str(settings.procfs)},
+            )
         actions: list[Feedback | Gc] = []
         feedback: Feedback | None = None
         gc: Gc | None = None
