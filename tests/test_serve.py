@@ -281,7 +281,8 @@ def test_liveness_without_the_hosts_processes(
 ) -> None:
     """Asked for, it is done and warned of; auto leaves it."""
     (tmp_path / "proc" / "1").mkdir(parents=True)
-    arguments = [argument for argument in serve_arguments(containers) if "liveness" not in argument]
+    arguments = serve_arguments(containers)
+    arguments.remove("--process-liveness=off")
     flags = f"--process-liveness={liveness}", f"--procfs={tmp_path / 'proc'}"
     with running(*arguments, *flags) as it:
         used = it.value("vGPU_device_memory_usage_in_bytes", vdeviceid="0")
