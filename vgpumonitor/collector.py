@@ -83,10 +83,15 @@ class Collector:
         self._running: asyncio.Task[Collection] | None = None
 
     async def collect(self) -> Collection:
-        if self._running is None or self._running.done():
+        if self._running is None:
             self._running = asyncio.create_task(self._collect())
+            self._running.add_done_callback(self._let_go)
         # One who gives up must not take the collection away from the others.
         return await asyncio.shield(self._running)
+
+    def _let_go(self, _done: asyncio.Task[Collection]) -> None:
+        """Its texts go with the last who reads them, not with the next collection."""
+        self._running = None
 
     async def _collect(self) -> Collection:
         now = time.time()
