@@ -265,6 +265,17 @@ class TestAllocations:
         )
         assert [promised.device_uuid for promised in snap.allocations] == [CARD]
 
+    def test_of_two_pods_of_one_name_are_not_there_twice(self) -> None:
+        pods = pods_view(
+            *(
+                Pod(uid, "team-a", "idle", allocations=(Allocation(CARD, None, size, 0.5),))
+                for uid, size in ((UID, GIB), (OTHER, 2 * GIB))
+            )
+        )
+        assert snapshot(pods=pods).allocations == (
+            PodAllocation("team-a", "idle", CARD, None, 2 * GIB, 0.5),
+        )
+
     def test_of_completed_pods_are_over(self) -> None:
         pod = Pod(UID, "team-a", "done", "Succeeded", allocations=(Allocation(CARD, None, 1, 1),))
         assert snapshot(pods=pods_view(pod)).allocations == ()

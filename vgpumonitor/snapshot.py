@@ -16,7 +16,7 @@ from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
 from vgpumonitor.sources.host_processes import ContainerRef
 from vgpumonitor.sources.inventory import ContainerRegion, InventoryView
 from vgpumonitor.sources.nvml import Device, NvmlHealth, NvmlSample
-from vgpumonitor.sources.pods import Allocation, Pod, PodsView
+from vgpumonitor.sources.pods import Pod, PodsView
 
 if TYPE_CHECKING:
     from vgpumonitor.actions import FeedbackHealth, GcHealth
@@ -445,25 +445,25 @@ def container_process(
 
 
 def allocations(pods: Iterable[Pod], devices: Iterable[Device]) -> tuple[PodAllocation, ...]:
-    """What the pods that are not over were promised, with Koordinator's minors as UUIDs."""
+    """What the pods that are not over were promised, with Koordinator's minors as UUIDs. Of
+    two pods of one name, which only a file can list, the last counts: no series is twice."""
     uuids = {device.minor: device.uuid for device in devices if device.minor is not None}
-
-    def resolved(pod: Pod, promised: Allocation) -> PodAllocation:
-        uuid = promised.device_uuid
-        if not uuid and promised.device_minor is not None:
-            uuid = uuids.get(promised.device_minor, "")
-        return PodAllocation(
-            pod.namespace,
-            pod.name,
-            uuid,
-            promised.device_minor,
-            promised.memory_bytes,
-            promised.core_ratio,
-        )
-
-    return tuple(
-        resolved(pod, promised) for pod in pods if not pod.finished for promised in pod.allocations
-    )
+    found = {}
+    for pod in pods:
+        for promised in () if pod.finished else pod.allocations:
+            minor = promised.device_minor
+            uuid = promised.device_uuid
+            if not uuid and minor is not None:
+                uuid = uuids.get(minor, "")
+            found[pod.namespace, pod.name, uuid, minor] = PodAllocation(
+                pod.namespace,
+                pod.name,
+                uuid,
+                minor,
+                promised.memory_bytes,
+                promised.core_ratio,
+            )
+    return tuple(found.values())
 
 
 def unattributed(
