@@ -14,10 +14,11 @@ import click
 
 from alerts.rules import RECORDING, Recording
 from benchmarks.table import Row, markdown
+from tests.metrics.client_library import samples
 from tests.values import card, entry, process, region, snapshot, use
 from vgpumonitor.metrics.about import FAMILIES as ABOUT
 from vgpumonitor.metrics.exposition import Exposition
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily
+from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import SETS
 from vgpumonitor.metrics.vgpu import PROCESS_FAMILIES
 from vgpumonitor.snapshot import NodeSnapshot
@@ -85,18 +86,11 @@ def _node(cards: int, containers: int) -> NodeSnapshot:
     )
 
 
-def _count(family: Family, on: NodeSnapshot) -> int:
-    if isinstance(family, NodeFamily):
-        return len(list(family.samples(on)))
-    assert isinstance(family, ContainerFamily | AgeFamily)
-    return sum(len(list(family.samples(container))) for container in on.containers)
-
-
 def per_entity(families: tuple[Family, ...]) -> dict[str, int]:
     """Series that a node, each of its cards, and each container on one card make."""
     # Some families are there only with a card, so that differences are between 1 and 2.
     counts = {
-        key: sum(_count(family, _node(*key)) for family in families)
+        key: sum(1 for family in families for _ in samples(family, _node(*key)))
         for key in ((1, 1), (2, 1), (1, 2))
     }
     of_card = counts[2, 1] - counts[1, 1]

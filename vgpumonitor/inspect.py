@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -108,7 +109,9 @@ def to_json(inspections: Iterable[Inspection]) -> list[dict[str, Any]]:
     for inspection in inspections:
         region, error = inspection.region, inspection.error
         document: dict[str, Any] = (
-            {field.name: None for field in fields(Region)} if region is None else asdict(region)
+            dict.fromkeys(Region.__struct_fields__)
+            if region is None
+            else msgspec.to_builtins(region)
         )
         document["problems"] = [
             {"reason": reason, "message": message}

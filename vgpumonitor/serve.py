@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import ssl
@@ -67,7 +68,7 @@ async def serve(
             )
         actions: list[Feedback | Gc] = []
         feedback: Feedback | None = None
-        gc: Gc | None = None
+        cleanup: Gc | None = None
         if settings.feedback:
             from vgpumonitor.actions import Feedback
 
@@ -80,8 +81,10 @@ async def serve(
         if settings.gc:
             from vgpumonitor.actions import Gc
 
-            gc = Gc(inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run)
-            actions.append(gc)
+            cleanup = Gc(
+                inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run
+            )
+            actions.append(cleanup)
         collector = Collector(
             settings.node_name,
             select(settings.metrics, settings.process_metrics),
@@ -91,7 +94,7 @@ async def serve(
             processes,
             settings.process_liveness,
             None if feedback is None else lambda: feedback.health,
-            None if gc is None else lambda: gc.health,
+            None if cleanup is None else lambda: cleanup.health,
         )
         readiness = {
             "inventory": lambda: (
@@ -123,6 +126,9 @@ async def serve(
         make_protocol = connections.factory(runner.server)
         for address in settings.listen:
             stack.callback((await _listen(make_protocol, address, tls)).close)
+        # What start-up made is there to stay: no collection of cycles need look at it again.
+        gc.collect()
+        gc.freeze()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
             await stop.wait()

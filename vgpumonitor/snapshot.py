@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
 from vgpumonitor.sources.host_processes import ContainerRef
 from vgpumonitor.sources.inventory import ContainerRegion, InventoryView
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
 _FINISHED_RESOLUTION = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryUse:
+class MemoryUse(Struct, frozen=True, gc=False):
     """Bytes, summed over processes. ``nvml`` is what NVML says that they hold."""
 
     context: int = 0
@@ -41,8 +42,7 @@ class MemoryUse:
         return max(0, self.total - self.context - self.module - self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerDevice:
+class ContainerDevice(Struct, frozen=True, gc=False):
     """One card of a container that has a valid UUID; ``index`` is its place in the region.
     ``labels`` are namespace, pod, container and UUID, made once since each family has them;
     ``vdevice_labels`` have the index before the UUID.
@@ -63,8 +63,7 @@ class ContainerDevice:
     dead_memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerProcess:
+class ContainerProcess(Struct, frozen=True, gc=False):
     """A process in use of a region; ``memory`` and ``core_utilization`` (percent) are by
     device UUID. ``state`` is running, suspended or dead."""
 
@@ -75,8 +74,7 @@ class ContainerProcess:
     core_utilization: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Container:
+class Container(Struct, frozen=True, eq=False, gc=False):
     """A container with a directory, named by its pod: by the pod's UID and an empty
     namespace where no source knows it. ``region`` is None while there is no readable file;
     ``state`` and ``error`` are the inventory's."""
@@ -183,8 +181,7 @@ class HostView:
     pods: Mapping[int, ContainerRef] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Inputs:
+class _Inputs(Struct, frozen=True, gc=False):
     """What a container's value depends on."""
 
     entry: ContainerRegion
@@ -414,22 +411,23 @@ def memory_use(
 ) -> MemoryUse | None:
     """The sums over ``processes`` on device ``index``; None where one is above ``total``,
     the card's memory in bytes."""
-    uses = [process.devices[index] for process in processes]
-    use = MemoryUse(
-        sum(use.context for use in uses),
-        sum(use.module for use in uses),
-        sum(use.data for use in uses),
-        sum(use.total for use in uses),
-        sum(use.monitor_used for use in uses),
-    )
-    highest = max(use.context, use.module, use.data, use.total, use.nvml)
-    return use if total is None or highest <= total else None
+    context = module = data = used = nvml = 0
+    for process in processes:
+        use = process.devices[index]
+        context += use.context
+        module += use.module
+        data += use.data
+        used += use.total
+        nvml += use.monitor_used
+    if total is not None and max(context, module, data, used, nvml) > total:
+        return None
+    return MemoryUse(context, module, data, used, nvml)
 
 
 def core_utilization(processes: Iterable[RegionProcess], index: int) -> int | None:
     """SM percent, summed; None where a process claims more than a card has."""
     shares = [process.devices[index].sm_util for process in processes]
-    return None if any(share > 100 for share in shares) else sum(shares)
+    return None if max(shares, default=0) > 100 else sum(shares)
 
 
 def container_process(

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily, Sample
+from vgpumonitor.metrics.family import (
+    AgeFamily,
+    ContainerFamily,
+    DeviceFamily,
+    Family,
+    NodeFamily,
+    Sample,
+)
 from vgpumonitor.snapshot import NodeSnapshot
 
 
@@ -32,6 +39,13 @@ def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[Sample]:
     for container in snapshot.containers:
         if isinstance(family, ContainerFamily):
             yield from family.samples(container)
-        elif isinstance(family, AgeFamily):
-            for values, moment in family.samples(container):
-                yield values, max(0.0, snapshot.time - moment)
+        elif isinstance(family, DeviceFamily) and container.region is not None:
+            for part, value in family.values.items():
+                for device in container.devices:
+                    found = value(container.region, device)
+                    if found is not None:
+                        *numbers, last = found if isinstance(found, tuple) else (found,)
+                        if isinstance(family, AgeFamily):
+                            last = max(0.0, snapshot.time - last)
+                        card = device.vdevice_labels if family.vdevice else device.labels
+                        yield (*card, *part, *map(str, numbers)), last

@@ -32,7 +32,7 @@ from tests.values import (
 )
 from vgpumonitor.actions import FeedbackHealth, GcHealth
 from vgpumonitor.metrics.exposition import Exposition
-from vgpumonitor.metrics.family import Family
+from vgpumonitor.metrics.family import ContainerFamily, DeviceFamily, Family
 from vgpumonitor.metrics.sets import select
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
 from vgpumonitor.sources.inventory import InventoryView
@@ -245,6 +245,18 @@ class TestText:
         names = [dict(labels)["name"] for labels in parsed(text)["vgpu_device_info"]]
         assert names == ["A100", 'odd "name"\\']
 
+    def test_a_percent_sign_is_nothing_special(self) -> None:
+        snap = snapshot(
+            entry(region(process(use(data=MIB)))),
+            pods=PodsView({UID: Pod(UID, "100%", "%s%%(x)d", "Running")}, True, NOW),
+        )
+        found = parsed(Exposition(ALL).render(snap).decode())
+        for family in ALL:
+            if isinstance(family, ContainerFamily | DeviceFamily):
+                labels = dict(next(iter(found[family.name])))
+                assert labels.get("namespace", labels.get("podnamespace")) == "100%", family.name
+                assert labels.get("pod", labels.get("podname")) == "%s%%(x)d", family.name
+
     @pytest.mark.parametrize(
         ("layout", "time"), [("0", None), ("1.2", 0)], ids=["layout 0", "no kernel yet"]
     )
@@ -361,7 +373,7 @@ class TestKeptText:
             found = entry(region(process(use(data=size * MIB))))
             exposition.render(snapshot(found, join=join))
             (kept,) = exposition._kept.values()
-            sizes.add(len(kept.labels))
+            sizes.add(sum(map(len, kept.sample_texts)))
         assert len(sizes) == 1
 
 

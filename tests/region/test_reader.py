@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.region.files import NAMES, put, recorded_bytes, recorded_content
 from vgpumonitor.region.layouts import LAYOUTS, V1_1_POSTINIT, V1_2, Layout
-from vgpumonitor.region.model import REASONS, Region, RegionError
-from vgpumonitor.region.reader import SLOT_RETRIES, RegionFile, decode, open_regular
+from vgpumonitor.region.model import REASONS, Region, RegionDevice, RegionError
+from vgpumonitor.region.reader import SLOT_RETRIES, RegionFile, decode, decode_head, open_regular
 
 
 def read(path: Path) -> Region:
@@ -264,6 +264,33 @@ def test_truncated_while_it_is_served(tmp_path: Path) -> None:
     file.close()
 
 
+def test_a_header_that_is_overwritten_while_it_is_served(tmp_path: Path) -> None:
+    path = put("hami-2.9.0-mixed-exits", tmp_path / "x.cache")
+    file = open_file(path)
+    before = file.read(path.stat().st_size)
+    poke(path, 8, (1).to_bytes(4, "little"))
+    with pytest.raises(RegionError, match=r"no longer that of 1\.2") as caught:
+        file.read(path.stat().st_size)
+    assert caught.value.reason == "unknown_layout"
+    poke(path, 8, (2).to_bytes(4, "little"))
+    assert file.read(path.stat().st_size) == before
+    file.close()
+
+
+def test_a_limit_that_changes_while_it_is_served(tmp_path: Path) -> None:
+    path = put("hami-2.9.0-mixed-exits", tmp_path / "x.cache")
+    file = open_file(path)
+    before = file.read(path.stat().st_size)
+    poke(path, V1_2.region.limit.offset, (123 << 20).to_bytes(8, "little"))
+    after = file.read(path.stat().st_size)
+    file.close()
+    assert after.devices[0] == RegionDevice(
+        before.devices[0].uuid, 123 << 20, before.devices[0].sm_limit_percent
+    )
+    assert after.devices[1:] == before.devices[1:]
+    assert after.processes == before.processes
+
+
 def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
@@ -364,7 +391,9 @@ def test_arbitrary_bytes_raise_nothing_but_the_readers_error(
     slots = data.draw(st.binary(max_size=200)).ljust(count * layout.slot_size, b"\xff")
     tail = data.draw(st.binary(min_size=layout.tail_size, max_size=layout.tail_size))
     used = bytes(head) + slots[: count * layout.slot_size]
-    region, reason = outcome(lambda: decode(layout, layout.size, used, tail, count))
+    region, reason = outcome(
+        lambda: decode(layout, decode_head(layout, used), layout.size, used, tail, count)
+    )
     if region is None:
         assert reason in REASONS
     else:

@@ -6,10 +6,10 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.polling import eventually
@@ -76,7 +76,7 @@ def replay(path: Path, recorded: dict[str, Any]) -> RegionWriter:
 def test_the_same_steps_give_the_recorded_file(name: str, tmp_path: Path) -> None:
     recorded = recorded_content(name)
     with replay(tmp_path / "x.cache", recorded):
-        found = json.loads(json.dumps(asdict(decoded(tmp_path / "x.cache"))))
+        found = json.loads(msgspec.json.encode(decoded(tmp_path / "x.cache")))
     assert found.pop("torn") == 0
     assert found.pop("problems") == []
     assert found == recorded

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily, Sample
+from vgpumonitor.metrics.family import (
+    AgeFamily,
+    DeviceFamily,
+    Family,
+    Found,
+    NodeFamily,
+    Sample,
+)
 from vgpumonitor.metrics.series import (
-    core_utilizations,
+    core_utilization,
     host_core_utilizations,
     host_memory_used,
-    last_kernels,
-    memory_limits,
-    memory_used,
+    last_kernel,
+    memory,
+    memory_limit,
 )
-from vgpumonitor.snapshot import Container, NodeSnapshot
+from vgpumonitor.region.model import Region
+from vgpumonitor.snapshot import ContainerDevice, NodeSnapshot
 
 _ZONE = (("zone", "vGPU"),)
 _HOST = ("nodeid", "deviceidx", "deviceuuid", "devicetype")
 _CONTAINER = ("podnamespace", "podname", "ctrname", "vdeviceid", "deviceuuid")
 
 
-def _memory_descriptions(container: Container) -> Iterable[Sample]:
-    for device in container.devices:
-        use = device.memory
-        if use is not None:
-            parts = (use.context, use.module, use.data, use.other)
-            yield (*device.vdevice_labels, *map(str, parts)), use.total
+def _memory_description(_: Region, device: ContainerDevice) -> Found:
+    use = device.memory
+    return None if use is None else (use.context, use.module, use.data, use.other, use.total)
 
 
 def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -41,12 +46,13 @@ def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
 
 
 #: Its byte counts are labels, so that each allocation makes a new series: it can be left out.
-MEMORY_DESCRIPTION = ContainerFamily(
+MEMORY_DESCRIPTION = DeviceFamily(
     "Device_memory_desc_of_container",
     "Container device memory description",
     (*_CONTAINER, "context", "module", "data", "offset"),
     constant=_ZONE,
-    samples=_memory_descriptions,
+    vdevice=True,
+    values={(): _memory_description},
 )
 
 FAMILIES: tuple[Family, ...] = (
@@ -64,34 +70,38 @@ FAMILIES: tuple[Family, ...] = (
         constant=_ZONE,
         samples=host_core_utilizations,
     ),
-    ContainerFamily(
+    DeviceFamily(
         "vGPU_device_memory_usage_in_bytes",
         "vGPU device usage",
         _CONTAINER,
         constant=_ZONE,
-        samples=memory_used,
+        vdevice=True,
+        values={(): memory(lambda use: use.total)},
     ),
-    ContainerFamily(
+    DeviceFamily(
         "vGPU_device_memory_limit_in_bytes",
         "vGPU device limit",
         _CONTAINER,
         constant=_ZONE,
-        samples=memory_limits,
+        vdevice=True,
+        values={(): memory_limit},
     ),
     MEMORY_DESCRIPTION,
-    ContainerFamily(
+    DeviceFamily(
         "Device_utilization_desc_of_container",
         "Container device utilization description",
         _CONTAINER,
         constant=_ZONE,
-        samples=core_utilizations,
+        vdevice=True,
+        values={(): core_utilization},
     ),
     AgeFamily(
         "Device_last_kernel_of_container",
         "Container device last kernel description",
         _CONTAINER,
         constant=_ZONE,
-        samples=last_kernels,
+        vdevice=True,
+        values={(): last_kernel},
     ),
     NodeFamily(
         "MigInfo",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from vgpumonitor.snapshot import Container, NodeSnapshot
+from vgpumonitor.region.model import Region
+from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot
 
 #: Label values in the order of the family's labels, and the value.
 Sample = tuple[tuple[str, ...], float]
+#: What a card of a container has: the value, after the numbers that are labels where there are
+#: any. None is no sample.
+Found = float | tuple[float, ...] | None
+DeviceValue = Callable[[Region, ContainerDevice], Found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,16 +37,25 @@ class NodeFamily(Family):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ContainerFamily(Family):
-    """A family with samples for each container, from that container alone, so that their
-    text can be kept while the container stays the same."""
+class DeviceFamily(Family):
+    """A family with the same samples for each card of a container. Their labels are the
+    card's ``vdevice_labels``, or its ``labels`` where ``vdevice`` is False, then those of the
+    part: ``values`` are by the part's label values, ``()`` where there is only one. Labels
+    beyond these are numbers that come with the value."""
 
-    samples: Callable[[Container], Iterable[Sample]] = lambda _: ()
+    vdevice: bool = False
+    values: Mapping[tuple[str, ...], DeviceValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AgeFamily(Family):
-    """A family whose value is the seconds, at least 0, since a moment of a container: its
-    samples give that moment, in Unix seconds."""
+class AgeFamily(DeviceFamily):
+    """A family whose value is the seconds, at least 0, since a moment: its values give that
+    moment, in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContainerFamily(Family):
+    """A family with whatever samples a container has, from that container alone, so that
+    their text can be kept while the container stays the same."""
 
     samples: Callable[[Container], Iterable[Sample]] = lambda _: ()

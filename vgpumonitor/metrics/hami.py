@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, Family, NodeFamily, Sample
+from vgpumonitor.metrics.family import (
+    AgeFamily,
+    DeviceFamily,
+    DeviceValue,
+    Family,
+    NodeFamily,
+    Sample,
+)
 from vgpumonitor.metrics.series import (
-    core_utilizations,
+    core_utilization,
     host_core_utilizations,
     host_memory_used,
     host_memory_utilizations,
-    last_kernels,
-    memory_limits,
-    memory_used,
+    last_kernel,
+    memory,
+    memory_limit,
 )
-from vgpumonitor.snapshot import Container, MemoryUse, NodeSnapshot
+from vgpumonitor.snapshot import NodeSnapshot
 
 _ZONE = (("zone", "vGPU"),)
 _HOST = ("node", "device_index", "device_uuid", "device_type")
-_CONTAINER = ("namespace", "pod", "container", "vdevice_index", "device_uuid")
-
-
-def _part(size: Callable[[MemoryUse], int]) -> Callable[[Container], Iterable[Sample]]:
-    def samples(container: Container) -> Iterable[Sample]:
-        for device in container.devices:
-            if device.memory is not None:
-                yield device.vdevice_labels, size(device.memory)
-
-    return samples
+_DEVICE = ("namespace", "pod", "container", "vdevice_index", "device_uuid")
 
 
 def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -52,8 +50,8 @@ def _host(name: str, text: str, samples: Callable[[NodeSnapshot], Iterable[Sampl
     return NodeFamily(name, text, _HOST, constant=_ZONE, samples=samples)
 
 
-def _container(name: str, text: str, samples: Callable[[Container], Iterable[Sample]]) -> Family:
-    return ContainerFamily(name, text, _CONTAINER, constant=_ZONE, samples=samples)
+def _device(name: str, text: str, value: DeviceValue) -> Family:
+    return DeviceFamily(name, text, _DEVICE, constant=_ZONE, vdevice=True, values={(): value})
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -72,53 +70,54 @@ FAMILIES: tuple[Family, ...] = (
         "Memory controller utilization of the card (0-100)",
         host_memory_utilizations,
     ),
-    _container(
+    _device(
         "hami_vgpu_memory_used_bytes",
         "Device memory that the container uses, in bytes",
-        memory_used,
+        memory(lambda use: use.total),
     ),
-    _container(
+    _device(
         "hami_vgpu_memory_limit_bytes",
         "Device memory limit of the container, in bytes",
-        memory_limits,
+        memory_limit,
     ),
-    _container(
+    _device(
         "hami_container_device_memory_bytes",
         "Device memory that the container uses, in bytes",
-        memory_used,
+        memory(lambda use: use.total),
     ),
-    _container(
+    _device(
         "hami_container_device_utilization_ratio",
         "SM utilization of the container on the device (0-100)",
-        core_utilizations,
+        core_utilization,
     ),
     AgeFamily(
         "hami_container_last_kernel_elapsed_seconds",
         "Seconds since the container's last kernel launch",
-        _CONTAINER,
+        _DEVICE,
         constant=_ZONE,
-        samples=last_kernels,
+        vdevice=True,
+        values={(): last_kernel},
     ),
-    _container(
+    _device(
         "hami_vgpu_memory_context_bytes",
         "Device memory of the container's contexts, in bytes",
-        _part(lambda use: use.context),
+        memory(lambda use: use.context),
     ),
-    _container(
+    _device(
         "hami_vgpu_memory_module_bytes",
         "Device memory of the container's modules, in bytes",
-        _part(lambda use: use.module),
+        memory(lambda use: use.module),
     ),
-    _container(
+    _device(
         "hami_vgpu_memory_buffer_bytes",
         "Device memory of the container's buffers, in bytes",
-        _part(lambda use: use.data),
+        memory(lambda use: use.data),
     ),
     NodeFamily(
         "hami_mig_device_info",
         "MIG device of the container",
         (
-            *_CONTAINER,
+            *_DEVICE,
             "mig_uuid",
             "profile",
             "gpu_instance_id",

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from vgpumonitor.metrics.family import Sample
-from vgpumonitor.snapshot import Container, NodeSnapshot
+from vgpumonitor.metrics.family import DeviceValue, Sample
+from vgpumonitor.region.model import Region
+from vgpumonitor.snapshot import ContainerDevice, MemoryUse, NodeSnapshot
 from vgpumonitor.sources.nvml import Device
 
 
-def memory_used(container: Container) -> Iterable[Sample]:
-    for device in container.devices:
-        if device.memory is not None:
-            yield device.vdevice_labels, device.memory.total
+def memory(size: Callable[[MemoryUse], int]) -> DeviceValue:
+    return lambda _, device: None if device.memory is None else size(device.memory)
 
 
-def memory_limits(container: Container) -> Iterable[Sample]:
-    for device in container.devices:
-        if device.memory_limit is not None:
-            yield device.vdevice_labels, device.memory_limit
+def memory_limit(_: Region, device: ContainerDevice) -> float | None:
+    return device.memory_limit
 
 
-def core_utilizations(container: Container) -> Iterable[Sample]:
-    for device in container.devices:
-        if device.core_utilization is not None:
-            yield device.vdevice_labels, device.core_utilization
+def core_utilization(_: Region, device: ContainerDevice) -> float | None:
+    return device.core_utilization
 
 
-def last_kernels(container: Container) -> Iterable[Sample]:
+def last_kernel(region: Region, _: ContainerDevice) -> float | None:
     """The moment of the last kernel; none for layout 0, or before the first."""
-    region = container.region
-    if region is not None and region.last_kernel_time:
-        for device in container.devices:
-            yield device.vdevice_labels, region.last_kernel_time
+    return region.last_kernel_time or None
 
 
 def host_device(snapshot: NodeSnapshot, device: Device) -> tuple[str, ...]:

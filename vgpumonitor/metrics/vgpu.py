@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from vgpumonitor.metrics.family import ContainerFamily, Family, NodeFamily, Sample
-from vgpumonitor.region.model import Region
+from vgpumonitor.metrics.family import (
+    ContainerFamily,
+    DeviceFamily,
+    DeviceValue,
+    Family,
+    NodeFamily,
+    Sample,
+)
+from vgpumonitor.metrics.series import last_kernel, memory
 from vgpumonitor.snapshot import (
     Container,
-    ContainerDevice,
     ContainerProcess,
     NodeSnapshot,
     PodAllocation,
@@ -26,32 +31,8 @@ def _names(container: Container) -> tuple[str, str, str]:
     return container.namespace, container.pod, container.container
 
 
-def _per_device(
-    value: Callable[[ContainerDevice], float | None],
-) -> Callable[[Container], Iterable[Sample]]:
-    """One sample per device whose value is not None."""
-
-    def samples(container: Container) -> Iterable[Sample]:
-        for device in container.devices:
-            found = value(device)
-            if found is not None:
-                yield device.labels, found
-
-    return samples
-
-
-def _per_region(
-    value: Callable[[Region], float | None],
-) -> Callable[[Container], Iterable[Sample]]:
-    """The region's one value for each of its devices, where it is not None."""
-
-    def samples(container: Container) -> Iterable[Sample]:
-        found = None if container.region is None else value(container.region)
-        if found is not None:
-            for device in container.devices:
-                yield device.labels, found
-
-    return samples
+def _per_device(name: str, text: str, value: DeviceValue) -> Family:
+    return DeviceFamily(name, text, _CONTAINER_DEVICE, values={(): value})
 
 
 def _per_card(
@@ -83,22 +64,11 @@ def _allocations(
     return samples
 
 
-def _memory_by_kind(container: Container) -> Iterable[Sample]:
-    for device in container.devices:
-        use = device.memory
-        if use is not None:
-            labels = device.labels
-            yield (*labels, "context"), use.context
-            yield (*labels, "module"), use.module
-            yield (*labels, "data"), use.data
-            yield (*labels, "other"), use.other
-
-
 def _processes(container: Container) -> Iterable[Sample]:
     if container.region is not None:
-        states = Counter(process.state for process in container.processes)
+        states = [process.state for process in container.processes]
         for state in ("running", "suspended", "dead"):
-            yield (*_names(container), state), states[state]
+            yield (*_names(container), state), states.count(state)
 
 
 def _region_info(container: Container) -> Iterable[Sample]:
@@ -189,35 +159,36 @@ FAMILIES: tuple[Family, ...] = (
         _ALLOCATION,
         samples=_allocations(lambda promised: promised.core_ratio),
     ),
-    ContainerFamily(
+    DeviceFamily(
         "vgpu_memory_used_bytes",
         "Device memory that the container's live processes use, in bytes, by kind",
         (*_CONTAINER_DEVICE, "kind"),
-        samples=_memory_by_kind,
+        values={
+            ("context",): memory(lambda use: use.context),
+            ("module",): memory(lambda use: use.module),
+            ("data",): memory(lambda use: use.data),
+            ("other",): memory(lambda use: use.other),
+        },
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_memory_limit_bytes",
         "Device memory limit of the container, in bytes; no series where there is none",
-        _CONTAINER_DEVICE,
-        samples=_per_device(lambda device: device.memory_limit or None),
+        lambda _, device: device.memory_limit or None,
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_core_limit_ratio",
         "Core limit of the container (1 is the whole card); no series where there is none",
-        _CONTAINER_DEVICE,
-        samples=_per_device(lambda device: _ratio(device.core_limit or None)),
+        lambda _, device: _ratio(device.core_limit or None),
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_core_utilization_ratio",
         "SM utilization of the container's live processes (1 is the whole card)",
-        _CONTAINER_DEVICE,
-        samples=_per_device(lambda device: _ratio(device.core_utilization)),
+        lambda _, device: _ratio(device.core_utilization),
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_memory_nvml_bytes",
         "Device memory that NVML says the container's live processes hold, in bytes",
-        _CONTAINER_DEVICE,
-        samples=_per_device(lambda device: None if device.memory is None else device.memory.nvml),
+        memory(lambda use: use.nvml),
     ),
     ContainerFamily(
         "vgpu_processes",
@@ -225,35 +196,30 @@ FAMILIES: tuple[Family, ...] = (
         (*_CONTAINER, "state"),
         samples=_processes,
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_dead_process_memory_bytes",
         "Device memory accounted for processes of the container that no longer exist, in bytes",
-        _CONTAINER_DEVICE,
-        samples=_per_device(lambda device: device.dead_memory),
+        lambda _, device: device.dead_memory,
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_last_kernel_timestamp_seconds",
         "Unix time of the container's last kernel launch",
-        _CONTAINER_DEVICE,
-        samples=_per_region(lambda region: region.last_kernel_time or None),
+        last_kernel,
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_priority",
         "Task priority of the container; lower numbers go first",
-        _CONTAINER_DEVICE,
-        samples=_per_region(lambda region: region.priority),
+        lambda region, _: region.priority,
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_core_limit_enforced",
         "Whether the core limit holds now (1) or is lifted (0)",
-        _CONTAINER_DEVICE,
-        samples=_per_region(lambda region: int(region.utilization_switch == 1)),
+        lambda region, _: int(region.utilization_switch == 1),
     ),
-    ContainerFamily(
+    _per_device(
         "vgpu_launches_blocked",
         "Whether the container's kernel launches wait for a higher priority (1) or not (0)",
-        _CONTAINER_DEVICE,
-        samples=_per_region(lambda region: int(region.recent_kernel < 0)),
+        lambda region, _: int(region.recent_kernel < 0),
     ),
     ContainerFamily(
         "vgpu_region_info",

@@ -12,6 +12,8 @@ import re
 import stat
 from typing import Any
 
+from msgspec import Struct
+
 from vgpumonitor.region.layouts import (
     MAX_DEVICES,
     MAX_PROCESSES,
@@ -105,6 +107,7 @@ class RegionFile:
         self.identity = (status.st_dev, status.st_ino)
         self._bytes = b""
         self._region: Region | None = None
+        self._head: Head | None = None
 
     def fileno(self) -> int:
         return self._fd
@@ -138,7 +141,9 @@ class RegionFile:
             raise io_error(error) from error
         both = used + tail
         if self._region is None or torn or both != self._bytes or size != self._region.size:
-            self._region = decode(layout, size, used, tail, count, frozenset(torn))
+            if self._head is None or self._head.raw != _raw_head(layout, used):
+                self._head = decode_head(layout, used)
+            self._region = decode(layout, self._head, size, used, tail, count, frozenset(torn))
             self._bytes = b"" if torn else both
         return self._region
 
@@ -199,32 +204,29 @@ def _same_and_even(layout: Layout, first: bytes, second: bytes) -> bool:
     )
 
 
-def decode(
-    layout: Layout,
-    size: int,
-    used: bytes,
-    tail: bytes,
-    count: int,
-    torn: frozenset[int] = frozenset(),
-) -> Region:
-    """The region in ``used`` (head and ``count`` slots) and ``tail``.
+class Head(Struct, frozen=True, gc=False):
+    """The devices of a region, which mostly stay the same: decoded again only where the bytes
+    ``raw`` are others. ``device_num`` is as the file says."""
 
-    ``torn`` are the slots to leave out. Raises RegionError: bad_magic, where the header
-    was overwritten since the layout was chosen.
-    """
+    raw: bytes
+    device_num: int
+    devices: tuple[RegionDevice, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+def _raw_head(layout: Layout, used: bytes) -> bytes:
+    return used[layout.devices_offset : layout.procs_offset]
+
+
+def decode_head(layout: Layout, used: bytes) -> Head:
+    """The devices in ``used``, a region's bytes from the first on."""
     head: Any = layout.head.from_buffer_copy(used)
-    words: Any = layout.tail.from_buffer_copy(tail)
-    version = (head.major_version, head.minor_version) if layout.major_minor else None
-    choose(size, used)
     problems: list[tuple[str, str]] = []
-    if not 0 <= words.proc_num <= MAX_PROCESSES:
-        problems.append(("bad_proc_num", f"proc_num is {words.proc_num}"))
     if head.device_num > MAX_DEVICES:
         problems.append(("bad_device_num", f"device_num is {head.device_num}"))
-    device_num = min(head.device_num, MAX_DEVICES)
     devices = []
     seen: set[bytes] = set()
-    for number in range(device_num):
+    for number in range(min(head.device_num, MAX_DEVICES)):
         text = bytes(head.uuids[number]).split(b"\0", 1)[0]
         valid = _UUID_TEXT.fullmatch(text) is not None
         if text and not valid:
@@ -240,21 +242,44 @@ def decode(
                 head.sm_limit[number],
             )
         )
+    return Head(_raw_head(layout, used), head.device_num, tuple(devices), tuple(problems))
+
+
+def decode(
+    layout: Layout,
+    head: Head,
+    size: int,
+    used: bytes,
+    tail: bytes,
+    count: int,
+    torn: frozenset[int] = frozenset(),
+) -> Region:
+    """The region in ``used`` (head and ``count`` slots) and ``tail``.
+
+    ``torn`` are the slots to leave out. Raises RegionError as ``choose``, and unknown_layout,
+    where the header was overwritten since the layout was chosen.
+    """
+    if choose(size, used) is not layout:
+        raise RegionError("unknown_layout", f"the header is no longer that of {layout.name}")
+    words: Any = layout.tail.from_buffer_copy(tail)
     slots: Any = (layout.slot * count).from_buffer_copy(used, layout.procs_offset)
+    problems = head.problems
+    if not 0 <= words.proc_num <= MAX_PROCESSES:
+        problems = (("bad_proc_num", f"proc_num is {words.proc_num}"), *problems)
     return Region(
         layout=layout.name,
-        version=version,
+        version=layout.major_minor,
         size=size,
         device_num=head.device_num,
         proc_num=words.proc_num,
-        devices=tuple(devices),
-        processes=_processes(layout, slots, device_num, torn),
+        devices=head.devices,
+        processes=_processes(layout, slots, len(head.devices), torn),
         torn=len(torn),
         utilization_switch=words.utilization_switch,
         recent_kernel=words.recent_kernel,
         priority=words.priority,
         last_kernel_time=words.last_kernel_time if layout.has_kernel_time else None,
-        problems=tuple(problems),
+        problems=problems,
     )
 
 

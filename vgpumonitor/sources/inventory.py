@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inotify_simple import INotify, flags
+from msgspec import Struct
 
 from vgpumonitor.region.model import Region, RegionError
 from vgpumonitor.region.reader import RegionFile, io_error, open_regular
@@ -66,8 +67,7 @@ def _last_descriptor() -> int:
     return limit - min(RESERVED, limit // 4)
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerRegion:
+class ContainerRegion(Struct, frozen=True, gc=False):
     """One container's directory and what is in it.
 
     ``state`` is ok, waiting (no region file yet) or unreadable (``error`` says why).
