@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
+from vgpumonitor import memory
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
@@ -81,6 +82,7 @@ class Collector:
         self._last_inventory = InventoryView()
         self._disk_timeouts = 0
         self._running: asyncio.Task[Collection] | None = None
+        self._containers = self._most_containers = 0
 
     async def collect(self) -> Collection:
         if self._running is None:
@@ -143,6 +145,12 @@ class Collector:
         nvml: NvmlSample | None,
         seconds: dict[str, float],
     ) -> NodeSnapshot:
+        if self._containers < self._most_containers / 2:
+            # The last collection let their texts go.
+            memory.give_back()
+            self._most_containers = self._containers
+        self._containers = len(inventory.containers)
+        self._most_containers = max(self._most_containers, self._containers)
         began = time.perf_counter()
         host = self._host(inventory, nvml)
         seconds["processes"] = time.perf_counter() - began

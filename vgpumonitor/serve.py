@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from vgpumonitor import descriptors
+from vgpumonitor import descriptors, memory
 from vgpumonitor.collector import Collector
 from vgpumonitor.metrics.sets import select
 from vgpumonitor.settings import Address, Settings
@@ -49,6 +49,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     descriptors.raise_limit()
+    memory.use_one_arena()
     async with AsyncExitStack() as stack:
         inventory = Inventory(settings.containers_dir)
         inventory.start()

@@ -260,7 +260,10 @@ class Join:
     ) -> tuple[Container, ...]:
         shown = [entry for entry in inventory.containers if not finished(entry, pods, host)]
         names = name_containers(shown, pods)
-        containers, kept = [], {}
+        containers = []
+        # What is over goes first, so that what came can have its memory.
+        for key in self._kept.keys() - names.keys():
+            del self._kept[key]
         for entry in shown:
             key = entry.pod_uid, entry.container
             region = entry.region
@@ -275,13 +278,11 @@ class Join:
             )
             last = self._kept.get(key)
             if last is None or not last[0].same_as(inputs):
-                last = inputs, make_container(inputs)
+                last = self._kept[key] = inputs, make_container(inputs)
             container = last[1]
             if region is not None:
                 self._count_implausible(container)
-            kept[key] = last
             containers.append(container)
-        self._kept = kept
         return tuple(containers)
 
     def _count_implausible(self, container: Container) -> None:

@@ -44,8 +44,10 @@ def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[Sample]:
                 for device in container.devices:
                     found = value(container.region, device)
                     if found is not None:
-                        *numbers, last = found if isinstance(found, tuple) else (found,)
                         if isinstance(family, AgeFamily):
-                            last = max(0.0, snapshot.time - last)
+                            found = max(0.0, snapshot.time - found)
+                        numbers = [
+                            str(number(container.region, device)) for number in family.numbers
+                        ]
                         card = device.vdevice_labels if family.vdevice else device.labels
-                        yield (*card, *part, *map(str, numbers)), last
+                        yield (*card, *part, *numbers), found

@@ -245,6 +245,18 @@ class TestText:
         names = [dict(labels)["name"] for labels in parsed(text)["vgpu_device_info"]]
         assert names == ["A100", 'odd "name"\\']
 
+    def test_a_zero_byte_is_replaced_and_hurts_no_other_series(self) -> None:
+        pod = Pod(UID, "team-a", "a\0b", "Running")
+        snap = snapshot(entry(region(process(use(data=MIB)))), pods=PodsView({UID: pod}, True, NOW))
+        text = Exposition(ALL).render(snap).decode()
+        assert "\0" not in text
+        found = parsed(text)
+        for name in ("vGPU_device_memory_usage_in_bytes", "hami_vgpu_memory_used_bytes"):
+            ((series, value),) = found[name].items()
+            labels = dict(series)
+            assert labels.get("pod", labels.get("podname")) == "a\ufffdb"
+            assert value == MIB
+
     def test_a_percent_sign_is_nothing_special(self) -> None:
         snap = snapshot(
             entry(region(process(use(data=MIB)))),
@@ -362,9 +374,9 @@ class TestKeptText:
     def test_goes_with_its_container(self) -> None:
         join, exposition = Join("node-1"), Exposition(ALL)
         exposition.render(snapshot(entry(region()), join=join))
-        assert len(exposition._kept) == 1
+        assert len(exposition._containers._kept) == 1
         exposition.render(snapshot(join=join))
-        assert exposition._kept == {}
+        assert exposition._containers._kept == {}
 
     def test_of_labels_that_change_does_not_gather(self) -> None:
         join, exposition = Join("node-1"), Exposition(ALL)
@@ -372,7 +384,7 @@ class TestKeptText:
         for size in range(1, 20):
             found = entry(region(process(use(data=size * MIB))))
             exposition.render(snapshot(found, join=join))
-            (kept,) = exposition._kept.values()
+            (kept,) = exposition._containers._kept.values()
             sizes.add(sum(map(len, kept.sample_texts)))
         assert len(sizes) == 1
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
+from msgspec import structs
 
 from tests.exporter import running
 from tests.polling import eventually
@@ -339,7 +340,7 @@ class TestDocument:
         assert [one["dead_memory_bytes"] for one in found["cards"]] == [7 * MIB]
 
     def test_text_of_a_container_stays_text_that_json_has(self) -> None:
-        hostile = replace(
+        hostile = structs.replace(
             entry(None, error="<img src=x>\udcff\x1b[31m"), path='a/<b>"\udcfe\n.cache'
         )
         found = one(hostile)
@@ -347,7 +348,7 @@ class TestDocument:
         assert found["path"] == 'a/<b>"\\udcfe\n.cache'
 
     def test_problems_of_a_region(self) -> None:
-        bad = replace(region(), problems=(("bad_uuid", "the UUID is b'\\x00'"),), torn=2)
+        bad = structs.replace(region(), problems=(("bad_uuid", "the UUID is b'\\x00'"),), torn=2)
         assert one(entry(bad))["problems"] == [
             {"reason": "bad_uuid", "message": "the UUID is b'\\x00'"},
             {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -103,8 +104,12 @@ def hostile() -> NodeSnapshot:
     """Markup and control characters wherever a container, or a pod's author, can write."""
     evil = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
     made = snapshot(
-        replace(entry(None, container="one", error=f"bad {evil}"), path=f"{evil}\x1b\u202e.cache"),
-        entry(replace(region(), problems=(("bad_uuid", f"the UUID is {evil}"),)), OTHER, "two"),
+        structs.replace(
+            entry(None, container="one", error=f"bad {evil}"), path=f"{evil}\x1b\u202e.cache"
+        ),
+        entry(
+            structs.replace(region(), problems=(("bad_uuid", f"the UUID is {evil}"),)), OTHER, "two"
+        ),
         pods=pods_view(Pod(UID, "__proto__", evil), OTHER_POD),
         cards=[card(name=evil, throttled={evil: True})],
     )

@@ -8,7 +8,6 @@ from vgpumonitor.metrics.family import (
     AgeFamily,
     DeviceFamily,
     Family,
-    Found,
     NodeFamily,
     Sample,
 )
@@ -20,17 +19,11 @@ from vgpumonitor.metrics.series import (
     memory,
     memory_limit,
 )
-from vgpumonitor.region.model import Region
-from vgpumonitor.snapshot import ContainerDevice, NodeSnapshot
+from vgpumonitor.snapshot import NodeSnapshot
 
 _ZONE = (("zone", "vGPU"),)
 _HOST = ("nodeid", "deviceidx", "deviceuuid", "devicetype")
 _CONTAINER = ("podnamespace", "podname", "ctrname", "vdeviceid", "deviceuuid")
-
-
-def _memory_description(_: Region, device: ContainerDevice) -> Found:
-    use = device.memory
-    return None if use is None else (use.context, use.module, use.data, use.other, use.total)
 
 
 def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -52,7 +45,13 @@ MEMORY_DESCRIPTION = DeviceFamily(
     (*_CONTAINER, "context", "module", "data", "offset"),
     constant=_ZONE,
     vdevice=True,
-    values={(): _memory_description},
+    numbers=(
+        memory(lambda use: use.context),
+        memory(lambda use: use.module),
+        memory(lambda use: use.data),
+        memory(lambda use: use.other),
+    ),
+    values={(): memory(lambda use: use.total)},
 )
 
 FAMILIES: tuple[Family, ...] = (

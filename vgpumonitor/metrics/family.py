@@ -11,10 +11,8 @@ from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot
 
 #: Label values in the order of the family's labels, and the value.
 Sample = tuple[tuple[str, ...], float]
-#: What a card of a container has: the value, after the numbers that are labels where there are
-#: any. None is no sample.
-Found = float | tuple[float, ...] | None
-DeviceValue = Callable[[Region, ContainerDevice], Found]
+#: What a card of a container has; None is no sample.
+DeviceValue = Callable[[Region, ContainerDevice], float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,10 +38,11 @@ class NodeFamily(Family):
 class DeviceFamily(Family):
     """A family with the same samples for each card of a container. Their labels are the
     card's ``vdevice_labels``, or its ``labels`` where ``vdevice`` is False, then those of the
-    part: ``values`` are by the part's label values, ``()`` where there is only one. Labels
-    beyond these are numbers that come with the value."""
+    part: ``values`` are by the part's label values, ``()`` where there is only one. The last
+    labels are ``numbers`` of the card too; they are None where the value is."""
 
     vdevice: bool = False
+    numbers: tuple[DeviceValue, ...] = ()
     values: Mapping[tuple[str, ...], DeviceValue] = field(default_factory=dict)
 
 

@@ -93,6 +93,8 @@ class RegionFile:
     what was derived from it can be kept.
     """
 
+    __slots__ = ("_bytes", "_fd", "_head", "_region", "identity", "layout")
+
     def __init__(self, fd: int) -> None:
         """Takes ``fd`` over, also when it raises RegionError (as ``choose`` does)."""
         self._fd = fd
@@ -141,10 +143,12 @@ class RegionFile:
             raise io_error(error) from error
         both = used + tail
         if self._region is None or torn or both != self._bytes or size != self._region.size:
-            if self._head is None or self._head.raw != _raw_head(layout, used):
-                self._head = decode_head(layout, used)
-            self._region = decode(layout, self._head, size, used, tail, count, frozenset(torn))
-            self._bytes = b"" if torn else both
+            within = slice(layout.devices_offset, layout.procs_offset)
+            head = self._head
+            if head is None or used[within] != self._bytes[within]:
+                head = decode_head(layout, used)
+            self._region = decode(layout, head, size, used, tail, count, frozenset(torn))
+            self._head, self._bytes = head, b"" if torn else both
         return self._region
 
     def _exactly(self, length: int, offset: int) -> bytes:
@@ -205,17 +209,12 @@ def _same_and_even(layout: Layout, first: bytes, second: bytes) -> bool:
 
 
 class Head(Struct, frozen=True, gc=False):
-    """The devices of a region, which mostly stay the same: decoded again only where the bytes
-    ``raw`` are others. ``device_num`` is as the file says."""
+    """The devices of a region, which mostly stay the same. ``device_num`` is as the file
+    says."""
 
-    raw: bytes
     device_num: int
     devices: tuple[RegionDevice, ...]
     problems: tuple[tuple[str, str], ...]
-
-
-def _raw_head(layout: Layout, used: bytes) -> bytes:
-    return used[layout.devices_offset : layout.procs_offset]
 
 
 def decode_head(layout: Layout, used: bytes) -> Head:
@@ -242,7 +241,7 @@ def decode_head(layout: Layout, used: bytes) -> Head:
                 head.sm_limit[number],
             )
         )
-    return Head(_raw_head(layout, used), head.device_num, tuple(devices), tuple(problems))
+    return Head(head.device_num, tuple(devices), tuple(problems))
 
 
 def decode(

@@ -131,7 +131,7 @@ class _Entry:
         self.file: RegionFile | None = None
         self.file_name = ""
         self.error: RegionError | None = None
-        self.logged: set[str] = set()
+        self.logged: frozenset[str] = frozenset()
         self.last: ContainerRegion | None = None
 
     def close(self) -> None:
@@ -522,7 +522,7 @@ class Inventory:
         if counted:
             self._errors[reason] += 1
         if reason not in entry.logged:
-            entry.logged.add(reason)
+            entry.logged |= {reason}
             log.warning(
                 "region file",
                 extra={"entry": name, "file": file_name, "reason": reason, "error": message},
