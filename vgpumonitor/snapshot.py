@@ -95,6 +95,10 @@ class Container(Struct, frozen=True, eq=False, gc=False):
     def key(self) -> tuple[str, str]:
         return self.pod_uid, self.container
 
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        return self.namespace, self.pod, self.container
+
 
 @dataclass(frozen=True, slots=True)
 class PodAllocation:

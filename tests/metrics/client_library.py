@@ -12,6 +12,7 @@ from vgpumonitor.metrics.family import (
     DeviceFamily,
     Family,
     NodeFamily,
+    ProcessFamily,
     Sample,
 )
 from vgpumonitor.snapshot import NodeSnapshot
@@ -37,8 +38,14 @@ def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[Sample]:
     if isinstance(family, NodeFamily):
         yield from family.samples(snapshot)
     for container in snapshot.containers:
-        if isinstance(family, ContainerFamily):
+        if isinstance(family, ProcessFamily):
             yield from family.samples(container)
+        elif isinstance(family, ContainerFamily):
+            for part, of_container in family.values.items():
+                found = of_container(container)
+                if found is not None:
+                    texts = [(text(container) or b"").decode() for text in family.texts]
+                    yield (*container.labels, *part, *texts), found
         elif isinstance(family, DeviceFamily) and container.region is not None:
             for part, value in family.values.items():
                 for device in container.devices:

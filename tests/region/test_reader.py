@@ -392,7 +392,9 @@ def test_arbitrary_bytes_raise_nothing_but_the_readers_error(
     tail = data.draw(st.binary(min_size=layout.tail_size, max_size=layout.tail_size))
     used = bytes(head) + slots[: count * layout.slot_size]
     region, reason = outcome(
-        lambda: decode(layout, decode_head(layout, used), layout.size, used, tail, count)
+        lambda: decode(
+            layout, decode_head(layout, layout.size, used), layout.size, used, tail, count
+        )
     )
     if region is None:
         assert reason in REASONS

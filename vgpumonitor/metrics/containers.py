@@ -7,109 +7,140 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vgpumonitor.metrics.family import AgeFamily, ContainerFamily, DeviceFamily, Family, Sample
+from vgpumonitor.metrics.family import (
+    AgeFamily,
+    ContainerFamily,
+    DeviceFamily,
+    Family,
+    ProcessFamily,
+    Sample,
+)
 from vgpumonitor.metrics.labels import label_text
-from vgpumonitor.snapshot import Container, ContainerDevice
+from vgpumonitor.snapshot import Container
 
 #: After each family's text in that of a container's cards: the text of labels never has it.
 _END = b"\0"
 
 
-class _Cards(NamedTuple):
-    """What the cards of one container have of some families: ``values``, and a ``template``
-    that takes them all. ``labels`` are the cards', ``absent`` the numbers of the values that
-    aren't there."""
+class _Numbers(NamedTuple):
+    """What a container has of some families: ``values``, and a ``template`` that takes them
+    all. ``labels`` are the container's and its cards', ``absent`` the places of the values
+    that aren't there."""
 
     labels: Sequence[tuple[str, ...]]
-    absent: frozenset[int]
-    values: tuple[float, ...]
-    template: str
+    absent: tuple[int, ...]
+    values: tuple[float | bytes, ...]
+    template: bytes
 
-    def text(self, values: tuple[float, ...]) -> bytes:
+    def text(self, values: tuple[float | bytes, ...]) -> bytes:
         """The text of each family, ended by _END."""
-        return (self.template % values).encode()
+        return self.template % values
 
 
-class _CardFamilies:
+class _Templates:
     """Families whose samples of one container are formatted in one go: that is several times
     as fast as sample by sample, and leaves memory in few large pieces that can go back."""
 
-    def __init__(self, families: Iterable[DeviceFamily]) -> None:
-        self.families = tuple(families)
-        self._values = [
+    def __init__(
+        self, of_cards: Iterable[DeviceFamily], of_containers: Iterable[ContainerFamily] = ()
+    ) -> None:
+        self._of_cards = tuple(of_cards)
+        self._of_containers = tuple(of_containers)
+        self.families: tuple[DeviceFamily | ContainerFamily, ...] = (
+            *self._of_cards,
+            *self._of_containers,
+        )
+        self._card_values = [
             [each for value in family.values.values() for each in (*family.numbers, value)]
-            for family in self.families
+            for family in self._of_cards
+        ]
+        self._container_values = [
+            each
+            for family in self._of_containers
+            for value in family.values.values()
+            for each in (*family.texts, value)
         ]
 
-    def of(self, container: Container, before: _Cards | None) -> _Cards:
-        """``before`` is what they had last, whose template mostly serves again."""
+    def of(self, container: Container, before: _Numbers | None) -> _Numbers:
+        """``before`` is what it had last, whose template mostly serves again."""
         region, cards = container.region, container.devices
-        found = (
-            []
-            if region is None
-            else [
-                value(region, card) for values in self._values for card in cards for value in values
+        found: list[float | bytes | None] = []
+        if region is not None:
+            found += [
+                value(region, card)
+                for values in self._card_values
+                for card in cards
+                for value in values
             ]
-        )
-        labels = [card.vdevice_labels for card in cards]
+        found += [value(container) for value in self._container_values]
+        labels = [container.labels, *[card.vdevice_labels for card in cards]]
         present = [value for value in found if value is not None]
-        absent = (
-            frozenset(number for number, value in enumerate(found) if value is None)
-            if len(present) < len(found)
-            else frozenset()
-        )
+        absent: tuple[int, ...] = ()
+        if len(present) < len(found):
+            absent = tuple([place for place, value in enumerate(found) if value is None])
         if before is not None and before.labels == labels and before.absent == absent:
             template = before.template
         else:
-            template = self._template(cards, absent)
-        return _Cards(labels, absent, tuple(present), template)
+            template = self._template(container, absent)
+        return _Numbers(labels, absent, tuple(present), template)
 
-    def _template(self, cards: Sequence[ContainerDevice], absent: frozenset[int]) -> str:
+    def _template(self, container: Container, absent: tuple[int, ...]) -> bytes:
         # Families with the same labels share their text.
         texts: dict[tuple[object, ...], str] = {}
         lines = []
-        number = 0
+        place = 0
         for family in self.families:
-            place = "%.3f" if isinstance(family, AgeFamily) else "%s"
-            for card in cards:
-                labels = card.vdevice_labels if family.vdevice else card.labels
+            number = "%.3f" if isinstance(family, AgeFamily) else "%a"
+            subjects: list[tuple[str, ...]]
+            if isinstance(family, ContainerFamily):
+                subjects, inserted = [container.labels], ["%b"] * len(family.texts)
+            else:
+                inserted = ["%a"] * len(family.numbers)
+                subjects = [
+                    card.vdevice_labels if family.vdevice else card.labels
+                    for card in container.devices
+                ]
+            for labels in subjects:
                 for part in family.values:
-                    if number not in absent:
+                    if place not in absent:
                         key = family.constant, family.labels, labels, part
                         if key not in texts:
                             values = [value.replace("%", "%%") for value in (*labels, *part)]
-                            values += ["%s"] * len(family.numbers)
+                            values += inserted
                             texts[key] = label_text(family.constant, family.labels, tuple(values))
-                        lines.append(f"{family.name}{texts[key]}{place}\n")
-                    number += len(family.numbers) + 1
+                        lines.append(f"{family.name}{texts[key]}{number}\n")
+                    place += len(inserted) + 1
             lines.append(_END.decode())
-        return "".join(lines)
+        return "".join(lines).encode()
 
 
 class _Kept:
-    """The text of one container: of its cards, each family's between two of ``ends``, and of
-    what AgeFamilies have of them. ``samples``, ``sample_texts`` (of their labels) and
-    ``sample_lines`` are those of each ContainerFamily."""
+    """The text of one container: each family's of ``numbers`` is between two of ``ends``, that
+    of ``ages`` is made when it is asked for. ``samples``, ``sample_texts`` (of their labels)
+    and ``sample_lines`` are those of each ProcessFamily."""
 
     __slots__ = (
         "ages",
-        "cards",
         "container",
         "ends",
+        "numbers",
         "sample_lines",
         "sample_texts",
         "samples",
         "text",
     )
 
-    def __init__(self, container: Container, cards: _Cards, ages: _Cards) -> None:
+    def __init__(self, container: Container, numbers: _Numbers, ages: _Numbers) -> None:
         self.container = container
-        self.cards = cards
+        self.numbers = numbers
         self.ages = ages
-        self.text = cards.text(cards.values)
+        self.text = numbers.text(numbers.values)
         self.ends = array("l", [-1])
-        for _ in range(self.text.count(_END)):
-            self.ends.append(self.text.index(_END, self.ends[-1] + 1))
+        find, append = self.text.find, self.ends.append
+        end = find(_END)
+        while end >= 0:
+            append(end)
+            end = find(_END, end + 1)
         self.samples: list[list[Sample]] = []
         self.sample_texts: list[dict[tuple[str, ...], str]] = []
         self.sample_lines: list[bytes] = []
@@ -120,10 +151,14 @@ class ContainerTexts:
 
     def __init__(self, families: Sequence[Family]) -> None:
         of_cards = [family for family in families if isinstance(family, DeviceFamily)]
-        self._cards = _CardFamilies(f for f in of_cards if not isinstance(f, AgeFamily))
-        self._ages = _CardFamilies(f for f in of_cards if isinstance(f, AgeFamily))
-        self._others = [family for family in families if isinstance(family, ContainerFamily)]
+        self._ages = _Templates(f for f in of_cards if isinstance(f, AgeFamily))
+        self._numbers = _Templates(
+            (f for f in of_cards if not isinstance(f, AgeFamily)),
+            (f for f in families if isinstance(f, ContainerFamily)),
+        )
+        self._of_processes = [f for f in families if isinstance(f, ProcessFamily)]
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._texts: list[tuple[bytes, array[int]]] = []
 
     def update(self, containers: Iterable[Container]) -> None:
         """Makes the text of those that changed, and of no others."""
@@ -135,21 +170,20 @@ class ContainerTexts:
             kept = self._kept.get(key)
             if kept is None or kept.container is not container:
                 self._kept[key] = self._made(container, kept)
+        self._texts = [(kept.text, kept.ends) for kept in self._kept.values()]
 
-    def of(self, family: Family) -> bytes:
+    def of(self, family: DeviceFamily | ContainerFamily | ProcessFamily) -> bytes:
         """The samples of a family, other than an AgeFamily."""
-        if isinstance(family, ContainerFamily):
-            at = self._others.index(family)
+        if isinstance(family, ProcessFamily):
+            at = self._of_processes.index(family)
             return b"".join([kept.sample_lines[at] for kept in self._kept.values()])
-        at = self._cards.families.index(family)
-        return b"".join(
-            [kept.text[kept.ends[at] + 1 : kept.ends[at + 1]] for kept in self._kept.values()]
-        )
+        at = self._numbers.families.index(family)
+        return b"".join([text[ends[at] + 1 : ends[at + 1]] for text, ends in self._texts])
 
     def ages(self, now: float) -> dict[Family, bytes]:
         """The samples of each AgeFamily at ``now``, in Unix seconds."""
         texts = [
-            kept.ages.text(tuple([max(0.0, now - moment) for moment in kept.ages.values]))
+            kept.ages.text(tuple([max(0.0, now - float(moment)) for moment in kept.ages.values]))
             for kept in self._kept.values()
         ]
         split = zip(*[text.split(_END) for text in texts], strict=True)
@@ -158,14 +192,14 @@ class ContainerTexts:
     def _made(self, container: Container, before: _Kept | None) -> _Kept:
         made = _Kept(
             container,
-            self._cards.of(container, None if before is None else before.cards),
+            self._numbers.of(container, None if before is None else before.numbers),
             self._ages.of(container, None if before is None else before.ages),
         )
         self._add_samples(made, before)
         return made
 
     def _add_samples(self, made: _Kept, before: _Kept | None) -> None:
-        for at, family in enumerate(self._others):
+        for at, family in enumerate(self._of_processes):
             samples = list(family.samples(made.container))
             if before is not None and before.samples[at] == samples:
                 texts, lines = before.sample_texts[at], before.sample_lines[at]

@@ -16,7 +16,14 @@ from prometheus_client.openmetrics.exposition import (
 )
 
 from vgpumonitor.metrics.containers import ContainerTexts
-from vgpumonitor.metrics.family import AgeFamily, Family, NodeFamily
+from vgpumonitor.metrics.family import (
+    AgeFamily,
+    ContainerFamily,
+    DeviceFamily,
+    Family,
+    NodeFamily,
+    ProcessFamily,
+)
 from vgpumonitor.metrics.labels import label_text
 from vgpumonitor.snapshot import NodeSnapshot
 
@@ -51,7 +58,7 @@ class Exposition:
                     parts.append("".join(self._node_lines(family, snapshot)).encode())
                 elif isinstance(family, AgeFamily):
                     parts.append(ages.get(family, b""))
-                else:
+                elif isinstance(family, DeviceFamily | ContainerFamily | ProcessFamily):
                     parts.append(self._containers.of(family))
         parts.append(self._own(openmetrics, names))
         return b"".join(parts)

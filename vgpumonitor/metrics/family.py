@@ -13,6 +13,7 @@ from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot
 Sample = tuple[tuple[str, ...], float]
 #: What a card of a container has; None is no sample.
 DeviceValue = Callable[[Region, ContainerDevice], float | None]
+ContainerValue = Callable[[Container], float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +55,16 @@ class AgeFamily(DeviceFamily):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContainerFamily(Family):
-    """A family with whatever samples a container has, from that container alone, so that
-    their text can be kept while the container stays the same."""
+    """A family with the same samples for each container. Their labels are the container's
+    names, those of the part, and ``texts`` of the container, in bytes that need no escape,
+    None where the value is; ``values`` as for a DeviceFamily."""
+
+    texts: tuple[Callable[[Container], bytes | None], ...] = ()
+    values: Mapping[tuple[str, ...], ContainerValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProcessFamily(Family):
+    """A family with samples for each process of a container."""
 
     samples: Callable[[Container], Iterable[Sample]] = lambda _: ()

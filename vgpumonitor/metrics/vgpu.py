@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from vgpumonitor.metrics.family import (
     ContainerFamily,
+    ContainerValue,
     DeviceFamily,
     DeviceValue,
     Family,
     NodeFamily,
+    ProcessFamily,
     Sample,
 )
 from vgpumonitor.metrics.series import last_kernel, memory
@@ -64,16 +66,13 @@ def _allocations(
     return samples
 
 
-def _processes(container: Container) -> Iterable[Sample]:
-    if container.region is not None:
-        states = [process.state for process in container.processes]
-        for state in ("running", "suspended", "dead"):
-            yield (*_names(container), state), states.count(state)
+def _processes(state: str) -> ContainerValue:
+    def count(container: Container) -> float | None:
+        if container.region is None:
+            return None
+        return sum(process.state == state for process in container.processes)
 
-
-def _region_info(container: Container) -> Iterable[Sample]:
-    if container.region is not None:
-        yield (*_names(container), container.region.layout), 1
+    return count
 
 
 def _per_process(
@@ -194,7 +193,7 @@ FAMILIES: tuple[Family, ...] = (
         "vgpu_processes",
         "Processes of the container that use the device, by state",
         (*_CONTAINER, "state"),
-        samples=_processes,
+        values={(state,): _processes(state) for state in ("running", "suspended", "dead")},
     ),
     _per_device(
         "vgpu_dead_process_memory_bytes",
@@ -225,7 +224,12 @@ FAMILIES: tuple[Family, ...] = (
         "vgpu_region_info",
         "Layout of the container's region file",
         (*_CONTAINER, "layout"),
-        samples=_region_info,
+        texts=(
+            lambda container: (
+                None if container.region is None else container.region.layout.encode()
+            ),
+        ),
+        values={(): lambda container: None if container.region is None else 1},
     ),
     NodeFamily(
         "vgpu_device_info",
@@ -306,13 +310,13 @@ _PROCESS = (*_CONTAINER_DEVICE, "pid", "host_pid")
 
 #: With --process-metrics only: a series per process.
 PROCESS_FAMILIES: tuple[Family, ...] = (
-    ContainerFamily(
+    ProcessFamily(
         "vgpu_process_memory_used_bytes",
         "Device memory that the process uses, in bytes",
         _PROCESS,
         samples=_per_process(lambda process: process.memory),
     ),
-    ContainerFamily(
+    ProcessFamily(
         "vgpu_process_core_utilization_ratio",
         "SM utilization of the process (1 is the whole card)",
         _PROCESS,

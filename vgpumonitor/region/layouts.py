@@ -103,10 +103,6 @@ class Layout:
         return ctypes.sizeof(self.region)
 
     @cached_property
-    def devices_offset(self) -> int:
-        return int(self.region.device_num.offset)
-
-    @cached_property
     def procs_offset(self) -> int:
         return int(self.region.procs.offset)
 

@@ -100,7 +100,7 @@ class RegionFile:
         self._fd = fd
         try:
             status = os.fstat(fd)
-            self.layout = choose(status.st_size, _pread(fd, PROBE_BYTES, 0))
+            self.layout = choose(status.st_size, os.pread(fd, PROBE_BYTES, 0))
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -142,17 +142,17 @@ class RegionFile:
         except OSError as error:
             raise io_error(error) from error
         both = used + tail
-        if self._region is None or torn or both != self._bytes or size != self._region.size:
-            within = slice(layout.devices_offset, layout.procs_offset)
-            head = self._head
-            if head is None or used[within] != self._bytes[within]:
-                head = decode_head(layout, used)
+        resized = self._region is None or size != self._region.size
+        if self._region is None or resized or torn or both != self._bytes:
+            head, end = self._head, layout.procs_offset
+            if head is None or resized or used[:end] != self._bytes[:end]:
+                head = decode_head(layout, size, used)
             self._region = decode(layout, head, size, used, tail, count, frozenset(torn))
             self._head, self._bytes = head, b"" if torn else both
         return self._region
 
     def _exactly(self, length: int, offset: int) -> bytes:
-        data = _pread(self._fd, length, offset)
+        data = os.pread(self._fd, length, offset)
         if len(data) < length:
             raise RegionError(
                 "truncated", f"the file ends before byte {offset + length} of its layout"
@@ -185,10 +185,6 @@ class RegionFile:
         return used[: layout.procs_offset] + b"".join(parts), torn
 
 
-def _pread(fd: int, length: int, offset: int) -> bytes:
-    return os.pread(fd, length, offset)
-
-
 def _seqlock(layout: Layout, slot: bytes) -> int:
     at = layout.slot.seqlock.offset
     return int.from_bytes(slot[at : at + 8], "little")
@@ -217,8 +213,14 @@ class Head(Struct, frozen=True, gc=False):
     problems: tuple[tuple[str, str], ...]
 
 
-def decode_head(layout: Layout, used: bytes) -> Head:
-    """The devices in ``used``, a region's bytes from the first on."""
+def decode_head(layout: Layout, size: int, used: bytes) -> Head:
+    """The head in ``used``, a region's bytes from the first on, of a file of ``size`` bytes.
+
+    Raises RegionError as ``choose``, and unknown_layout, where the header was overwritten
+    since the layout was chosen.
+    """
+    if choose(size, used) is not layout:
+        raise RegionError("unknown_layout", f"the header is no longer that of {layout.name}")
     head: Any = layout.head.from_buffer_copy(used)
     problems: list[tuple[str, str]] = []
     if head.device_num > MAX_DEVICES:
@@ -255,11 +257,8 @@ def decode(
 ) -> Region:
     """The region in ``used`` (head and ``count`` slots) and ``tail``.
 
-    ``torn`` are the slots to leave out. Raises RegionError as ``choose``, and unknown_layout,
-    where the header was overwritten since the layout was chosen.
+    ``torn`` are the slots to leave out.
     """
-    if choose(size, used) is not layout:
-        raise RegionError("unknown_layout", f"the header is no longer that of {layout.name}")
     words: Any = layout.tail.from_buffer_copy(tail)
     slots: Any = (layout.slot * count).from_buffer_copy(used, layout.procs_offset)
     problems = head.problems
