@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import signal
 import ssl
@@ -49,7 +48,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     descriptors.raise_limit()
-    memory.use_one_arena()
+    memory.set_up()
     async with AsyncExitStack() as stack:
         inventory = Inventory(settings.containers_dir)
         inventory.start()
@@ -127,9 +126,7 @@ async def serve(
         make_protocol = connections.factory(runner.server)
         for address in settings.listen:
             stack.callback((await _listen(make_protocol, address, tls)).close)
-        # What start-up made is there to stay: no collection of cycles need look at it again.
-        gc.collect()
-        gc.freeze()
+        memory.start_is_over()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
             await stop.wait()

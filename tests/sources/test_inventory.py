@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -155,6 +156,28 @@ class TestLifecycle:
         inventory.read()
         shutil.rmtree(containers / NAME)
         eventually(lambda: not held(containers))
+
+    def test_its_own_descriptors_may_have_high_numbers(self, containers: Path) -> None:
+        """Where a thousand region files are open before it gets an inotify instance."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+        taken = [os.open(containers, os.O_RDONLY)]
+        try:
+            while taken[-1] < 1024:
+                taken.append(os.dup(taken[0]))
+            inventory = Inventory(containers)
+            inventory.start()
+            try:
+                put(GOOD, containers / NAME / f"{NAME}.cache")
+                eventually(lambda: held(containers / NAME))
+                shutil.rmtree(containers / NAME)
+                eventually(lambda: not held(containers / NAME))
+            finally:
+                inventory.stop()
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def held(containers: Path) -> list[str]:

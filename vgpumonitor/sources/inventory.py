@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import re
 import resource
@@ -18,7 +19,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,15 @@ def _last_descriptor() -> int:
     that the rest stays for those who ask for metrics."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit - min(RESERVED, limit // 4)
+
+
+def _readable(descriptors: Iterable[int], timeout: float) -> set[int]:
+    """Those that have something to read within ``timeout`` seconds; poll, since select takes no
+    descriptor above 1023."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(math.ceil(timeout * 1000))}
 
 
 class ContainerRegion(Struct, frozen=True, gc=False):
@@ -240,10 +250,8 @@ class Inventory:
                 waiting = [self._stop_r]
                 if self._inotify is not None:
                     waiting.append(self._inotify.fileno())
-            ready, _, _ = select.select(waiting, [], [], max(0.0, next_look - time.monotonic()))
-            if self._stop_r in ready or (
-                ready and select.select([self._stop_r], [], [], GATHER)[0]
-            ):
+            ready = _readable(waiting, max(0.0, next_look - time.monotonic()))
+            if self._stop_r in ready or (ready and _readable([self._stop_r], GATHER)):
                 return
 
     def _catch_up(self, reading: bool) -> None:
