@@ -7,9 +7,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from benchmarks.node import cpu_seconds, resident_mib, serving, simulated
+from benchmarks.node import cpu_seconds, serving, simulated
 from benchmarks.table import Row
 from tests.exporter import Exporter
+from tests.held import MIB, Held
 
 #: Two pairs of Prometheus, which take gzip, and a curl, which doesn't.
 _SCRAPERS: tuple[dict[str, str], ...] = ({"Accept-Encoding": "gzip"},) * 4 + ({},)
@@ -20,7 +21,7 @@ def rows(containers: int = 1000, times: int = 15, readers: int = 50) -> list[Row
         exporter.get("/metrics")
         alone = sum(_cpu(exporter, _SCRAPERS[:1]) for _ in range(times)) / times
         together = sum(_cpu(exporter, _SCRAPERS) for _ in range(times)) / times
-        before = resident_mib(exporter.process.pid)
+        before = Held.by(exporter).memory / MIB
         held, size = _slow_readers(exporter, readers)
     return [
         Row(
@@ -56,4 +57,4 @@ def _slow_readers(exporter: Exporter, count: int) -> tuple[float, int]:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(3)
         size = len(exporter.get("/metrics"))
-        return resident_mib(exporter.process.pid), size
+        return Held.by(exporter).memory / MIB, size

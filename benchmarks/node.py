@@ -37,14 +37,6 @@ def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
         yield exporter
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise ProcessLookupError(pid)
-
-
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

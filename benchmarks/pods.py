@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.node import resident_mib, simulated
+from benchmarks.node import simulated
 from benchmarks.table import Row
 from tests.exporter import running
+from tests.held import MIB, Held
 from tests.sources.pods.apiserver import ApiServer, kubeconfig, pod_object
 
 #: Bytes of what a real pod has besides what the exporter keeps (env, volumes, managed fields).
@@ -71,7 +72,7 @@ def _row(
         synced = time.perf_counter() - began
         for _ in range(10):
             exporter.get("/metrics")
-        resident = resident_mib(exporter.process.pid)
+        resident = Held.by(exporter).memory / MIB
     source = flags[0].partition("=")[2].partition(":")[0]
     what = f"{source}, {pods} pods" if pods else source
     return Row(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from statistics import median
 
-from benchmarks.node import cpu_seconds, resident_mib, serving, simulated
+from benchmarks.node import cpu_seconds, serving, simulated
 from benchmarks.table import Row
+from tests.held import MIB, Held
 
 SIZES = (16, 160, 1000)
 
@@ -31,7 +32,7 @@ def rows(sizes: tuple[int, ...] = SIZES, times: int = 15) -> list[Row]:
                         f"{median(took) * 1000:.1f} ms",
                         f"median of {times}; CPU {sum(used) / times * 1000:.0f} ms; "
                         f"{size / 1e6:.1f} MB of text; resident "
-                        f"{resident_mib(exporter.process.pid):.0f} MiB",
+                        f"{Held.by(exporter).memory / MIB:.0f} MiB",
                     )
                 )
     return found

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,6 +69,46 @@ def test_the_containers_directory_is_mounted_over_and_back(
 
 def _copy(tmp_path: Path) -> Path:
     return put(NEXT, tmp_path / "copy" / "x.cache").parent
+
+
+def test_the_disk_of_the_containers_is_full(containers: Path, tmp_path: Path) -> None:
+    """HAMi-core can write a part of its file only: that container is told of, the others have
+    their series, and it has its own once there is room."""
+    script = f"mount -t tmpfs -o size=3m none {containers}"
+    source = tmp_path / "source"
+    put(REGION, source / name_of(0) / "x.cache")
+    put(NEXT, source / name_of(1) / "x.cache")
+    wrapper = unshare("--mount")
+    with started(containers, tmp_path / "log", wrapper=wrapper, script=script) as exporter:
+        in_mounts_of(exporter, "cp", "-r", str(source / name_of(0)), str(containers))
+        in_mounts_of(exporter, "mkdir", str(containers / name_of(1)))
+        copy = ("cp", str(source / name_of(1) / "x.cache"), str(containers / name_of(1)))
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            in_mounts_of(exporter, *copy)
+        assert "No space left" in caught.value.stderr
+        assert exporter.value("vgpumonitor_regions", state="unreadable") == 1
+        assert errors(exporter, "truncated") > 0
+        assert exporter.value("vgpu_region_info", container="c0", layout="1.2") == 1
+        in_mounts_of(exporter, "mount", "-o", "remount,size=8m", str(containers))
+        in_mounts_of(exporter, *copy)
+        assert ok(exporter) == 2
+        assert exporter.value("vgpu_region_info", container="c1", layout="1.1") == 1
+
+
+def test_the_disk_of_the_log_is_full(containers: Path, tmp_path: Path) -> None:
+    """What can't be logged is lost, and nothing else."""
+    script = "exec >/dev/full 2>&1"
+    with started(containers, tmp_path / "log", script=script) as exporter:
+        for number in range(3, 6):
+            (containers / name_of(number)).mkdir()
+            (containers / name_of(number) / "x.cache").write_bytes(b"\xff" * 2008953)
+            assert exporter.value("vgpumonitor_regions", state="unreadable") == number - 2
+            assert ok(exporter) == 3
+        put(NEXT, containers / name_of(3) / "x.cache")
+        assert ok(exporter) == 4
+        exporter.process.send_signal(signal.SIGTERM)
+        assert exporter.process.wait(10) == 0
+        assert exporter.log == ""
 
 
 def test_no_more_watches(containers: Path, tmp_path: Path) -> None:

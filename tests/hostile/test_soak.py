@@ -14,14 +14,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.exporter import Exporter, running, serve_arguments
+from tests.exporter import running, serve_arguments
+from tests.held import MIB, Held
 from tests.hostile.writers import DEVICES, KINDS, name_of, writing
 from tests.polling import eventually
 from tests.region.files import recorded_bytes
@@ -34,7 +34,6 @@ SOUND = recorded_bytes("hami-2.9.0-three-processes")
 PROC_NUM = 2008896
 DEVICE_NUM = 56
 UUIDS = 64
-MIB = 1 << 20
 #: What a process may keep more after its first half, of which most is Python's allocator.
 GROWTH = 8 * MIB
 
@@ -173,27 +172,6 @@ class Mischief:
         (directory / "x.cache").write_bytes(
             with_bytes(Random().randrange(4, 4096), Random().randbytes(64))
         )
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the exporter holds: bytes of memory, descriptors, inotify watches."""
-
-    memory: int
-    descriptors: int
-    watches: int
-
-    @classmethod
-    def by(cls, exporter: Exporter) -> Held:
-        proc = Path(f"/proc/{exporter.process.pid}")
-        status = (proc / "status").read_text()
-        fds = list((proc / "fdinfo").iterdir())
-        watches = 0
-        for fd in fds:
-            with suppress(FileNotFoundError):
-                watches += fd.read_text().count("inotify wd:")
-        memory = int(status.partition("VmRSS:")[2].split()[0]) * 1024
-        return cls(memory, len(fds), watches)
 
 
 @pytest.fixture
