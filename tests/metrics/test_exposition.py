@@ -361,6 +361,12 @@ class TestKeptText:
             (entry(region(process(use(data=MIB)))), entry(region(), uid=OTHER)),
             (entry(region(process(use(data=2 * MIB)))), entry(region(), uid=OTHER)),
             (entry(region(process(use(data=3 * MIB)), uuids=(CARD_2,))),),
+            (entry(region(process(use(data=3 * MIB), use()), uuids=(CARD, CARD_2))),),
+            (entry(region(process(use(data=3 * MIB), use()), uuids=(CARD, CARD_2), limit=0)),),
+            (entry(region(last_kernel_time=0, uuids=(CARD, CARD_2), limit=0)),),
+            (entry(region(last_kernel_time=None, layout="0")), entry(None, uid=OTHER)),
+            (entry(None), entry(region(), uid=OTHER)),
+            (entry(region()), entry(None, uid=OTHER, error="broken")),
             (),
             (entry(region(), uid=OTHER),),
         ]
