@@ -64,19 +64,19 @@ class Exposition:
         return b"".join(parts)
 
     def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> list[str]:
-        known = self._node_labels.get(family, {})
-        samples = list(family.samples(snapshot))
-        series = [values for values, _ in samples]
-        texts = [
-            known.get(values) or label_text(family.constant, family.labels, values)
-            for values in series
-        ]
         # Kept where it is as long as may be: what is made anew all the time strews the memory.
-        if known.keys() != set(series):
-            self._node_labels[family] = dict(zip(series, texts, strict=True))
-        return [
-            f"{family.name}{text}{value}\n" for text, (_, value) in zip(texts, samples, strict=True)
-        ]
+        known = self._node_labels.setdefault(family, {})
+        lines = []
+        for values, value in family.samples(snapshot):
+            text = known.get(values)
+            if text is None:
+                text = known[values] = label_text(family.constant, family.labels, values)
+            lines.append(f"{family.name}{text}{value}\n")
+        if len(known) > len(lines):
+            self._node_labels[family] = {
+                values: known[values] for values, _ in family.samples(snapshot)
+            }
+        return lines
 
     def _own(self, openmetrics: bool, names: Collection[str]) -> bytes:
         """What prometheus-client knows of the process and of Python."""

@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from vgpumonitor import memory
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
     PodReading,
@@ -54,24 +55,27 @@ class FilePodSource:
         with DirectoryWatch(self._path.parent, self._concerns, self._look_interval) as watch:
             while True:
                 await asyncio.to_thread(watch.arm)
-                await self._look()
+                if await self._look():
+                    await asyncio.to_thread(memory.give_back)
                 await watch.wait()
 
     def _concerns(self, name: str) -> bool:
         # A ConfigMap's files are links through "..data", which is what kubelet replaces.
         return name == self._path.name or name.startswith("..")
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Whether there were pods to take in."""
         try:
             stamp, readings = await asyncio.to_thread(self._read)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._table.lose(f"{self._path}: {reason}")
-            return
+            return False
         if readings is not None:
             self._stamp = stamp
             self._table.replace(readings)
         self._table.confirm()
+        return readings is not None
 
     def _read(self) -> tuple[_Stamp, list[PodReading] | None]:
         """The pods; None where the file is as it was. Raises OSError and ValueError."""

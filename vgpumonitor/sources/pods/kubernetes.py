@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vgpumonitor import __version__
+from vgpumonitor import __version__, memory
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
     PodList,
@@ -150,6 +150,8 @@ class KubernetesPodSource:
             self._client = await asyncio.to_thread(connect, self._kubeconfig)
         client = self._client
         self._version = await self._list(client)
+        # A list of thousands of pods takes tens of megabytes, and comes once.
+        await asyncio.to_thread(memory.give_back)
         while True:
             started = time.monotonic()
             if not await self._watch(client) and time.monotonic() - started < 1:
