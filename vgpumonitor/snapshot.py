@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
+from vgpumonitor.region.model import GONE, SUSPENDED, ProcessDevice, Region, RegionProcess
 from vgpumonitor.sources.host_processes import ContainerRef
 from vgpumonitor.sources.inventory import ContainerRegion, InventoryView
 from vgpumonitor.sources.nvml import Device, NvmlHealth, NvmlSample
@@ -64,14 +64,24 @@ class ContainerDevice(Struct, frozen=True, gc=False):
 
 
 class ContainerProcess(Struct, frozen=True, gc=False):
-    """A process in use of a region; ``memory`` and ``core_utilization`` (percent) are by
-    device UUID. ``state`` is running, suspended or dead."""
+    """A process in use of a region. ``state`` is running, suspended or dead. ``uses`` are those
+    of the region's devices; ``cards`` are the places of the valid ones in it, and their UUIDs."""
 
     pid: int
     host_pid: int
     state: str
-    memory: Mapping[str, int]
-    core_utilization: Mapping[str, int]
+    uses: tuple[ProcessDevice, ...]
+    cards: tuple[tuple[int, str], ...]
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by device UUID."""
+        return {uuid: self.uses[index].total for index, uuid in self.cards}
+
+    @property
+    def core_utilization(self) -> dict[str, int]:
+        """Percent by device UUID."""
+        return {uuid: self.uses[index].sm_util for index, uuid in self.cards}
 
 
 class Container(Struct, frozen=True, eq=False, gc=False):
@@ -391,7 +401,7 @@ def make_container(inputs: _Inputs) -> Container:
                 sum(process.devices[index].total for process in dead),
             )
         )
-    uuids = [(device.index, device.uuid) for device in devices]
+    cards = tuple([(device.index, device.uuid) for device in devices])
     return Container(
         namespace,
         pod,
@@ -404,7 +414,13 @@ def make_container(inputs: _Inputs) -> Container:
         region,
         tuple(devices),
         tuple(
-            container_process(process, state, uuids)
+            ContainerProcess(
+                process.pid,
+                process.hostpid,
+                state or ("suspended" if process.status == SUSPENDED else "running"),
+                process.devices,
+                cards,
+            )
             for processes, state in ((live, None), (dead, "dead"))
             for process in processes
         ),
@@ -433,18 +449,6 @@ def core_utilization(processes: Iterable[RegionProcess], index: int) -> int | No
     """SM percent, summed; None where a process claims more than a card has."""
     shares = [process.devices[index].sm_util for process in processes]
     return None if max(shares, default=0) > 100 else sum(shares)
-
-
-def container_process(
-    process: RegionProcess, state: str | None, uuids: list[tuple[int, str]]
-) -> ContainerProcess:
-    return ContainerProcess(
-        process.pid,
-        process.hostpid,
-        state or ("suspended" if process.status == SUSPENDED else "running"),
-        {uuid: process.devices[index].total for index, uuid in uuids},
-        {uuid: process.devices[index].sm_util for index, uuid in uuids},
-    )
 
 
 def allocations(pods: Iterable[Pod], devices: Iterable[Device]) -> tuple[PodAllocation, ...]:

@@ -10,6 +10,8 @@ from tests.hostile.passing import pass_by, write_sparse
 from tests.region.files import recorded_bytes
 
 REGION = "hami-2.9.0-three-processes"
+#: Of 15 MiB that they take. 4.3 here; how free pieces lie depends on the Python and the libc.
+LEFT = 6 * MIB
 
 
 def test_memory_descriptors_and_watches_are_back(tmp_path: Path) -> None:
@@ -27,4 +29,4 @@ def test_memory_descriptors_and_watches_are_back(tmp_path: Path) -> None:
     assert most.descriptors >= before.descriptors + 250
     assert most.watches >= before.watches + 250
     assert (after.descriptors, after.watches) == (before.descriptors, before.watches)
-    assert after.memory <= before.memory + 5 * MIB, (before, most, after)
+    assert after.memory <= before.memory + LEFT, (before, most, after)

@@ -22,12 +22,14 @@ from vgpumonitor.snapshot import Container
 _END = b"\0"
 
 
+_Labels = tuple[tuple[str, ...], ...]
+
+
 class _Numbers(NamedTuple):
     """What a container has of some families: ``values``, and a ``template`` that takes them
-    all. ``labels`` are the container's and its cards', ``absent`` the places of the values
-    that aren't there."""
+    all. ``absent`` are the places of the values that aren't there."""
 
-    labels: Sequence[tuple[str, ...]]
+    labels: _Labels
     absent: tuple[int, ...]
     values: tuple[float | bytes, ...]
     template: bytes
@@ -61,8 +63,9 @@ class _Templates:
             for each in (*family.texts, value)
         ]
 
-    def of(self, container: Container, before: _Numbers | None) -> _Numbers:
-        """``before`` is what it had last, whose template mostly serves again."""
+    def of(self, container: Container, labels: _Labels, before: _Numbers | None) -> _Numbers:
+        """``labels`` are the container's and its cards'; ``before`` is what it had last, whose
+        template mostly serves again."""
         region, cards = container.region, container.devices
         found: list[float | bytes | None] = []
         if region is not None:
@@ -73,7 +76,6 @@ class _Templates:
                 for value in values
             ]
         found += [value(container) for value in self._container_values]
-        labels = [container.labels, *[card.vdevice_labels for card in cards]]
         present = [value for value in found if value is not None]
         absent: tuple[int, ...] = ()
         if len(present) < len(found):
@@ -141,9 +143,9 @@ class _Kept:
         while end >= 0:
             append(end)
             end = find(_END, end + 1)
-        self.samples: list[list[Sample]] = []
-        self.sample_texts: list[dict[tuple[str, ...], str]] = []
-        self.sample_lines: list[bytes] = []
+        self.samples: list[list[Sample]]
+        self.sample_texts: list[dict[tuple[str, ...], str]]
+        self.sample_lines: list[bytes]
 
 
 class ContainerTexts:
@@ -190,15 +192,18 @@ class ContainerTexts:
         return dict(zip(self._ages.families, map(b"".join, split), strict=False))
 
     def _made(self, container: Container, before: _Kept | None) -> _Kept:
+        labels = (container.labels, *[card.vdevice_labels for card in container.devices])
         made = _Kept(
             container,
-            self._numbers.of(container, None if before is None else before.numbers),
-            self._ages.of(container, None if before is None else before.ages),
+            self._numbers.of(container, labels, None if before is None else before.numbers),
+            self._ages.of(container, labels, None if before is None else before.ages),
         )
-        self._add_samples(made, before)
+        if self._of_processes:
+            self._add_samples(made, before)
         return made
 
     def _add_samples(self, made: _Kept, before: _Kept | None) -> None:
+        made.samples, made.sample_texts, made.sample_lines = [], [], []
         for at, family in enumerate(self._of_processes):
             samples = list(family.samples(made.container))
             if before is not None and before.samples[at] == samples:
