@@ -21,7 +21,7 @@ def rows(containers: int = 1000, times: int = 15, readers: int = 50) -> list[Row
         exporter.get("/metrics")
         alone = sum(_cpu(exporter, _SCRAPERS[:1]) for _ in range(times)) / times
         together = sum(_cpu(exporter, _SCRAPERS) for _ in range(times)) / times
-        before = Held.by(exporter).memory / MIB
+        before = Held.by(exporter.process.pid).memory / MIB
         held, size = _slow_readers(exporter, readers)
     return [
         Row(
@@ -57,4 +57,4 @@ def _slow_readers(exporter: Exporter, count: int) -> tuple[float, int]:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(3)
         size = len(exporter.get("/metrics"))
-        return Held.by(exporter).memory / MIB, size
+        return Held.by(exporter.process.pid).memory / MIB, size

@@ -72,7 +72,7 @@ def _row(
         synced = time.perf_counter() - began
         for _ in range(10):
             exporter.get("/metrics")
-        resident = Held.by(exporter).memory / MIB
+        resident = Held.by(exporter.process.pid).memory / MIB
     source = flags[0].partition("=")[2].partition(":")[0]
     what = f"{source}, {pods} pods" if pods else source
     return Row(

@@ -75,6 +75,15 @@ class Exporter:
         assert len(matching) <= 1, f"{len(matching)} series of {name} match {labels}"
         return matching[0] if matching else None
 
+    def wait(self) -> None:
+        """Until it answers."""
+
+        def answers() -> bool:
+            assert self.process.poll() is None, self.log
+            return self.status("/healthz") == (200, "ok\n")
+
+        eventually(answers)
+
     @property
     def log(self) -> str:
         return self.log_path.read_text()
@@ -100,13 +109,8 @@ def running(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[E
                 env={**os.environ, **(env or {})},
             )
         exporter = Exporter(process, port, log_path)
-
-        def answers() -> bool:
-            assert process.poll() is None, exporter.log
-            return exporter.status("/healthz") == (200, "ok\n")
-
         try:
-            eventually(answers)
+            exporter.wait()
             yield exporter
         finally:
             if process.poll() is None:

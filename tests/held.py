@@ -1,12 +1,10 @@
-"""What an exporter's process holds."""
+"""What a process holds."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from tests.exporter import Exporter
 
 MIB = 1 << 20
 
@@ -20,8 +18,8 @@ class Held:
     watches: int
 
     @classmethod
-    def by(cls, exporter: Exporter) -> Held:
-        proc = Path(f"/proc/{exporter.process.pid}")
+    def by(cls, pid: int) -> Held:
+        proc = Path(f"/proc/{pid}")
         status = (proc / "status").read_text()
         fds = list((proc / "fdinfo").iterdir())
         watches = 0

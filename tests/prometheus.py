@@ -40,19 +40,20 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(directory: Path, config: str) -> Iterator[Prometheus]:
-    """Prometheus with ``config`` (YAML text), its data in ``directory``."""
-    binary = require("prometheus")
+def prometheus(directory: Path, config: str, *flags: str) -> Iterator[Prometheus]:
+    """Prometheus with ``config`` (YAML text); its data are in ``directory`` where no ``flags``
+    say otherwise."""
+    directory.mkdir(exist_ok=True)
     config_path = directory / "prometheus.yml"
     config_path.write_text(config)
     port = free_port()
     with (directory / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                binary,
+                require("prometheus"),
                 f"--config.file={config_path}",
-                f"--storage.tsdb.path={directory / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *(flags or [f"--storage.tsdb.path={directory / 'data'}"]),
             ],
             stdout=log,
             stderr=log,
@@ -61,7 +62,8 @@ def prometheus(directory: Path, config: str) -> Iterator[Prometheus]:
 
     def answers() -> bool:
         assert process.poll() is None, (directory / "prometheus.log").read_text()
-        return made.targets() is not None
+        made.get("/api/v1/status/buildinfo")
+        return True
 
     try:
         eventually(answers, 60)

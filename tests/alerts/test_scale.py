@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,49 +13,14 @@ import yaml
 from click.testing import CliRunner
 
 from benchmarks.series import main, sets
-from tests.exporter import Exporter, free_port, running
+from tests.exporter import Exporter, running
 from tests.polling import eventually
-from tests.prometheus import Prometheus
+from tests.prometheus import Prometheus, prometheus
 from tests.tools import require
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scale.md").read_text()
 AGENT, PART = re.findall(r"```yaml\n(.+?)```", PAGE, re.DOTALL)
-
-
-@contextmanager
-def started(directory: Path, config: str, *flags: str) -> Iterator[Prometheus]:
-    directory.mkdir()
-    (directory / "prometheus.yaml").write_text(config)
-    port = free_port()
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                require("prometheus"),
-                f"--config.file={directory / 'prometheus.yaml'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                *flags,
-            ],
-            stdout=log,
-            stderr=log,
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, (directory / "log").read_text()
-        made.get("/api/v1/status/buildinfo")
-        return True
-
-    made = Prometheus(port)
-    try:
-        eventually(answers, 60)
-        yield made
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +33,7 @@ def demo() -> Iterator[Exporter]:
 @contextmanager
 def store(directory: Path) -> Iterator[Prometheus]:
     config = f"global: {{evaluation_interval: 1s}}\nrule_files: [{ROOT}/alerts/*.rules.yaml]\n"
-    with started(
+    with prometheus(
         directory / "store",
         config,
         f"--storage.tsdb.path={directory / 'store/data'}",
@@ -107,7 +71,7 @@ def adapted(text: str, exporter: Exporter, written_to: Prometheus) -> dict[str, 
 def test_an_agent_forwards_and_the_store_records(tmp_path: Path, demo: Exporter) -> None:
     with store(tmp_path) as written_to:
         config = adapted(AGENT, demo, written_to)
-        with started(
+        with prometheus(
             tmp_path / "agent",
             yaml.safe_dump(config),
             "--enable-feature=agent",
@@ -132,7 +96,7 @@ def test_an_agent_forwards_and_the_store_records(tmp_path: Path, demo: Exporter)
 
 
 def test_a_part_passes_on_its_sums_only(tmp_path: Path, demo: Exporter) -> None:
-    with started(
+    with prometheus(
         tmp_path / "store",
         "{}",
         f"--storage.tsdb.path={tmp_path / 'store/data'}",
@@ -141,7 +105,7 @@ def test_a_part_passes_on_its_sums_only(tmp_path: Path, demo: Exporter) -> None:
         config = adapted(PART, demo, written_to)
         config["global"]["evaluation_interval"] = "1s"
         config["rule_files"] = [f"{ROOT}/alerts/*.rules.yaml"]
-        with started(
+        with prometheus(
             tmp_path / "part",
             yaml.safe_dump(config),
             f"--storage.tsdb.path={tmp_path / 'part/data'}",

@@ -20,14 +20,14 @@ def pass_by(
     scraped, then removed. Returns the most that was held."""
     data = source.read_bytes()
     rest = iter(numbers)
-    most = Held.by(exporter)
+    most = Held.by(exporter.process.pid)
     while batch := list(islice(rest, at_once)):
         for number in batch:
             directory = containers / f"0c9a5f0e-52ad-4a8e-9b86-{number:012x}_passes"
             directory.mkdir()
             write_sparse(directory / f"{directory.name}.cache", data)
         exporter.get("/metrics")
-        most = max(most, Held.by(exporter), key=lambda held: held.memory)
+        most = max(most, Held.by(exporter.process.pid), key=lambda held: held.memory)
         for directory in containers.glob("*_passes"):
             shutil.rmtree(directory)
     for _ in range(10):

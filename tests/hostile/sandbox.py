@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.exporter import Exporter, free_port, serve_arguments
-from tests.polling import eventually
 from tests.tools import require
 
 ROOT = Path(__file__).parents[2]
@@ -50,13 +49,8 @@ def started(
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     exporter = Exporter(process, port, log_path)
-
-    def answers() -> bool:
-        assert process.poll() is None, exporter.log
-        return exporter.status("/healthz") == (200, "ok\n")
-
     try:
-        eventually(answers)
+        exporter.wait()
         yield exporter
     finally:
         process.kill()

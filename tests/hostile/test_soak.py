@@ -229,11 +229,11 @@ def test_all_at_once(containers: Path) -> None:
         end = time.monotonic() + SECONDS / 2
         while time.monotonic() < end:
             scrape()
-        before = Held.by(exporter)
+        before = Held.by(exporter.process.pid)
         end = time.monotonic() + SECONDS / 2
         while time.monotonic() < end:
             scrape()
-        after = Held.by(exporter)
+        after = Held.by(exporter.process.pid)
         assert exporter.process.poll() is None
         lines = exporter.log.splitlines()
     median = statistics.median(seconds)

@@ -391,7 +391,7 @@ class TestKeptText:
             found = entry(region(process(use(data=size * MIB))))
             exposition.render(snapshot(found, join=join))
             (kept,) = exposition._containers._kept.values()
-            sizes.add(sum(map(len, kept.sample_texts)))
+            sizes.add(sum(len(each.labels) for each in kept.processes))
         assert len(sizes) == 1
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from inotify_simple import INotify
 
+from tests.held import Held
 from tests.polling import eventually
 from tests.region.files import put, recorded_bytes
 from vgpumonitor.region.reader import open_regular
@@ -453,7 +454,7 @@ class TestBadInput:
         for number in range(4 * STORM):
             (containers / NAME / f"{number}").touch()
         inventory.read()
-        assert watches() == 2  # The containers directory and the good one's.
+        assert Held.by(os.getpid()).watches == 2  # The containers directory and the good one's.
         put(GOOD, containers / NAME / f"{NAME}.cache")
         assert states(inventory)[NAME] == "ok"
 
@@ -471,17 +472,6 @@ class TestBadInput:
         assert states(inventory) == {f"{OTHER}_good": "ok", NAME: "unreadable"}
         monkeypatch.setattr(os, "open", real)
         assert states(inventory) == {f"{OTHER}_good": "ok", NAME: "ok"}
-
-
-def watches() -> int:
-    count = 0
-    for fd in os.listdir("/proc/self/fdinfo"):
-        try:
-            text = Path("/proc/self/fdinfo", fd).read_text()
-        except OSError:
-            continue
-        count += text.count("inotify wd:")
-    return count
 
 
 class TestContainersDirectory:
@@ -527,7 +517,7 @@ class TestContainersDirectory:
     def test_ten_thousand_come_and_go_and_leave_nothing(
         self, inventory: Inventory, containers: Path
     ) -> None:
-        before = (len(os.listdir("/proc/self/fd")), watches())
+        before = Held.by(os.getpid())
         for start in range(0, 10_000, 500):
             names = [f"{UID[:-6]}{number:06x}_c" for number in range(start, start + 500)]
             for name in names:
@@ -537,4 +527,5 @@ class TestContainersDirectory:
             for name in names:
                 shutil.rmtree(containers / name)
         assert inventory.read().containers == ()
-        assert (len(os.listdir("/proc/self/fd")), watches()) == before
+        after = Held.by(os.getpid())
+        assert (after.descriptors, after.watches) == (before.descriptors, before.watches)

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.exposition import (
     generate_latest as generate_latest_openmetrics,
 )
 
-from vgpumonitor.metrics.containers import ContainerTexts
+from vgpumonitor.metrics.container_text import ContainerTexts
 from vgpumonitor.metrics.family import (
     AgeFamily,
     ContainerFamily,

@@ -142,14 +142,16 @@ class RegionFile:
         except OSError as error:
             raise io_error(error) from error
         both = used + tail
-        resized = self._region is None or size != self._region.size
-        if self._region is None or resized or torn or both != self._bytes:
-            head, end = self._head, layout.procs_offset
-            if head is None or resized or used[:end] != self._bytes[:end]:
+        region, head = self._region, self._head
+        if region is not None and region.size != size:
+            region = head = None
+        if region is None or torn or both != self._bytes:
+            end = layout.procs_offset
+            if head is None or used[:end] != self._bytes[:end]:
                 head = decode_head(layout, size, used)
-            self._region = decode(layout, head, size, used, tail, count, frozenset(torn))
-            self._head, self._bytes = head, b"" if torn else both
-        return self._region
+            region = decode(layout, head, size, used, tail, count, frozenset(torn))
+            self._region, self._head, self._bytes = region, head, b"" if torn else both
+        return region
 
     def _exactly(self, length: int, offset: int) -> bytes:
         data = os.pread(self._fd, length, offset)

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import os
 from pathlib import Path
 
+from tests.held import Held
 from vgpumonitor.sources.pods.watch import DirectoryWatch
 
 
 def watches() -> int:
-    """The inotify watches of this process."""
-    count = 0
-    for info in Path("/proc/self/fdinfo").iterdir():
-        with suppress(FileNotFoundError):  # The descriptor of this very listing.
-            count += info.read_text().count("inotify wd:")
-    return count
+    return Held.by(os.getpid()).watches
 
 
 def test_one_watch_at_a_time_and_none_at_the_end(tmp_path: Path) -> None:

@@ -18,14 +18,13 @@ from vgpumonitor.metrics.family import (
 from vgpumonitor.metrics.labels import label_text
 from vgpumonitor.snapshot import Container
 
-#: After each family's text in that of a container's cards: the text of labels never has it.
+#: After each family's text in a container's: the text of labels never has it.
 _END = b"\0"
-
 
 _Labels = tuple[tuple[str, ...], ...]
 
 
-class _Numbers(NamedTuple):
+class _Values(NamedTuple):
     """What a container has of some families: ``values``, and a ``template`` that takes them
     all. ``absent`` are the places of the values that aren't there."""
 
@@ -63,7 +62,7 @@ class _Templates:
             for each in (*family.texts, value)
         ]
 
-    def of(self, container: Container, labels: _Labels, before: _Numbers | None) -> _Numbers:
+    def of(self, container: Container, labels: _Labels, before: _Values | None) -> _Values:
         """``labels`` are the container's and its cards'; ``before`` is what it had last, whose
         template mostly serves again."""
         region, cards = container.region, container.devices
@@ -84,7 +83,7 @@ class _Templates:
             template = before.template
         else:
             template = self._template(container, absent)
-        return _Numbers(labels, absent, tuple(present), template)
+        return _Values(labels, absent, tuple(present), template)
 
     def _template(self, container: Container, absent: tuple[int, ...]) -> bytes:
         # Families with the same labels share their text.
@@ -116,36 +115,38 @@ class _Templates:
         return "".join(lines).encode()
 
 
+class _Samples(NamedTuple):
+    """What a container has of one ProcessFamily, and the text of it and of its labels."""
+
+    samples: list[Sample]
+    labels: dict[tuple[str, ...], str]
+    text: bytes
+
+
 class _Kept:
-    """The text of one container: each family's of ``numbers`` is between two of ``ends``, that
-    of ``ages`` is made when it is asked for. ``samples``, ``sample_texts`` (of their labels)
-    and ``sample_lines`` are those of each ProcessFamily."""
+    """The text of one container: each family's of ``shown`` is between two of ``ends``, that
+    of ``ages`` is made when it is asked for, that of each ProcessFamily is in ``processes``."""
 
-    __slots__ = (
-        "ages",
-        "container",
-        "ends",
-        "numbers",
-        "sample_lines",
-        "sample_texts",
-        "samples",
-        "text",
-    )
+    __slots__ = ("ages", "container", "ends", "processes", "shown", "text")
 
-    def __init__(self, container: Container, numbers: _Numbers, ages: _Numbers) -> None:
+    def __init__(
+        self,
+        container: Container,
+        shown: _Values,
+        ages: _Values,
+        processes: tuple[_Samples, ...],
+    ) -> None:
         self.container = container
-        self.numbers = numbers
+        self.shown = shown
         self.ages = ages
-        self.text = numbers.text(numbers.values)
+        self.processes = processes
+        self.text = shown.text(shown.values)
         self.ends = array("l", [-1])
         find, append = self.text.find, self.ends.append
         end = find(_END)
         while end >= 0:
             append(end)
             end = find(_END, end + 1)
-        self.samples: list[list[Sample]]
-        self.sample_texts: list[dict[tuple[str, ...], str]]
-        self.sample_lines: list[bytes]
 
 
 class ContainerTexts:
@@ -154,7 +155,7 @@ class ContainerTexts:
     def __init__(self, families: Sequence[Family]) -> None:
         of_cards = [family for family in families if isinstance(family, DeviceFamily)]
         self._ages = _Templates(f for f in of_cards if isinstance(f, AgeFamily))
-        self._numbers = _Templates(
+        self._templates = _Templates(
             (f for f in of_cards if not isinstance(f, AgeFamily)),
             (f for f in families if isinstance(f, ContainerFamily)),
         )
@@ -178,8 +179,8 @@ class ContainerTexts:
         """The samples of a family, other than an AgeFamily."""
         if isinstance(family, ProcessFamily):
             at = self._of_processes.index(family)
-            return b"".join([kept.sample_lines[at] for kept in self._kept.values()])
-        at = self._numbers.families.index(family)
+            return b"".join([kept.processes[at].text for kept in self._kept.values()])
+        at = self._templates.families.index(family)
         return b"".join([text[ends[at] + 1 : ends[at + 1]] for text, ends in self._texts])
 
     def ages(self, now: float) -> dict[Family, bytes]:
@@ -188,35 +189,33 @@ class ContainerTexts:
             kept.ages.text(tuple([max(0.0, now - float(moment)) for moment in kept.ages.values]))
             for kept in self._kept.values()
         ]
+        # After the last _END is nothing more; without a container there is nothing at all.
         split = zip(*[text.split(_END) for text in texts], strict=True)
         return dict(zip(self._ages.families, map(b"".join, split), strict=False))
 
     def _made(self, container: Container, before: _Kept | None) -> _Kept:
         labels = (container.labels, *[card.vdevice_labels for card in container.devices])
-        made = _Kept(
+        return _Kept(
             container,
-            self._numbers.of(container, labels, None if before is None else before.numbers),
+            self._templates.of(container, labels, None if before is None else before.shown),
             self._ages.of(container, labels, None if before is None else before.ages),
+            tuple(
+                [
+                    _samples(family, container, None if before is None else before.processes[at])
+                    for at, family in enumerate(self._of_processes)
+                ]
+            ),
         )
-        if self._of_processes:
-            self._add_samples(made, before)
-        return made
 
-    def _add_samples(self, made: _Kept, before: _Kept | None) -> None:
-        made.samples, made.sample_texts, made.sample_lines = [], [], []
-        for at, family in enumerate(self._of_processes):
-            samples = list(family.samples(made.container))
-            if before is not None and before.samples[at] == samples:
-                texts, lines = before.sample_texts[at], before.sample_lines[at]
-            else:
-                known = {} if before is None else before.sample_texts[at]
-                texts = {
-                    values: known.get(values) or label_text(family.constant, family.labels, values)
-                    for values, _ in samples
-                }
-                lines = "".join(
-                    [f"{family.name}{texts[values]}{value}\n" for values, value in samples]
-                ).encode()
-            made.samples.append(samples)
-            made.sample_texts.append(texts)
-            made.sample_lines.append(lines)
+
+def _samples(family: ProcessFamily, container: Container, before: _Samples | None) -> _Samples:
+    samples = list(family.samples(container))
+    if before is not None and before.samples == samples:
+        return before
+    known = {} if before is None else before.labels
+    labels = {
+        values: known.get(values) or label_text(family.constant, family.labels, values)
+        for values, _ in samples
+    }
+    text = "".join([f"{family.name}{labels[values]}{value}\n" for values, value in samples])
+    return _Samples(samples, labels, text.encode())
