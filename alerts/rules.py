@@ -119,14 +119,14 @@ max by ({_POD}, device_uuid) ({limit})""",
     )
 
 
-def _of_pod(family: str, promised: str) -> Recording:
-    """What a pod uses; 0 where it was promised something and made no CUDA call yet."""
+def _of_pod(family: str, allocated: str) -> Recording:
+    """What a pod uses; 0 where it was allocated something and made no CUDA call yet."""
     return Recording(
         f"pod:{family}:sum",
         f"""\
 sum by (cluster, node, namespace, pod) (container:{family}:sum)
 or
-0 * pod:{promised}:sum""",
+0 * pod:{allocated}:sum""",
     )
 
 
@@ -187,12 +187,15 @@ group by ({_SCRAPE}, node, device_index, device_uuid, card_uuid) (
                 Recording(f"container:{family}:sum", f"sum by ({_CONTAINER}) ({family})\n{_NODE}")
                 for family in _USED
             ),
-            # Where no annotation tells what was promised, the limits stand in. koordlet gives
+            # Where no annotation tells what was allocated, the limits stand in. koordlet gives
             # each container of a pod the pod's limit, so they don't add up.
             _promised(_PROMISED[0], "vgpu_memory_limit_bytes"),
             _promised(_PROMISED[1], "vgpu_core_limit_ratio"),
             *(_pods(family) for family in _PROMISED),
-            *(_of_pod(family, promised) for family, promised in zip(_USED, _PROMISED, strict=True)),
+            *(
+                _of_pod(family, allocated)
+                for family, allocated in zip(_USED, _PROMISED, strict=True)
+            ),
             *(
                 Recording(
                     f"namespace:{family}:sum",
@@ -200,16 +203,16 @@ group by ({_SCRAPE}, node, device_index, device_uuid, card_uuid) (
                 )
                 for family in (*_PROMISED, *_USED)
             ),
-            # What is promised and not used; a pod that takes more than that wastes none.
+            # What is allocated and not used; a pod that takes more than that wastes none.
             *(
                 Recording(
                     f"namespace:{wasted}:sum",
                     f"""\
 sum by (cluster, namespace) (
-  clamp_min(pod:{promised}:sum - pod:{used}:sum, 0)
+  clamp_min(pod:{allocated}:sum - pod:{used}:sum, 0)
 )""",
                 )
-                for wasted, promised, used in zip(_WASTED, _PROMISED, _USED, strict=True)
+                for wasted, allocated, used in zip(_WASTED, _PROMISED, _USED, strict=True)
             ),
             *(
                 Recording(f"card:{family}:sum", _per_card(f"{source}:{family}:sum"))

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 from benchmarks.node import cpu_seconds, serving, simulated
 from benchmarks.table import Row
-from tests.exporter import Exporter
-from tests.held import MIB, Held
+from testing.exporter import Exporter
+from testing.resources import MIB, Held
 
 #: Two pairs of Prometheus, which take gzip, and a curl, which doesn't.
 _SCRAPERS: tuple[dict[str, str], ...] = ({"Accept-Encoding": "gzip"},) * 4 + ({},)

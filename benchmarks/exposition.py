@@ -12,16 +12,16 @@ from prometheus_client.exposition import generate_latest
 
 from benchmarks.node import simulated
 from benchmarks.table import Row
-from tests.metrics.client_library import ClientCollector
+from testing.client_library import ClientCollector
 from vgpumonitor import memory
 from vgpumonitor.metrics.exposition import Exposition
-from vgpumonitor.metrics.sets import select
+from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.simulate.node import SimulatedNode
-from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
-from vgpumonitor.sources.inventory import Inventory
+from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
+from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.pods import PodsView
 
-FAMILIES = select("all")
+FAMILIES = families_for("all")
 
 
 def rows(sizes: tuple[int, int] = (100, 1000), times: int = 15) -> list[Row]:
@@ -90,9 +90,9 @@ def _growth(sizes: tuple[int, int], times: int) -> list[Row]:
 @contextmanager
 def _collecting(node: SimulatedNode) -> Iterator[Callable[[], tuple[float, NodeSnapshot]]]:
     """A call that collects once: its CPU seconds in this process, and the snapshot."""
-    inventory = Inventory(node.containers_dir)
+    inventory = ContainersDirectory(node.containers_dir)
     inventory.start()
-    join, exposition = Join("node"), Exposition(FAMILIES)
+    join, exposition = SnapshotBuilder("node"), Exposition(FAMILIES)
     try:
         yield lambda: _collect(inventory, join, exposition)
     finally:
@@ -100,7 +100,7 @@ def _collecting(node: SimulatedNode) -> Iterator[Callable[[], tuple[float, NodeS
 
 
 def _collect(
-    inventory: Inventory, join: Join, exposition: Exposition
+    inventory: ContainersDirectory, join: SnapshotBuilder, exposition: Exposition
 ) -> tuple[float, NodeSnapshot]:
     began = time.process_time()
     snapshot = join.snapshot(
@@ -111,7 +111,7 @@ def _collect(
         nvml=None,
         known_devices=(),
         nvml_health=None,
-        host=HostView(),
+        host=HostProcessesView(),
     )
     exposition.render(snapshot)
     return time.process_time() - began, snapshot

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks.node import serving, simulated
 from benchmarks.table import Row
-from tests.held import MIB, Held
-from tests.hostile.passing import pass_by
+from testing.churn import pass_by
+from testing.resources import MIB, Held
 
 
 def rows(containers: int = 100, passing: int = 10_000, batch: int = 250) -> list[Row]:

@@ -29,7 +29,7 @@ def rows(containers: int = 100, times: int = 20) -> list[Row]:
 
 
 def _once(node: SimulatedNode, port: int, source: Path, number: int) -> float:
-    from tests.exporter import Exporter
+    from testing.exporter import Exporter
 
     exporter = Exporter(None, port, Path())  # type: ignore[arg-type]
     name = f"0c9a5f0e-52ad-4a8e-9b86-{number:012x}_new"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.exporter import Exporter, running
+from testing.exporter import Exporter, running
 from vgpumonitor.simulate.node import SimulatedNode
 
 

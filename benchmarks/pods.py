@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks.node import simulated
 from benchmarks.table import Row
-from tests.exporter import running
-from tests.held import MIB, Held
-from tests.sources.pods.apiserver import ApiServer, kubeconfig, pod_object
+from testing.apiserver import ApiServer, kubeconfig, pod_object
+from testing.exporter import running
+from testing.resources import MIB, Held
 
 #: Bytes of what a real pod has besides what the exporter keeps (env, volumes, managed fields).
 _BALLAST = 7000

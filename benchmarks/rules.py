@@ -20,9 +20,9 @@ from typing import Any
 import click
 
 from benchmarks.table import Row, markdown
-from tests.exporter import running
-from tests.polling import eventually
-from tests.prometheus import Prometheus, prometheus
+from testing.exporter import running
+from testing.polling import eventually
+from testing.prometheus import Prometheus, prometheus
 
 RULES = Path(__file__).parents[1] / "alerts"
 INTERVAL = 15

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.node import cpu_seconds, serving, simulated
 from benchmarks.table import Row
-from tests.held import MIB, Held
+from testing.resources import MIB, Held
 
 SIZES = (16, 100, 1000)
 

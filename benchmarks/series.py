@@ -14,9 +14,9 @@ import click
 
 from alerts.rules import RECORDING, Recording
 from benchmarks.table import Row, markdown
-from tests.metrics.client_library import samples
-from tests.values import card, entry, process, region, snapshot, use
-from vgpumonitor.metrics.about import FAMILIES as ABOUT
+from testing.client_library import samples
+from testing.values import card, entry, process, region, snapshot, use
+from vgpumonitor.metrics.exporter import FAMILIES as ABOUT
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import SETS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.node import serving, simulated
 from benchmarks.table import Row
-from tests.tools import require
+from testing.tools import require
 
 #: The calls that reading a region can be made of.
 _READING = "newfstatat,fstat,openat,read,pread64,close,statx,lseek"

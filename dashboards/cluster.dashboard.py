@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dashboards.common import (
+from dashboards.panels import (
     BYTES,
     GPUS,
     RATIO,
@@ -23,7 +23,7 @@ from dashboards.common import (
     table,
     variable,
 )
-from dashboards.common import dashboard as build
+from dashboards.panels import dashboard as build
 
 NODES = 'cluster=~"$cluster", node=~"$node"'
 NAMESPACES = 'cluster=~"$cluster", namespace=~"$namespace"'
@@ -52,10 +52,10 @@ CORES_GIVEN = of_nodes("vgpu_allocated_core_ratio:sum")
 CORES_USED = of_nodes("vgpu_core_utilization_ratio:sum")
 
 
-def wasted_by_pods(promised: str, used: str) -> str:
+def wasted_by_pods(allocated: str, used: str) -> str:
     return (
         "sum by (node, namespace, pod) "
-        f"(clamp_min(pod:{promised}:sum{{{PODS}}} - pod:{used}:sum{{{PODS}}}, 0))"
+        f"(clamp_min(pod:{allocated}:sum{{{PODS}}} - pod:{used}:sum{{{PODS}}}, 0))"
     )
 
 
@@ -89,7 +89,7 @@ dashboard = build(
                 stat("Cards", "Cards that NVML sees on the chosen nodes.", GPUS, Query(CARDS)),
                 gauge(
                     "Memory given away",
-                    "What the scheduler promised to pods, of the memory of all cards.",
+                    "What the scheduler allocated to pods, of the memory of all cards.",
                     Query(f"{MEMORY_GIVEN} / {MEMORY_TOTAL}"),
                 ),
                 gauge(
@@ -99,7 +99,7 @@ dashboard = build(
                 ),
                 gauge(
                     "Cores given away",
-                    "Core shares that the scheduler promised to pods, of all cards.",
+                    "Core shares that the scheduler allocated to pods, of all cards.",
                     Query(f"{CORES_GIVEN} / {CARDS}"),
                 ),
                 gauge(
@@ -115,7 +115,7 @@ dashboard = build(
                 ),
                 stat(
                     "GPUs wasted",
-                    "Core shares that were promised to pods of the chosen namespaces and are not "
+                    "Core shares that were allocated to pods of the chosen namespaces and are not "
                     "used now, in whole cards.",
                     GPUS,
                     Query(f"sum({of_namespaces('vgpu_wasted_core_ratio')})"),
@@ -158,7 +158,7 @@ dashboard = build(
                 ),
                 table(
                     "Pods that waste most",
-                    "Memory and cores that were promised to a pod and are not used now; the "
+                    "Memory and cores that were allocated to a pod and are not used now; the "
                     "twenty pods that waste most memory.",
                     Column("Node", label="node", link=TO_NODE),
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
@@ -180,21 +180,21 @@ dashboard = build(
             [
                 series(
                     "Memory",
-                    "Memory of all cards; what was promised to pods; what is in use on the cards; "
+                    "Memory of all cards; what was allocated to pods; what is in use on the cards; "
                     "and what of it containers with HAMi-core use.",
                     BYTES,
                     Query(MEMORY_TOTAL, "cards", dashed=True),
-                    Query(MEMORY_GIVEN, "promised"),
+                    Query(MEMORY_GIVEN, "allocated"),
                     Query(MEMORY_IN_USE, "in use"),
                     Query(MEMORY_USED, "used by containers"),
                 ),
                 series(
                     "Cores",
-                    "In whole cards: all there are, what was promised to pods, and what "
+                    "In whole cards: all there are, what was allocated to pods, and what "
                     "containers with HAMi-core use.",
                     GPUS,
                     Query(CARDS, "cards", dashed=True),
-                    Query(CORES_GIVEN, "promised"),
+                    Query(CORES_GIVEN, "allocated"),
                     Query(CORES_USED, "used by containers"),
                 ),
             ],
@@ -214,7 +214,7 @@ dashboard = build(
                 ),
                 series(
                     "GPUs wasted, by namespace",
-                    "Core shares that were promised to pods and are not used, in whole cards; "
+                    "Core shares that were allocated to pods and are not used, in whole cards; "
                     "the ten namespaces that waste most at each moment.",
                     GPUS,
                     Query(f"topk(10, {of_namespaces('vgpu_wasted_core_ratio')})", "{{namespace}}"),
@@ -228,19 +228,19 @@ dashboard = build(
             [
                 table(
                     "Namespaces",
-                    "What each namespace was promised, uses and wastes now.",
+                    "What each namespace was allocated, uses and wastes now.",
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
-                    Column("Memory promised", of_namespaces(MEMORY[0]), BYTES),
+                    Column("Memory allocated", of_namespaces(MEMORY[0]), BYTES),
                     Column("Memory used", of_namespaces(MEMORY[1]), BYTES),
                     Column("Memory wasted", of_namespaces("vgpu_wasted_memory_bytes"), BYTES),
-                    Column("GPUs promised", of_namespaces(CORES[0]), GPUS),
+                    Column("GPUs allocated", of_namespaces(CORES[0]), GPUS),
                     Column("GPUs used", of_namespaces(CORES[1]), GPUS),
                     Column("GPUs wasted", of_namespaces("vgpu_wasted_core_ratio"), GPUS),
                     sort="Memory wasted",
                 ),
                 table(
                     "Nodes by fullness",
-                    "Share of the memory of each node's cards that is promised and that is in "
+                    "Share of the memory of each node's cards that is allocated and that is in "
                     "use; the fifty with most given away.",
                     Column("Node", label="node", link=TO_NODE),
                     Column(

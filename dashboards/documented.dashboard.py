@@ -7,7 +7,7 @@ allocations, the node of a container.
 
 from __future__ import annotations
 
-from dashboards.common import (
+from dashboards.panels import (
     BYTES,
     FULLNESS,
     GPUS,
@@ -24,7 +24,7 @@ from dashboards.common import (
     table,
     variable,
 )
-from dashboards.common import dashboard as build
+from dashboards.panels import dashboard as build
 
 CARDS = 'cluster=~"$cluster", nodeid=~"$node"'
 PODS = 'cluster=~"$cluster", podnamespace=~"$namespace", podname=~"$pod"'

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dashboards.common import (
+from dashboards.panels import (
     BYTES,
     FULLNESS,
     GPUS,
@@ -21,7 +21,7 @@ from dashboards.common import (
     table,
     variable,
 )
-from dashboards.common import dashboard as build
+from dashboards.panels import dashboard as build
 
 NODE = 'cluster=~"$cluster", node="$node"'
 CARD = f'{NODE}, device_index="$card"'
@@ -96,8 +96,8 @@ dashboard = build(
                     FULLNESS,
                 ),
                 stat(
-                    "Memory promised",
-                    "Memory that the scheduler promised to pods, of what the cards have.",
+                    "Memory allocated",
+                    "Memory that the scheduler allocated to pods, of what the cards have.",
                     RATIO,
                     Query(
                         f"sum(node:vgpu_allocated_memory_bytes:sum{{{NODE}}}) "

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dashboards.common import (
+from dashboards.panels import (
     BYTES,
     FULLNESS,
     GPUS,
@@ -22,7 +22,7 @@ from dashboards.common import (
     table,
     variable,
 )
-from dashboards.common import dashboard as build
+from dashboards.panels import dashboard as build
 
 PODS = 'cluster=~"$cluster", namespace="$namespace", pod=~"$pod"'
 CONTAINER = "pod, container"
@@ -68,8 +68,8 @@ dashboard = build(
             5,
             [
                 stat(
-                    "Memory promised",
-                    "What the scheduler promised to the pods.",
+                    "Memory allocated",
+                    "What the scheduler allocated to the pods.",
                     BYTES,
                     Query(f"sum(pod:vgpu_allocated_memory_bytes:sum{{{PODS}}})"),
                 ),
@@ -85,8 +85,8 @@ dashboard = build(
                     Query(f"max({USED} {OF_LIMIT})"),
                 ),
                 stat(
-                    "GPUs promised",
-                    "Core shares that the scheduler promised to the pods, in whole cards.",
+                    "GPUs allocated",
+                    "Core shares that the scheduler allocated to the pods, in whole cards.",
                     GPUS,
                     Query(f"sum(pod:vgpu_allocated_core_ratio:sum{{{PODS}}})"),
                 ),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.region.files import NAMES, put, recorded_bytes, recorded_content
+from testing.region_files import NAMES, put, recorded_bytes, recorded_content
 from vgpumonitor.inspect import Inspection, inspect_paths, render, to_json
 from vgpumonitor.region.layouts import V1_2
 

@@ -1,10 +1,10 @@
-"""The join: whose a container is, what counts, what was promised."""
+"""The join: whose a container is, what counts, what was allocated."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.values import (
+from testing.values import (
     CARD,
     CARD_2,
     GIB,
@@ -20,11 +20,17 @@ from tests.values import (
     snapshot,
     use,
 )
-from vgpumonitor.snapshot import HostView, Join, MemoryUse, PodAllocation, UnattributedMemory
-from vgpumonitor.sources.host_processes import ContainerRef
-from vgpumonitor.sources.inventory import InventoryView
-from vgpumonitor.sources.nvml import DeviceProcess, NvmlSample
+from vgpumonitor.snapshot import (
+    HostProcessesView,
+    MemoryUse,
+    PodAllocation,
+    SnapshotBuilder,
+    UnattributedMemory,
+)
+from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.devices.nvml.source import DeviceProcess, NvmlSample
 from vgpumonitor.sources.pods import Allocation, Pod, PodContainer
+from vgpumonitor.sources.processes import ContainerRef
 
 POD = Pod(UID, "team-a", "train-0", "Running", {"train": PodContainer("train")})
 
@@ -61,7 +67,7 @@ class TestMemory:
             process(use(data=50, sm=90), hostpid=101, pid=8),
             process(use(data=7), hostpid=0, pid=9),
         )
-        (container,) = snapshot(entry(found), host=HostView(frozenset({100}))).containers
+        (container,) = snapshot(entry(found), host=HostProcessesView(frozenset({100}))).containers
         (device,) = container.devices
         assert device.memory == MemoryUse(data=307, total=307)
         assert device.dead_memory == 50
@@ -70,7 +76,7 @@ class TestMemory:
 
     def test_without_liveness_nobody_is_dead(self) -> None:
         found = region(process(use(data=50), hostpid=101))
-        (container,) = snapshot(entry(found), host=HostView(None)).containers
+        (container,) = snapshot(entry(found), host=HostProcessesView(None)).containers
         assert container.devices[0].memory == MemoryUse(data=50, total=50)
 
     def test_above_the_card_is_left_out_and_counted(self) -> None:
@@ -81,7 +87,7 @@ class TestMemory:
                 limit=10 * GIB,
             )
         )
-        join = Join("node-1")
+        join = SnapshotBuilder("node-1")
         cards = (card(), card(CARD_2, 1, 4))
         for times in (1, 2):
             snap = snapshot(lying, cards=cards, join=join)
@@ -160,13 +166,13 @@ class TestNames:
         assert len(names(entry(region(), changed=changed), pods=pods_view(pod))) == shown
 
     def test_a_pod_that_left_has_none(self) -> None:
-        pods = pods_view(departed={UID: POD})
+        pods = pods_view(deleted={UID: POD})
         assert names(entry(region(process(use(), hostpid=100))), pods=pods) == []
         assert (
             names(
                 entry(region(process(use(), hostpid=100))),
                 pods=pods,
-                host=HostView(frozenset({5})),
+                host=HostProcessesView(frozenset({5})),
             )
             == []
         )
@@ -174,8 +180,8 @@ class TestNames:
     def test_a_pod_that_left_and_whose_process_lives_still_has(self) -> None:
         assert names(
             entry(region(process(use(), hostpid=100))),
-            pods=pods_view(departed={UID: POD}),
-            host=HostView(frozenset({100})),
+            pods=pods_view(deleted={UID: POD}),
+            host=HostProcessesView(frozenset({100})),
         ) == [("team-a", "train-0", "train")]
 
     def test_two_pods_of_one_name_the_listed_one_has_it(self) -> None:
@@ -185,8 +191,8 @@ class TestNames:
             names(
                 entry(found),
                 entry(found, uid=OTHER, changed=NOW - 9999),
-                pods=pods_view(now, departed={UID: POD}),
-                host=HostView(frozenset({100})),
+                pods=pods_view(now, deleted={UID: POD}),
+                host=HostProcessesView(frozenset({100})),
             )
         ) == [("", UID, "train"), ("team-a", "train-0", "train")]
 
@@ -213,14 +219,14 @@ class TestKept:
     """What did not change is the same object, so that its text can be kept."""
 
     def test_unchanged(self) -> None:
-        join = Join("node-1")
+        join = SnapshotBuilder("node-1")
         same, pods = entry(region(process(use(data=1)))), pods_view(POD)
         first = snapshot(same, join=join, pods=pods, cards=(card(),)).containers
         again = snapshot(same, join=join, pods=pods, cards=(card(),), time=NOW + 9).containers
         assert again[0] is first[0]
 
     def test_changed_by_anything_that_it_depends_on(self) -> None:
-        join = Join("node-1")
+        join = SnapshotBuilder("node-1")
         found = region(process(use(data=1)))
         same = entry(found)
         seen = [
@@ -232,7 +238,7 @@ class TestKept:
                 join=join,
                 pods=pods_view(POD),
                 cards=(card(),),
-                host=HostView(frozenset({1})),
+                host=HostProcessesView(frozenset({1})),
             ).containers[0],
             snapshot(entry(found), join=join, pods=pods_view(POD)).containers[0],
         ]
@@ -253,17 +259,17 @@ class TestAllocations:
 
     def test_a_card_that_is_away_keeps_its_name(self) -> None:
         pod = Pod(UID, "team-a", "idle", allocations=(Allocation("", 3, None, 0.5),))
-        snap = Join("node-1").snapshot(
+        snap = SnapshotBuilder("node-1").snapshot(
             time=NOW,
-            inventory=InventoryView(),
+            inventory=ContainersView(),
             pod_source="file",
             pods=pods_view(pod),
             nvml=NvmlSample("570.1", "12.8", (card(CARD_2, 1, 0),)),
             known_devices=(card(minor=3), card(CARD_2, 1, 0)),
             nvml_health=None,
-            host=HostView(),
+            host=HostProcessesView(),
         )
-        assert [promised.device_uuid for promised in snap.allocations] == [CARD]
+        assert [allocated.device_uuid for allocated in snap.allocations] == [CARD]
 
     def test_of_two_pods_of_one_name_are_not_there_twice(self) -> None:
         pods = pods_view(
@@ -299,7 +305,9 @@ class TestUnattributed:
         assert snap.unattributed == (UnattributedMemory(CARD, 0, "", "", 3 * GIB),)
 
     def test_names_the_pod_of_the_cgroup(self) -> None:
-        host = HostView(None, {200: ContainerRef(UID, "c1"), 300: ContainerRef(OTHER, "c2")})
+        host = HostProcessesView(
+            None, {200: ContainerRef(UID, "c1"), 300: ContainerRef(OTHER, "c2")}
+        )
         snap = snapshot(
             entry(region(process(use(), hostpid=100)), uid=UID[:-1] + "0"),
             cards=self.CARDS,
@@ -313,7 +321,7 @@ class TestUnattributed:
         }
 
     def test_a_process_whose_host_pid_is_not_found_yet_is_no_fugitive(self) -> None:
-        host = HostView(None, {200: ContainerRef(UID, "c1")})
+        host = HostProcessesView(None, {200: ContainerRef(UID, "c1")})
         snap = snapshot(
             entry(region(process(use(), hostpid=0), process(use(), hostpid=100, pid=8))),
             cards=self.CARDS,

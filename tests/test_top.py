@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.exporter import free_port
-from tests.polling import eventually
-from tests.region.files import put, recorded_content
-from tests.tools import require
-from tests.values import (
+from testing.exporter import free_port
+from testing.polling import eventually
+from testing.region_files import put, recorded_content
+from testing.tools import require
+from testing.values import (
     CARD,
     CARD_2,
     GIB,
@@ -36,8 +36,8 @@ from tests.values import (
     use,
 )
 from tests.web.page_server import PageServer
-from vgpumonitor.snapshot import HostView, NodeSnapshot
-from vgpumonitor.sources.nvml import DeviceProcess
+from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
+from vgpumonitor.sources.devices.nvml.source import DeviceProcess
 from vgpumonitor.sources.pods import Pod, PodsView
 from vgpumonitor.top import (
     SORTS,
@@ -236,7 +236,7 @@ class TestOnce:
             recent_kernel=-1,
             last_kernel_time=int(NOW) - 200,
         )
-        made = snapshot(entry(dead), cards=[card()], host=HostView(frozenset({100})))
+        made = snapshot(entry(dead), cards=[card()], host=HostProcessesView(frozenset({100})))
         lines = once(document(made), View()).splitlines()
         assert "dead 1.00 GiB" in lines[1]
         expected = f"– {UID} train 0 9.50 GiB 10.0 GiB 12% 50% 3 min blocked"
@@ -313,7 +313,7 @@ class TestCommand:
 
 class TestFetch:
     def test_a_status_is_told(self, server: PageServer) -> None:
-        server.collector.snapshot = None
+        server.scraper.snapshot = None
         with pytest.raises(TopError, match="/api/v1/snapshot answers with status 500"):
             from_url(server.url)()
 
@@ -388,7 +388,7 @@ class TestTerminal:
         return lines[heading + 1]
 
     def test_keys(self, terminal: Terminal, server: PageServer) -> None:
-        server.collector.snapshot = node(60)
+        server.scraper.snapshot = node(60)
         terminal.resize(200, 50)
         command = [sys.executable, "-m", "vgpumonitor", "top", server.url, "--interval", "0.2"]
         terminal.line("echo before; " + shlex.join(command))
@@ -434,7 +434,7 @@ class TestTerminal:
         eventually(lambda: "[m] memory" in terminal.lines()[49])
         terminal.resize(80, 24)
         eventually(lambda: "[mcinlgs]" in terminal.lines()[23])
-        server.collector.snapshot = node(5)
+        server.scraper.snapshot = node(5)
         eventually(lambda: terminal.shows("c004"))
         server.stop()
         eventually(lambda: terminal.shows("! no snapshot from http://127.0.0.1:", "c004"))

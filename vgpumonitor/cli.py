@@ -40,10 +40,10 @@ class _MetricsType(click.ParamType[str]):
     name = "SETS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from vgpumonitor.metrics.sets import select
+        from vgpumonitor.metrics.sets import families_for
 
         try:
-            select(value)
+            families_for(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
@@ -253,7 +253,7 @@ def serve(
 def _serve(settings: Settings, nvml_library: object | None = None) -> None:
     from vgpumonitor.serve import ListenError
     from vgpumonitor.serve import serve as run
-    from vgpumonitor.sources.nvml import NvmlSource
+    from vgpumonitor.sources.devices.nvml.source import NvmlSource
 
     web_config = None
     if settings.web_config_file is not None:

@@ -20,7 +20,7 @@ from rich.text import Text
 from vgpumonitor.formatting import NONE, ago, percent, plain, size
 from vgpumonitor.region.model import GONE, RUNNING, SUSPENDED, Region, RegionError, RegionProcess
 from vgpumonitor.region.reader import RegionFile, io_error, open_regular
-from vgpumonitor.sources.inventory import parse_name
+from vgpumonitor.sources.containers.directory import parse_name
 
 _STATES = {GONE: "gone", RUNNING: "running", SUSPENDED: "suspended"}
 

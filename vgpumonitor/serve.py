@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from vgpumonitor import descriptors, memory
-from vgpumonitor.collector import Collector
-from vgpumonitor.metrics.sets import select
+from vgpumonitor.metrics.sets import families_for
+from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
-from vgpumonitor.sources.host_processes import HostProcesses
-from vgpumonitor.sources.inventory import Inventory
-from vgpumonitor.sources.nvml import NvmlSource
-from vgpumonitor.sources.pods.select import select_source
+from vgpumonitor.sources.containers.directory import ContainersDirectory
+from vgpumonitor.sources.devices.nvml.source import NvmlSource
+from vgpumonitor.sources.pods.select import make_pod_source
+from vgpumonitor.sources.processes import HostProcesses
 from vgpumonitor.web.app import make_app
 from vgpumonitor.web.connections import BACKLOG, HANDSHAKE, QUIET, Connections
 from vgpumonitor.web.connections import log as http_log
 
 if TYPE_CHECKING:
-    from vgpumonitor.actions import Feedback, Gc
+    from vgpumonitor.controllers import Cleanup, Feedback
     from vgpumonitor.web.config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ async def serve(
     descriptors.raise_limit()
     memory.set_up()
     async with AsyncExitStack() as stack:
-        inventory = Inventory(settings.containers_dir)
+        inventory = ContainersDirectory(settings.containers_dir)
         inventory.start()
         stack.callback(inventory.stop)
-        pods = select_source(
+        pods = make_pod_source(
             settings.pods, settings.node_name, settings.kubeconfig, settings.pod_logs_dir
         )
         if nvml is not None:
@@ -66,11 +66,11 @@ async def serve(
                 "count as dead",
                 extra={"procfs": str(settings.procfs)},
             )
-        actions: list[Feedback | Gc] = []
+        actions: list[Feedback | Cleanup] = []
         feedback: Feedback | None = None
-        cleanup: Gc | None = None
+        cleanup: Cleanup | None = None
         if settings.feedback:
-            from vgpumonitor.actions import Feedback
+            from vgpumonitor.controllers import Feedback
 
             feedback = Feedback(
                 inventory,
@@ -79,15 +79,15 @@ async def serve(
             )
             actions.append(feedback)
         if settings.gc:
-            from vgpumonitor.actions import Gc
+            from vgpumonitor.controllers import Cleanup
 
-            cleanup = Gc(
+            cleanup = Cleanup(
                 inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run
             )
             actions.append(cleanup)
-        collector = Collector(
+        scraper = Scraper(
             settings.node_name,
-            select(settings.metrics, settings.process_metrics),
+            families_for(settings.metrics, settings.process_metrics),
             inventory,
             pods,
             nvml,
@@ -104,7 +104,7 @@ async def serve(
                 None if pods.view.synced is not None else "has not synced yet"
             ),
         }
-        app = make_app(collector, readiness)
+        app = make_app(scraper, readiness)
         tls = None
         if web_config is not None:
             from vgpumonitor.web.auth import protect

@@ -12,8 +12,8 @@ import yaml
 
 from alerts.generate import files
 from alerts.rules import ALERTS, RECORDING, Alert, Recording
+from testing.tools import require
 from tests.alerts.promql import FAMILIES, UNUSABLE, names
-from tests.tools import require
 
 DIRECTORY = Path(__file__).parents[2] / "alerts"
 RULES = ("recording.rules.yaml", "alerts.rules.yaml")

@@ -13,10 +13,10 @@ import yaml
 from click.testing import CliRunner
 
 from benchmarks.series import main, sets
-from tests.exporter import Exporter, running
-from tests.polling import eventually
-from tests.prometheus import Prometheus, prometheus
-from tests.tools import require
+from testing.exporter import Exporter, running
+from testing.polling import eventually
+from testing.prometheus import Prometheus, prometheus
+from testing.tools import require
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scale.md").read_text()

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import yaml
 
+from testing.exporter import free_port, running
+from testing.polling import eventually
+from testing.prometheus import Prometheus, prometheus
+from testing.tools import require
 from tests.dashboards.test_json import DASHBOARDS, PANELS
-from tests.exporter import free_port, running
-from tests.polling import eventually
-from tests.prometheus import Prometheus, prometheus
-from tests.tools import require
 
 ALERTS = Path(__file__).parents[2] / "alerts"
 RUNBOOKS = sorted((ALERTS / "runbooks").glob("Vgpu*.md"))

@@ -17,7 +17,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from tests.tools import require
+from testing.tools import require
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/charts/hami-daemon"

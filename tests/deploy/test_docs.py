@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vgpumonitor.metrics.sets import SETS, select
+from vgpumonitor.metrics.sets import SETS, families_for
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / name for name in ("migration.md", "schedulers.md")]
@@ -62,7 +62,7 @@ def test_migration_names_every_series_of_vgpumonitor() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_only_series_that_exist(page: Path) -> None:
-    families = {family.name for family in select("all")}
+    families = {family.name for family in families_for("all")}
     named = set(re.findall(r"\b(?:hami|vgpu|vgpumonitor)_[a-z_]+[a-z]\b", page.read_text()))
     assert named
     assert named <= families

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tools import require
+from testing.tools import require
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy/compose"

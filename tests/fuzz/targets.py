@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.values import entry, snapshot
+from testing.values import entry, snapshot
 from vgpumonitor.metrics.exposition import Exposition
-from vgpumonitor.metrics.sets import select
+from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.region.layouts import LAYOUTS, MAGIC, MAX_DEVICES, MAX_PROCESSES, Layout
 from vgpumonitor.region.model import REASONS, Region, RegionError
 from vgpumonitor.region.reader import RegionFile
-from vgpumonitor.sources import allocations
+from vgpumonitor.sources.pods import annotations as pod_annotations
 from vgpumonitor.sources.pods import objects
 from vgpumonitor.sources.pods.model import Allocation
 from vgpumonitor.web.config import BCRYPT, WebConfig, WebConfigError, _Files, _Parser, _stamp
@@ -61,7 +61,7 @@ def region(data: bytes) -> None:
             return
         _check(first)
         assert first.torn or file.read(size) is first
-        text = Exposition(select("all", process_metrics=True)).render(
+        text = Exposition(families_for("all", process_metrics=True)).render(
             snapshot(entry(first)), True, frozenset()
         )
         assert text.endswith(b"# EOF\n")
@@ -103,22 +103,22 @@ def _check_reason(error: RegionError) -> None:
     assert error.reason in REASONS
 
 
-def pod_annotations(data: bytes) -> None:
+def annotation_texts(data: bytes) -> None:
     """The three annotations, parted by a zero byte."""
     texts = (part.decode(errors="replace") for part in data.split(b"\0", 2))
-    found = allocations.parse_allocations(
-        dict(zip(allocations.ANNOTATIONS, texts, strict=False)), ("init", "main", "side")
+    found = pod_annotations.parse_allocations(
+        dict(zip(pod_annotations.ANNOTATIONS, texts, strict=False)), ("init", "main", "side")
     )
     _check_allocations(found.allocations)
-    assert len(found.mig_allocations) <= allocations.MAX_CARDS
-    assert len(found.errors) <= len(allocations.ANNOTATIONS) * (allocations.MAX_ERRORS + 1)
+    assert len(found.mig_allocations) <= pod_annotations.MAX_CARDS
+    assert len(found.errors) <= len(pod_annotations.ANNOTATIONS) * (pod_annotations.MAX_ERRORS + 1)
     for name, message in found.errors:
-        assert name in allocations.ANNOTATIONS
+        assert name in pod_annotations.ANNOTATIONS
         assert len(message) < 1024
 
 
 def _check_allocations(found: tuple[Allocation, ...]) -> None:
-    assert len(found) <= allocations.MAX_CARDS
+    assert len(found) <= pod_annotations.MAX_CARDS
     for allocation in found:
         assert allocation.memory_bytes is None or 0 <= allocation.memory_bytes < 1 << 70
         assert allocation.core_ratio is None or 0 <= allocation.core_ratio < math.inf
@@ -174,7 +174,7 @@ def web_config(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "region": region,
-    "annotations": pod_annotations,
+    "annotations": annotation_texts,
     "pods": pods,
     "web_config": web_config,
 }

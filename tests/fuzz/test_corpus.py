@@ -10,7 +10,7 @@ from tests.fuzz import targets
 from tests.fuzz.targets import CORPUS, TARGETS
 from vgpumonitor.region.model import RegionError
 from vgpumonitor.region.reader import RegionFile
-from vgpumonitor.sources import allocations
+from vgpumonitor.sources.pods import annotations as pod_annotations
 from vgpumonitor.sources.pods import objects
 
 INPUTS = {
@@ -74,7 +74,7 @@ class TestHarness:
         def broken(*_: object) -> None:
             raise KeyError("uid")
 
-        monkeypatch.setattr(allocations, "parse_allocations", broken)
+        monkeypatch.setattr(pod_annotations, "parse_allocations", broken)
         monkeypatch.setattr(objects, "pod_from_object", broken)
         monkeypatch.setattr(targets, "_Parser", broken)
         with pytest.raises(KeyError):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exporter import Exporter, free_port, serve_arguments
-from tests.tools import require
+from testing.exporter import Exporter, free_port, serve_arguments
+from testing.tools import require
 
 ROOT = Path(__file__).parents[2]
 

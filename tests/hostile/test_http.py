@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.exporter import Exporter, free_port, running, serve_arguments
-from tests.polling import eventually
-from tests.region.files import put
+from testing.exporter import Exporter, free_port, running, serve_arguments
+from testing.polling import eventually
+from testing.region_files import put
 from vgpumonitor import descriptors
 from vgpumonitor import serve as serve_module
 from vgpumonitor.settings import Address, Settings

@@ -15,14 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.exporter import Exporter, free_port
+from testing.exporter import Exporter, free_port
+from testing.region_files import put
 from tests.hostile.sandbox import in_mounts_of, started, unshare
-from tests.region.files import put
-from tests.test_collector import collector_of, text_of
-from vgpumonitor import collector as collector_module
+from tests.test_scrape import scraper_of, text_of
+from vgpumonitor import scrape as scrape_module
 from vgpumonitor.region.model import Region
 from vgpumonitor.region.reader import RegionFile
-from vgpumonitor.sources.inventory import Inventory
+from vgpumonitor.sources.containers.directory import ContainersDirectory
 
 REGION = "hami-2.9.0-three-processes"
 NEXT = "hami-2.6.0-three-processes"
@@ -175,13 +175,13 @@ def test_killed_and_started_again(containers: Path, tmp_path: Path) -> None:
 def test_the_clock_is_set_back_and_forth(containers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is missing, and no age is negative."""
     now = time.time()
-    collector = collector_of(Inventory(containers))
+    scraper = scraper_of(ContainersDirectory(containers))
     for offset in (0.0, -40 * 365 * 86400.0, 3600.0, 40 * 365 * 86400.0, -3600.0, 0.0):
         clock = SimpleNamespace(
             time=lambda offset=offset: now + offset, perf_counter=time.perf_counter
         )
-        monkeypatch.setattr(collector_module, "time", clock)
-        lines = asyncio.run(text_of(collector)).splitlines()
+        monkeypatch.setattr(scrape_module, "time", clock)
+        lines = asyncio.run(text_of(scraper)).splitlines()
         assert sum(line.startswith("vgpu_memory_used_bytes{") for line in lines) == 3 * 2 * 4
         ages = [
             float(line.rpartition(" ")[2])
@@ -195,7 +195,7 @@ def test_the_clock_is_set_back_and_forth(containers: Path, monkeypatch: pytest.M
 def test_a_directory_goes_while_others_are_read(
     containers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inventory = Inventory(containers)
+    inventory = ContainersDirectory(containers)
     assert len(inventory.read().containers) == 3
     real = RegionFile.read
 

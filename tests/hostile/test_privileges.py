@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.exporter import Exporter
+from testing.exporter import Exporter
+from testing.region_files import put
+from testing.tools import require
 from tests.hostile.sandbox import ROOT, in_mounts_of, started, unshare
-from tests.region.files import put
-from tests.tools import require
 
 NAME = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11_train"
 OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22_late"

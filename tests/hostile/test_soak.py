@@ -21,13 +21,13 @@ from random import Random
 
 import pytest
 
-from tests.exporter import running, serve_arguments
-from tests.held import MIB, Held
+from testing.exporter import running, serve_arguments
+from testing.polling import eventually
+from testing.region_files import recorded_bytes
+from testing.resources import MIB, Held
 from tests.hostile.writers import DEVICES, KINDS, name_of, writing
-from tests.polling import eventually
-from tests.region.files import recorded_bytes
 from vgpumonitor.region.layouts import LAYOUTS
-from vgpumonitor.sources.inventory import MAX_ENTRIES, STORM
+from vgpumonitor.sources.containers.directory import MAX_ENTRIES, STORM
 
 SECONDS = float(os.environ.get("VGPUMONITOR_SOAK_SECONDS", "60"))
 ENTRIES = 1_000_000 if "VGPUMONITOR_SOAK_SECONDS" in os.environ else 20 * MAX_ENTRIES

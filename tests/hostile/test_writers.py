@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.exporter import running, serve_arguments
+from testing.exporter import running, serve_arguments
 from tests.hostile.writers import DEVICES, KINDS, PIDS, name_of, writing
-from vgpumonitor.sources.inventory import Inventory
+from vgpumonitor.sources.containers.directory import ContainersDirectory
 
 LAYOUTS = ("1.1-postinit", "1.2")
 READS = 1000
@@ -33,7 +33,7 @@ def containers(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_every_read_is_whole_or_counted(containers: Path) -> None:
-    inventory = Inventory(containers)
+    inventory = ContainersDirectory(containers)
     torn = 0
     seen: dict[str, set[object]] = {layout: set() for layout in LAYOUTS}
     deadline = time.monotonic() + 30

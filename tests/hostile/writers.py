@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from tests.polling import eventually
-from tests.values import CARD, CARD_2, GIB
+from testing.polling import eventually
+from testing.values import CARD, CARD_2, GIB
 from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import MemoryKind, RegionWriter

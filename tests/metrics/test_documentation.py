@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vgpumonitor.metrics.sets import select
+from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.region.model import REASONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -28,7 +28,7 @@ def test_every_family_is_on_the_page_and_nothing_else() -> None:
     }
     code = {
         family.name: (family.type, ", ".join(family.labels), family.help)
-        for family in select("all", process_metrics=True)
+        for family in families_for("all", process_metrics=True)
     }
     assert page == code
 

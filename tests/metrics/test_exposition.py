@@ -13,9 +13,8 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.metrics.client_library import ClientCollector
-from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
-from tests.values import (
+from testing.client_library import ClientCollector
+from testing.values import (
     CARD,
     CARD_2,
     GIB,
@@ -30,13 +29,14 @@ from tests.values import (
     snapshot,
     use,
 )
-from vgpumonitor.actions import FeedbackHealth, GcHealth
+from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
+from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import ContainerFamily, DeviceFamily, Family
-from vgpumonitor.metrics.sets import select
-from vgpumonitor.snapshot import HostView, Join, NodeSnapshot
-from vgpumonitor.sources.inventory import InventoryView
-from vgpumonitor.sources.nvml import DeviceProcess, MigDevice, NvmlHealth, NvmlSample
+from vgpumonitor.metrics.sets import families_for
+from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
+from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.devices.nvml.source import DeviceProcess, MigDevice, NvmlHealth, NvmlSample
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodsView
 
 MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
@@ -79,9 +79,9 @@ def everything() -> NodeSnapshot:
         NOW - 5,
         {"hami.io/vgpu-devices-allocated": 1},
     )
-    return Join("node-1").snapshot(
+    return SnapshotBuilder("node-1").snapshot(
         time=NOW,
-        inventory=InventoryView(
+        inventory=ContainersView(
             (
                 entry(
                     region(
@@ -105,7 +105,7 @@ def everything() -> NodeSnapshot:
         nvml=NvmlSample("570.1", "12.8", cards),
         known_devices=cards,
         nvml_health=NvmlHealth(True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
-        host=HostView(frozenset({100, 999})),
+        host=HostProcessesView(frozenset({100, 999})),
         feedback=FEEDBACK,
         gc=GC,
         seconds={"regions": 0.25},
@@ -113,8 +113,8 @@ def everything() -> NodeSnapshot:
 
 
 FEEDBACK = FeedbackHealth(rounds=5, writes={"recent_kernel": 2}, last_round=NOW - 1)
-GC = GcHealth(removed=1, last_round=NOW - 2)
-ALL = select("all", process_metrics=True)
+GC = CleanupHealth(removed=1, last_round=NOW - 2)
+ALL = families_for("all", process_metrics=True)
 
 
 def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -157,11 +157,13 @@ class TestContract:
 
     def test_documented_help(self) -> None:
         assert {
-            family.name: family.help for family in select("documented") if family.name in LABELS
+            family.name: family.help
+            for family in families_for("documented")
+            if family.name in LABELS
         }.items() >= DOCUMENTED_HELP.items()
 
     def test_zone_is_on_every_series_of_documented_and_hami(self) -> None:
-        for family in select("documented,hami"):
+        for family in families_for("documented,hami"):
             if not family.name.startswith("vgpumonitor_"):
                 assert family.constant == (("zone", "vGPU"),), family.name
 
@@ -356,7 +358,7 @@ class TestNames:
 
 class TestKeptText:
     def test_is_the_same_after_a_change_as_made_afresh(self) -> None:
-        join, exposition = Join("node-1"), Exposition(ALL)
+        join, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
         states = [
             (entry(region(process(use(data=MIB)))), entry(region(), uid=OTHER)),
             (entry(region(process(use(data=2 * MIB)))), entry(region(), uid=OTHER)),
@@ -378,14 +380,14 @@ class TestKeptText:
                 assert kept[name] == fresh[name], name
 
     def test_goes_with_its_container(self) -> None:
-        join, exposition = Join("node-1"), Exposition(ALL)
+        join, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
         exposition.render(snapshot(entry(region()), join=join))
         assert len(exposition._containers._kept) == 1
         exposition.render(snapshot(join=join))
         assert exposition._containers._kept == {}
 
     def test_of_labels_that_change_does_not_gather(self) -> None:
-        join, exposition = Join("node-1"), Exposition(ALL)
+        join, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
         sizes = set()
         for size in range(1, 20):
             found = entry(region(process(use(data=size * MIB))))
@@ -407,24 +409,24 @@ class TestSets:
         ],
     )
     def test_choices(self, choice: str, prefixes: set[str]) -> None:
-        names = [f.name for f in select(choice) if not f.name.startswith("vgpumonitor_")]
+        names = [f.name for f in families_for(choice) if not f.name.startswith("vgpumonitor_")]
         assert {prefix for prefix in prefixes if any(n.startswith(prefix) for n in names)} == (
             prefixes
         )
         assert all(name.startswith(tuple(prefixes)) for name in names)
 
     def test_without_the_memory_description(self) -> None:
-        whole = [family.name for family in select("documented")]
-        less = [family.name for family in select("documented,-memory-desc")]
+        whole = [family.name for family in families_for("documented")]
+        less = [family.name for family in families_for("documented,-memory-desc")]
         assert set(whole) - set(less) == {"Device_memory_desc_of_container"}
 
     def test_an_unknown_word_is_named(self) -> None:
         with pytest.raises(ValueError, match="'documentd' is no set of metrics"):
-            select("documentd,vgpu")
+            families_for("documentd,vgpu")
 
     def test_process_metrics_are_off_unless_asked_for(self) -> None:
-        off = {family.name for family in select("all")}
-        on = {family.name for family in select("all", process_metrics=True)}
+        off = {family.name for family in families_for("all")}
+        on = {family.name for family in families_for("all", process_metrics=True)}
         assert on - off == {
             "vgpu_process_memory_used_bytes",
             "vgpu_process_core_utilization_ratio",

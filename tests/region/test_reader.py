@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.region.files import NAMES, put, recorded_bytes, recorded_content
+from testing.region_files import NAMES, put, recorded_bytes, recorded_content
 from vgpumonitor.region.layouts import LAYOUTS, V1_1_POSTINIT, V1_2, Layout
 from vgpumonitor.region.model import REASONS, Region, RegionDevice, RegionError
 from vgpumonitor.region.reader import SLOT_RETRIES, RegionFile, decode, decode_head, open_regular

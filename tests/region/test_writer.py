@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.polling import eventually
-from tests.region.files import NAMES, recorded_bytes, recorded_content
+from testing.polling import eventually
+from testing.region_files import NAMES, recorded_bytes, recorded_content
 from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_2, Layout
 from vgpumonitor.region.model import SUSPENDED, ProcessDevice, Region, RegionDevice
 from vgpumonitor.region.reader import RegionFile

@@ -13,20 +13,20 @@ from random import Random
 
 import pytest
 
-from tests.polling import eventually
+from testing.polling import eventually
 from vgpumonitor.region.layouts import LAYOUTS, V1_1, V1_2, Layout
 from vgpumonitor.region.model import GONE, Region
 from vgpumonitor.simulate.container import CardUse
-from vgpumonitor.simulate.figures import figures
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
-from vgpumonitor.sources.host_processes import HostProcesses
-from vgpumonitor.sources.inventory import ContainerRegion, Inventory
-from vgpumonitor.sources.nvml import NvmlSource
+from vgpumonitor.simulate.readings import figures
+from vgpumonitor.sources.containers.directory import ContainerReading, ContainersDirectory
+from vgpumonitor.sources.devices.nvml.source import NvmlSource
 from vgpumonitor.sources.pods.model import Allocation, MigAllocation, Pod
 from vgpumonitor.sources.pods.objects import decode, pod_from_object, split_list
+from vgpumonitor.sources.processes import HostProcesses
 
 NOW = 1_800_000_000
 
@@ -49,17 +49,17 @@ def node(tmp_path: Path) -> Iterator[SimulatedNode]:
 
 
 @contextmanager
-def inventory(node: SimulatedNode) -> Iterator[Callable[[], dict[str, ContainerRegion]]]:
+def inventory(node: SimulatedNode) -> Iterator[Callable[[], dict[str, ContainerReading]]]:
     """The containers by their pod's app, those of the second one apart from the first's
     by the container's name."""
-    source = Inventory(node.containers_dir)
+    source = ContainersDirectory(node.containers_dir)
     apps = {
         (pod.uid, plan.name): pod.app if not plan.init else plan.name
         for pod in node.pods
         for plan in pod.containers
     }
 
-    def read() -> dict[str, ContainerRegion]:
+    def read() -> dict[str, ContainerReading]:
         view = source.read()
         assert view.up
         assert view.errors == {}
@@ -87,7 +87,7 @@ def pods(node: SimulatedNode) -> dict[str, Pod]:
     return found
 
 
-def region_of(entry: ContainerRegion) -> Region:
+def region_of(entry: ContainerReading) -> Region:
     assert entry.region is not None, entry
     return entry.region
 
@@ -460,7 +460,7 @@ def test_any_number_of_cards_and_containers(tmp_path: Path, gpus: int, container
 def test_a_thousand_plain_containers(tmp_path: Path) -> None:
     with SimulatedNode(tmp_path / "node", 8, 1000, plain=True, clock=Clock()) as node:
         node.step()
-        view = Inventory(node.containers_dir).read()
+        view = ContainersDirectory(node.containers_dir).read()
         assert view.errors == {}
         assert len(view.containers) == 1000
         for entry in view.containers:

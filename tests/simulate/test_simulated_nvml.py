@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sources.nvml_runs import in_pynvml, in_python
-from tests.tools import require
-from vgpumonitor.simulate.nvml.c_library import BuildError, build
+from testing.nvml import BuildError, build
+from testing.tools import require
+from tests.sources.devices.nvml_runs import in_pynvml, in_python
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import (
     Memory,
@@ -21,7 +21,7 @@ from vgpumonitor.simulate.nvml.state import (
     SimulatedNvml,
     parse,
 )
-from vgpumonitor.sources.nvml import NvmlSample
+from vgpumonitor.sources.devices.nvml.source import NvmlSample
 
 _NUMBERS = st.integers(0, 2**32 - 1)
 _SIZES = st.integers(0, 2**63 - 1)

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.tools import require
+from testing.tools import require
 
 
 class Pair(NamedTuple):

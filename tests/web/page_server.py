@@ -9,31 +9,31 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from vgpumonitor.collector import Collector
+from vgpumonitor.scrape import Scraper
 from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.web.api import api_routes
 from vgpumonitor.web.page import page_routes
 
 
 @dataclass
-class FixedCollector:
+class FixedScraper:
     """Gives ``snapshot`` as a collection's, or fails where it is None."""
 
     snapshot: NodeSnapshot | None
 
-    async def collect(self) -> FixedCollector:
+    async def collect(self) -> FixedScraper:
         if self.snapshot is None:
             raise RuntimeError("no snapshot")
         return self
 
 
-def make_app(collector: FixedCollector) -> web.Application:
+def make_app(scraper: FixedScraper) -> web.Application:
     async def text(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     app = web.Application()
     app.add_routes(page_routes())
-    app.add_routes(api_routes(cast(Collector, collector)))
+    app.add_routes(api_routes(cast(Scraper, scraper)))
     app.add_routes([web.get("/metrics", text), web.get("/readyz", text)])
     return app
 
@@ -42,7 +42,7 @@ class PageServer:
     """Serves in a thread. ``stop`` and ``start`` keep the port."""
 
     def __init__(self, snapshot: NodeSnapshot) -> None:
-        self.collector = FixedCollector(snapshot)
+        self.scraper = FixedScraper(snapshot)
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
@@ -67,7 +67,7 @@ class PageServer:
         self._loop.close()
 
     async def _start(self) -> None:
-        self._runner = web.AppRunner(make_app(self.collector), shutdown_timeout=0.1)
+        self._runner = web.AppRunner(make_app(self.scraper), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.port = self._runner.addresses[0][1]

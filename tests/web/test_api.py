@@ -14,9 +14,9 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from msgspec import structs
 
-from tests.exporter import running
-from tests.polling import eventually
-from tests.values import (
+from testing.exporter import running
+from testing.polling import eventually
+from testing.values import (
     CARD,
     CARD_2,
     GIB,
@@ -34,12 +34,12 @@ from tests.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor import __version__
-from vgpumonitor.actions import FeedbackHealth, GcHealth
-from vgpumonitor.snapshot import HostView, NodeSnapshot, PodAllocation
-from vgpumonitor.sources.host_processes import ContainerRef
-from vgpumonitor.sources.inventory import InventoryView
-from vgpumonitor.sources.nvml import DeviceProcess, MigDevice, NvmlHealth
+from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
+from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, PodAllocation
+from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.devices.nvml.source import DeviceProcess, MigDevice, NvmlHealth
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
+from vgpumonitor.sources.processes import ContainerRef
 from vgpumonitor.web.api import schema, snapshot_document
 
 POD = Pod(
@@ -85,7 +85,7 @@ def full() -> NodeSnapshot:
             ),
             card(CARD_2, 1, 4, mig_devices=(MIG_DEVICE,)),
         ],
-        host=HostView(None, {900: ContainerRef(UID, "0" * 64)}),
+        host=HostProcessesView(None, {900: ContainerRef(UID, "0" * 64)}),
     )
     return replace(
         made,
@@ -93,7 +93,7 @@ def full() -> NodeSnapshot:
             made.health,
             nvml=NvmlHealth(True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
             feedback=FeedbackHealth(5, {"recent_kernel": 1}, NOW - 2),
-            gc=GcHealth(1, None),
+            gc=CleanupHealth(1, None),
             region_errors={"not_regular": 1, "empty": 0},
         ),
     )
@@ -319,7 +319,7 @@ class TestDocument:
                 entry(region(dead, uuids=[CARD_2])),
                 entry(region(uuids=[MIG]), OTHER),
                 cards=[card(mig_devices=(MIG_DEVICE,))],
-                host=HostView(frozenset({1})),
+                host=HostProcessesView(frozenset({1})),
             )
         )
         assert [(one["uuid"], one["index"]) for one in found["cards"]] == [
@@ -334,7 +334,7 @@ class TestDocument:
             snapshot(
                 entry(region(dead, uuids=[MIG])),
                 cards=[card(mig_devices=(MIG_DEVICE,))],
-                host=HostView(frozenset({1})),
+                host=HostProcessesView(frozenset({1})),
             )
         )
         assert [one["dead_memory_bytes"] for one in found["cards"]] == [7 * MIB]
@@ -363,7 +363,7 @@ class TestDocument:
             made,
             health=replace(
                 made.health,
-                inventory=InventoryView(error="can't look at \udcff"),
+                inventory=ContainersView(error="can't look at \udcff"),
                 nvml=NvmlHealth(False, {}),
             ),
         )
@@ -395,7 +395,7 @@ class TestStatus:
         ],
     )
     def test_is_one_word(self, found: Any, status: str) -> None:
-        assert one(found, host=HostView(frozenset({100})))["status"] == status
+        assert one(found, host=HostProcessesView(frozenset({100})))["status"] == status
 
 
 class TestBlockedBy:
@@ -468,6 +468,6 @@ def test_what_a_running_exporter_serves_stands_its_schema() -> None:
 
         found = eventually(complete)
         assert {card["uuid"] for card in found["cards"]} >= {
-            promised["card_uuid"] for promised in found["allocations"]
+            allocated["card_uuid"] for allocated in found["allocations"]
         }
         assert b"<title>vgpumonitor</title>" in exporter.get("/")

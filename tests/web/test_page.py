@@ -24,8 +24,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.tools import require
-from tests.values import (
+from testing.tools import require
+from testing.values import (
     CARD,
     CARD_2,
     GIB,
@@ -43,9 +43,9 @@ from tests.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor import formatting
-from vgpumonitor.snapshot import HostView, NodeSnapshot
-from vgpumonitor.sources.inventory import InventoryView
-from vgpumonitor.sources.nvml import DeviceProcess
+from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
+from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.devices.nvml.source import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
 
 HERE = Path(__file__).parent
@@ -83,7 +83,7 @@ def node(when: float = NOW, used: int = 3 * GIB) -> NodeSnapshot:
         entry(None, OTHER, "idle"),
         pods=pods_view(POD, OTHER_POD),
         cards=[card(processes=(DeviceProcess(900, 700 * MIB),)), card(CARD_2, 1, 4)],
-        host=HostView(frozenset({100})),
+        host=HostProcessesView(frozenset({100})),
         time=when,
     )
 
@@ -116,7 +116,7 @@ def hostile() -> NodeSnapshot:
     return replace(
         made,
         node=evil,
-        health=replace(made.health, inventory=InventoryView(error=evil), region_errors={evil: 1}),
+        health=replace(made.health, inventory=ContainersView(error=evil), region_errors={evil: 1}),
     )
 
 
@@ -245,7 +245,7 @@ class TestFigures:
         assert first.locator("h3").inner_text().split() == ["Card", "0", "A100"]
         assert first.locator(".sensors").inner_text() == "61 °C · 251 W"
         assert figure(first, "memory") == (
-            "Memory 20.0 GiB of 40.0 GiB used limits 30.0 GiB · promised 12.0 GiB · "
+            "Memory 20.0 GiB of 40.0 GiB used limits 30.0 GiB · allocated 12.0 GiB · "
             "✕ dead 512 MiB · ? in no region 700 MiB"
         )
         assert figure(first, "cores") == "Cores 75% containers 47% · limits 150%"
@@ -272,7 +272,7 @@ class TestFigures:
 
     def test_limits_beyond_the_card_show_its_end(self, opened: Any, server: PageServer) -> None:
         entries = [entry(region(limit=30 * GIB), OTHER, name) for name in ("a", "b")]
-        server.collector.snapshot = snapshot(*entries, cards=[card()])
+        server.scraper.snapshot = snapshot(*entries, cards=[card()])
         bar = opened().locator(".bar")
         expect(bar.locator(".end")).to_be_visible()
         end = bar.locator(".end").evaluate("end => end.offsetLeft / end.parentNode.clientWidth")
@@ -303,7 +303,7 @@ class TestFigures:
         ]
 
     def test_of_an_empty_node(self, opened: Any, server: PageServer) -> None:
-        server.collector.snapshot = snapshot()
+        server.scraper.snapshot = snapshot()
         page = opened()
         expect(page.locator("#empty")).to_contain_text("No container has used a shared GPU yet")
         expect(page.locator("#problems")).to_be_hidden()
@@ -312,7 +312,7 @@ class TestFigures:
     def test_without_nvml_cards_are_known_from_their_containers(
         self, opened: Any, server: PageServer
     ) -> None:
-        server.collector.snapshot = snapshot(entry(region(process(use(data=GIB)))))
+        server.scraper.snapshot = snapshot(entry(region(process(use(data=GIB)))))
         article = opened().locator("#cards article")
         expect(article.locator("h3")).to_contain_text("GPU-8664316c")
         expect(article.locator(".memory-figure")).to_contain_text("1.00 GiB used")
@@ -378,7 +378,7 @@ class TestTable:
         expect(page.locator("#card-filter")).to_be_focused()
 
     def test_a_thousand_containers_are_pages(self, opened: Any, server: PageServer) -> None:
-        server.collector.snapshot = many(1000)
+        server.scraper.snapshot = many(1000)
         page = opened()
         expect(page.locator("#page-number")).to_have_text("1–100 of 1,000")
         assert page.locator("#rows tr").count() == 100
@@ -397,7 +397,7 @@ class TestTable:
     def test_an_update_of_a_thousand_writes_only_what_changed(
         self, opened: Any, server: PageServer
     ) -> None:
-        server.collector.snapshot = many(1000)
+        server.scraper.snapshot = many(1000)
         page = opened()
         page.evaluate(
             """() => {
@@ -408,10 +408,10 @@ class TestTable:
             }"""
         )
         later = many(1000)
-        server.collector.snapshot = replace(later, time=NOW + 30)
+        server.scraper.snapshot = replace(later, time=NOW + 30)
         again(page)
         expect(page.locator("#rows .lastKernel").first).to_have_text("1 min ago")
-        server.collector.snapshot = replace(later, time=NOW + 65)
+        server.scraper.snapshot = replace(later, time=NOW + 65)
         again(page)
         expect(page.locator("#rows .lastKernel").first).to_have_text("2 min ago")
         assert page.evaluate("window.written") == ["lastKernel"] * 100
@@ -420,12 +420,12 @@ class TestTable:
 class TestUpdates:
     def test_come_by_themselves(self, page: Page, server: PageServer) -> None:
         assert "3.00 GiB" in column(page, "memory")
-        server.collector.snapshot = node(NOW + 3, used=5 * GIB)
+        server.scraper.snapshot = node(NOW + 3, used=5 * GIB)
         expect(page.locator("#rows .memory", has_text="5.00 GiB")).to_have_count(1)
         expect(page.locator("#rows .memory", has_text="3.00 GiB")).to_have_count(0)
 
     def test_drop_and_add_containers(self, page: Page, server: PageServer) -> None:
-        server.collector.snapshot = snapshot(entry(region(), container="new"), cards=[card()])
+        server.scraper.snapshot = snapshot(entry(region(), container="new"), cards=[card()])
         again(page)
         expect(page.locator("#rows tr")).to_have_count(1)
         assert column(page, "container") == ["new"]
@@ -435,7 +435,7 @@ class TestUpdates:
         row = page.locator("#rows tr", has_text="train").first
         row.get_by_role("button").focus()
         assert column(page, "container")[0] == "near"
-        server.collector.snapshot = node(NOW + 3, used=9 * GIB + 900 * MIB)
+        server.scraper.snapshot = node(NOW + 3, used=9 * GIB + 900 * MIB)
         expect(page.locator("#rows tr").first).to_contain_text("train")
         expect(page.locator("#rows tr").first.get_by_role("button")).to_be_focused()
 
@@ -448,7 +448,7 @@ class TestUpdates:
                         region, {childList: true, subtree: true, characterData: true});
             }"""
         )
-        server.collector.snapshot = node(NOW + 3, used=5 * GIB)
+        server.scraper.snapshot = node(NOW + 3, used=5 * GIB)
         expect(page.locator("#rows .memory", has_text="5.00 GiB")).to_have_count(1)
         assert page.evaluate("window.said") == 0
         page.fill("#filter", "team-a")
@@ -499,7 +499,7 @@ class TestUpdates:
         chart = page.locator("#cards .chart").first
         assert chart.evaluate(accent) == 0
         for seconds in (10, 20):
-            server.collector.snapshot = node(NOW + seconds, used=(3 + seconds) * MIB)
+            server.scraper.snapshot = node(NOW + seconds, used=(3 + seconds) * MIB)
             again(page)
             expect(page.locator("#rows .memory", has_text=f"{3 + seconds}.0 MiB")).to_have_count(1)
         # The line of the card is the only one in this colour.
@@ -539,7 +539,7 @@ class TestConnection:
         expect(alert).to_contain_text("Lost the exporter: no answer. Trying again.")
         expect(page.locator("body")).to_have_class("stale")
         assert len(rows(page)) == 5
-        server.collector.snapshot = node(NOW + 3, used=5 * GIB)
+        server.scraper.snapshot = node(NOW + 3, used=5 * GIB)
         server.start()
         expect(alert).to_be_empty()
         expect(page.locator("body")).to_have_class("")
@@ -550,10 +550,10 @@ class TestConnection:
     def test_says_what_the_exporter_answers(
         self, page: Page, server: PageServer, watched: Watched
     ) -> None:
-        server.collector.snapshot = None
+        server.scraper.snapshot = None
         again(page)
         expect(page.get_by_role("alert")).to_contain_text("it answers with status 500")
-        server.collector.snapshot = node()
+        server.scraper.snapshot = node()
         expect(page.get_by_role("alert")).to_be_empty()
         assert all("status of 500" in error for error in watched.errors)
         watched.errors.clear()
@@ -569,7 +569,7 @@ class TestProblems:
             pods=PodsView({UID: POD}, up=False, synced=NOW - 200),
             cards=[card()],
         )
-        server.collector.snapshot = made
+        server.scraper.snapshot = made
         page = opened()
         told = [
             " ".join(text.split()) for text in page.locator("#problem-list li").all_inner_texts()
@@ -581,13 +581,13 @@ class TestProblems:
             f"! {OTHER}/train: region holds nonsense "
             "memory_used_bytes of its card 0 is more than the card has",
         ]
-        server.collector.snapshot = node(NOW + 3)
+        server.scraper.snapshot = node(NOW + 3)
         again(page)
         expect(page.locator("#problems")).to_be_hidden()
 
     def test_many_are_counted(self, opened: Any, server: PageServer) -> None:
         entries = [entry(None, OTHER, f"c{place}", error="empty") for place in range(30)]
-        server.collector.snapshot = snapshot(*entries)
+        server.scraper.snapshot = snapshot(*entries)
         page = opened()
         assert page.locator("#problem-list li").count() == 21
         expect(page.locator("#problem-list")).to_contain_text(
@@ -628,9 +628,9 @@ class TestDetail:
         page.locator("#rows tr", has_text="3.00 GiB").get_by_role("button").click()
         dialog = page.get_by_role("dialog")
         expect(dialog.locator("tbody")).to_contain_text("dead")
-        server.collector.snapshot = node(NOW + 3, used=5 * GIB)
+        server.scraper.snapshot = node(NOW + 3, used=5 * GIB)
         expect(dialog.locator("dl")).to_contain_text("5.00 GiB of 10.0 GiB")
-        server.collector.snapshot = snapshot(cards=[card()])
+        server.scraper.snapshot = snapshot(cards=[card()])
         expect(dialog.locator("dl")).to_have_text("Stategone")
 
     def test_works_by_keyboard(self, page: Page) -> None:
@@ -646,7 +646,7 @@ class TestDetail:
 
 class TestSafety:
     def test_what_others_wrote_is_text(self, opened: Any, server: PageServer) -> None:
-        server.collector.snapshot = hostile()
+        server.scraper.snapshot = hostile()
         page = opened()
         evil = '<img src=x onerror="window.hacked=1">'
         for place in ("#node", ".name", ".sensors", "#versions"):
@@ -724,7 +724,7 @@ class TestAccess:
     ) -> None:
         made = node()
         broken = entry(None, UID, "broken", error="empty")
-        server.collector.snapshot = replace(
+        server.scraper.snapshot = replace(
             made,
             containers=made.containers + snapshot(broken).containers,
             health=replace(made.health, pods=PodsView(up=False)),
@@ -741,7 +741,7 @@ class TestAccess:
     def test_axe_finds_nothing_where_the_exporter_is_lost(
         self, page: Page, server: PageServer, watched: Watched
     ) -> None:
-        server.collector.snapshot = None
+        server.scraper.snapshot = None
         again(page)
         expect(page.get_by_role("alert")).not_to_be_empty()
         page.screenshot(path=SCREENSHOTS / "lost.png")

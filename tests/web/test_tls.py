@@ -16,7 +16,7 @@ import aiohttp
 import bcrypt
 import pytest
 
-from tests.tools import require
+from testing.tools import require
 from tests.web.certificates import Authority, Pair, openssl
 from tests.web.serving import serving, write
 from vgpumonitor.web.config import WebConfigFile

@@ -12,7 +12,7 @@ from vgpumonitor.metrics.family import (
     NodeFamily,
     Sample,
 )
-from vgpumonitor.metrics.series import (
+from vgpumonitor.metrics.values import (
     core_utilization,
     host_core_utilizations,
     host_memory_used,

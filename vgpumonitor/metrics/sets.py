@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vgpumonitor.metrics import about, documented, hami, vgpu
+from vgpumonitor.metrics import documented, exporter, hami, vgpu
 from vgpumonitor.metrics.family import Family
 
 SETS: dict[str, tuple[Family, ...]] = {
@@ -13,7 +13,7 @@ SETS: dict[str, tuple[Family, ...]] = {
 _WITHOUT = "-memory-desc"
 
 
-def select(choice: str, process_metrics: bool = False) -> tuple[Family, ...]:
+def families_for(choice: str, process_metrics: bool = False) -> tuple[Family, ...]:
     """The families of ``choice``: set names parted by commas, ``all``, and ``-memory-desc``
     to leave the memory description out; with ``process_metrics`` also those per process.
     What the exporter says about itself is always among them.
@@ -34,4 +34,4 @@ def select(choice: str, process_metrics: bool = False) -> tuple[Family, ...]:
         families = [family for family in families if family is not documented.MEMORY_DESCRIPTION]
     if process_metrics:
         families += vgpu.PROCESS_FAMILIES
-    return (*families, *about.FAMILIES)
+    return (*families, *exporter.FAMILIES)

@@ -14,14 +14,14 @@ from vgpumonitor.metrics.family import (
     ProcessFamily,
     Sample,
 )
-from vgpumonitor.metrics.series import last_kernel, memory
+from vgpumonitor.metrics.values import last_kernel, memory
 from vgpumonitor.snapshot import (
     Container,
     ContainerProcess,
     NodeSnapshot,
     PodAllocation,
 )
-from vgpumonitor.sources.nvml import Device, MigDevice
+from vgpumonitor.sources.devices.nvml.source import Device, MigDevice
 
 _CONTAINER = ("namespace", "pod", "container")
 _CONTAINER_DEVICE = (*_CONTAINER, "device_uuid")
@@ -57,11 +57,11 @@ def _allocations(
     value: Callable[[PodAllocation], float | None],
 ) -> Callable[[NodeSnapshot], Iterable[Sample]]:
     def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
-        for promised in snapshot.allocations:
-            found = value(promised)
-            minor = "" if promised.device_minor is None else str(promised.device_minor)
+        for allocated in snapshot.allocations:
+            found = value(allocated)
+            minor = "" if allocated.device_minor is None else str(allocated.device_minor)
             if found is not None:
-                yield (promised.namespace, promised.pod, promised.device_uuid, minor), found
+                yield (allocated.namespace, allocated.pod, allocated.device_uuid, minor), found
 
     return samples
 
@@ -148,15 +148,15 @@ def _ratio(percent: int | None) -> float | None:
 FAMILIES: tuple[Family, ...] = (
     NodeFamily(
         "vgpu_allocated_memory_bytes",
-        "Device memory that the scheduler promised to the pod on the card, in bytes",
+        "Device memory that the scheduler allocated to the pod on the card, in bytes",
         _ALLOCATION,
-        samples=_allocations(lambda promised: promised.memory_bytes),
+        samples=_allocations(lambda allocated: allocated.memory_bytes),
     ),
     NodeFamily(
         "vgpu_allocated_core_ratio",
-        "Share of the card's cores that the scheduler promised to the pod (1 is the whole card)",
+        "Share of the card's cores that the scheduler allocated to the pod (1 is the whole card)",
         _ALLOCATION,
-        samples=_allocations(lambda promised: promised.core_ratio),
+        samples=_allocations(lambda allocated: allocated.core_ratio),
     ),
     DeviceFamily(
         "vgpu_memory_used_bytes",

@@ -23,11 +23,11 @@ from typing import Self
 from vgpumonitor import descriptors
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
-from vgpumonitor.simulate.figures import figures
 from vgpumonitor.simulate.nvml.state import SimulatedCard, SimulatedNvml
 from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
+from vgpumonitor.simulate.readings import figures
 
 _MARKER = ".vgpumonitor-simulation"
 

@@ -68,7 +68,7 @@ class ContainerPlan:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """A pod, and what it was promised of each of its cards: ``memory`` in bytes,
+    """A pod, and what it was allocated of each of its cards: ``memory`` in bytes,
     ``memory_ratio`` and ``core`` in percent, or of its only card the part ``mig``."""
 
     uid: str

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from vgpumonitor import __version__
+from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.model import Region
 from vgpumonitor.snapshot import Container, ContainerDevice, ContainerProcess, NodeSnapshot
-from vgpumonitor.sources.nvml import Device
-from vgpumonitor.worker import Worker
+from vgpumonitor.sources.devices.nvml.source import Device
 
 if TYPE_CHECKING:
-    from vgpumonitor.collector import Collector
+    from vgpumonitor.scrape import Scraper
 
 #: Changes only when a consumer of the last version would break.
 VERSION = 1
@@ -36,7 +36,7 @@ def schema() -> bytes:
     return (resources.files("vgpumonitor.web") / "snapshot.schema.json").read_bytes()
 
 
-def api_routes(collector: Collector) -> list[web.RouteDef]:
+def api_routes(scraper: Scraper) -> list[web.RouteDef]:
     """``/api/v1/snapshot``, and its schema at ``/api/v1/schema``."""
     text = schema()
 
@@ -44,18 +44,18 @@ def api_routes(collector: Collector) -> list[web.RouteDef]:
         return web.Response(body=text, content_type="application/schema+json", headers=_HEADERS)
 
     return [
-        web.get("/api/v1/snapshot", _Snapshot(collector).answer),
+        web.get("/api/v1/snapshot", _Snapshot(scraper).answer),
         web.get("/api/v1/schema", serve_schema),
     ]
 
 
 class _Snapshot:
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        self._renderer = Worker("snapshot")
+    def __init__(self, scraper: Scraper) -> None:
+        self._scraper = scraper
+        self._renderer = HangTolerantThread("snapshot")
 
     async def answer(self, _request: web.Request) -> web.Response:
-        snapshot = (await self._collector.collect()).snapshot
+        snapshot = (await self._scraper.collect()).snapshot
         body = await asyncio.wrap_future(self._renderer.submit(lambda: _body(snapshot)))
         response = web.Response(body=body, content_type="application/json", headers=_HEADERS)
         response.headers["Vary"] = "Accept-Encoding"
@@ -83,14 +83,16 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
         "containers": [_container(container, active) for container in snapshot.containers],
         "allocations": [
             {
-                "namespace": promised.namespace,
-                "pod": promised.pod,
-                "card_uuid": promised.device_uuid or None,
-                "card_minor": promised.device_minor,
-                "memory_bytes": promised.memory_bytes,
-                "core_percent": None if promised.core_ratio is None else promised.core_ratio * 100,
+                "namespace": allocated.namespace,
+                "pod": allocated.pod,
+                "card_uuid": allocated.device_uuid or None,
+                "card_minor": allocated.device_minor,
+                "memory_bytes": allocated.memory_bytes,
+                "core_percent": None
+                if allocated.core_ratio is None
+                else allocated.core_ratio * 100,
             }
-            for promised in snapshot.allocations
+            for allocated in snapshot.allocations
         ],
         "mig_allocations": [
             {

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from vgpumonitor.collector import Collector
 from vgpumonitor.metrics.exposition import OPENMETRICS, TEXT
+from vgpumonitor.scrape import Scraper
 from vgpumonitor.web.api import api_routes
 from vgpumonitor.web.page import page_routes
 
@@ -19,14 +19,14 @@ CHUNK = 64 * 1024
 Readiness = Mapping[str, Callable[[], str | None]]
 
 
-def make_app(collector: Collector, readiness: Readiness) -> web.Application:
+def make_app(scraper: Scraper, readiness: Readiness) -> web.Application:
     app = web.Application()
     app.add_routes(
         [
-            web.get("/metrics", _Metrics(collector).answer),
+            web.get("/metrics", _Metrics(scraper).answer),
             web.get("/healthz", _healthz),
             web.get("/readyz", _Readyz(readiness).answer),
-            *api_routes(collector),
+            *api_routes(scraper),
             *page_routes(),
         ]
     )
@@ -34,14 +34,14 @@ def make_app(collector: Collector, readiness: Readiness) -> web.Application:
 
 
 class _Metrics:
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
+    def __init__(self, scraper: Scraper) -> None:
+        self._scraper = scraper
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         openmetrics = accepts(request.headers.get("Accept", ""), "application/openmetrics-text")
         gzipped = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         names = frozenset(request.query.getall("name[]", []))
-        collection = await self._collector.collect()
+        collection = await self._scraper.collect()
         body = await collection.text(openmetrics, names, gzipped)
         response = web.StreamResponse()
         response.headers["Content-Type"] = OPENMETRICS if openmetrics else TEXT

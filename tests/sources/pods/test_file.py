@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.sources.pods.apiserver import pod_object
+from testing.apiserver import pod_object
 from tests.sources.pods.waiting import names, running, until
 from vgpumonitor.sources.pods import file as file_module
 from vgpumonitor.sources.pods import watch
@@ -36,7 +36,7 @@ def test_reads_again_whenever_it_changes(tmp_path: Path) -> None:
             assert source.view.synced is not None
             write(path, pod_object("two"), pod_object("three"))
             await until(lambda: names(source.view) == {"two", "three"})
-            assert set(source.view.departed) == {"uid-of-one"}
+            assert set(source.view.deleted) == {"uid-of-one"}
             # Written in place.
             path.write_text(json.dumps(pod_object("alone")))
             await until(lambda: names(source.view) == {"alone"})

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.sources.pods.apiserver import (
+from testing.apiserver import (
     ApiServer,
     event,
     kubeconfig,
@@ -24,8 +24,8 @@ from tests.sources.pods.apiserver import (
     status,
     streamed,
 )
+from testing.tools import require
 from tests.sources.pods.waiting import names, running, until
-from tests.tools import require
 from vgpumonitor.sources.pods import kubernetes
 from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource, Timing
 
@@ -59,7 +59,7 @@ def test_lists_and_watches_the_pods_of_its_node(tmp_path: Path) -> None:
                 assert source.view.pods["uid-of-one"] is before.pods["uid-of-one"]
                 server.delete("uid-of-two")
                 await until(lambda: names(source.view) == {"one"})
-                assert source.view.departed["uid-of-two"].phase == "Succeeded"
+                assert source.view.deleted["uid-of-two"].phase == "Succeeded"
                 assert source.view.up
             # What RBAC has to allow is list and watch on pods, and nothing else.
             assert {(seen.method, seen.path) for seen in server.seen} == {("GET", "/api/v1/pods")}
@@ -83,7 +83,7 @@ def test_two_pods_of_one_name_are_two(tmp_path: Path) -> None:
                 server.delete("first")
                 server.put(pod_object("web-0", "second"))
                 await until(lambda: set(source.view.pods) == {"second"})
-                assert set(source.view.departed) == {"first"}
+                assert set(source.view.deleted) == {"first"}
 
     asyncio.run(main())
 
@@ -161,7 +161,7 @@ def test_410_of_a_watch_lists_again(
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: names(source.view) == {"stays", "came"})
                 assert source.view.up
-                assert set(source.view.departed) == {"uid-of-goes"}
+                assert set(source.view.deleted) == {"uid-of-goes"}
             # Not older than what was known: a lagging server can't take the source back.
             relist = server.of("list")[1].query
             assert relist["resourceVersion"] == "102"

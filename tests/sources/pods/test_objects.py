@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sources.pods.apiserver import pod_object
+from testing.apiserver import pod_object
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer
 from vgpumonitor.sources.pods.objects import decode, node_of, pod_from_object, split_list
 

@@ -67,7 +67,7 @@ def test_directories_come_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             await until(lambda: names(source.view) == {"one", "two"})
             shutil.rmtree(one)
             await until(lambda: names(source.view) == {"two"})
-            assert set(source.view.departed) == {UID}
+            assert set(source.view.deleted) == {UID}
 
     asyncio.run(main())
     assert [getattr(record, "entry", "") for record in caplog.records] == ["lost+found"]

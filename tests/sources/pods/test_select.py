@@ -9,7 +9,7 @@ import pytest
 from tests.sources.pods.waiting import running
 from vgpumonitor.sources.pods import kubernetes
 from vgpumonitor.sources.pods.none import NoPodSource
-from vgpumonitor.sources.pods.select import select_source
+from vgpumonitor.sources.pods.select import make_pod_source
 
 
 @pytest.fixture(autouse=True)
@@ -29,28 +29,28 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_by_name(pods: str, name: str, tmp_path: Path) -> None:
-    assert select_source(pods, "node-a", None, tmp_path).name == name
+    assert make_pod_source(pods, "node-a", None, tmp_path).name == name
 
 
 @pytest.mark.parametrize("pods", ["", "file:", "file", "kube", "pod-logs:/x"])
 def test_no_names(pods: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not auto, kubernetes, pod-logs, none or file:PATH"):
-        select_source(pods, "node-a", None, tmp_path)
+        make_pod_source(pods, "node-a", None, tmp_path)
 
 
 def test_auto_takes_a_cluster_then_logs_then_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = tmp_path / "absent"
-    assert select_source("auto", "node-a", "/a/kubeconfig", absent).name == "kubernetes"
-    assert select_source("auto", "node-a", None, tmp_path).name == "pod-logs"
-    assert select_source("auto", "node-a", None, absent).name == "none"
+    assert make_pod_source("auto", "node-a", "/a/kubeconfig", absent).name == "kubernetes"
+    assert make_pod_source("auto", "node-a", None, tmp_path).name == "pod-logs"
+    assert make_pod_source("auto", "node-a", None, absent).name == "none"
     (tmp_path / "serviceaccount").mkdir()
     (tmp_path / "serviceaccount" / "token").write_text("token")
     # Half of a service account is none.
-    assert select_source("auto", "node-a", None, tmp_path).name == "pod-logs"
+    assert make_pod_source("auto", "node-a", None, tmp_path).name == "pod-logs"
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert select_source("auto", "node-a", None, tmp_path).name == "kubernetes"
+    assert make_pod_source("auto", "node-a", None, tmp_path).name == "kubernetes"
 
 
 def test_no_source_is_up_and_current() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from tests.held import Held
+from testing.resources import Held
 from vgpumonitor.sources.pods.watch import DirectoryWatch
 
 

@@ -17,7 +17,7 @@ from vgpumonitor.sources.pods.objects import (
     pod_from_object,
     split_list,
 )
-from vgpumonitor.sources.pods.table import PodTable
+from vgpumonitor.sources.pods.store import PodStore
 from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class FilePodSource:
         self._path = path
         self._node_name = node_name
         self._look_interval = look_interval
-        self._table = PodTable(self.name)
+        self._table = PodStore(self.name)
         self._stamp: _Stamp | None = None
 
     @property
@@ -69,12 +69,12 @@ class FilePodSource:
             stamp, readings = await asyncio.to_thread(self._read)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._table.lose(f"{self._path}: {reason}")
+            self._table.mark_stale(f"{self._path}: {reason}")
             return False
         if readings is not None:
             self._stamp = stamp
             self._table.replace(readings)
-        self._table.confirm()
+        self._table.mark_synced()
         return readings is not None
 
     def _read(self) -> tuple[_Stamp, list[PodReading] | None]:

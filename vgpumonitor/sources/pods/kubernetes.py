@@ -30,7 +30,7 @@ from vgpumonitor.sources.pods.objects import (
     pod_from_object,
     split_list,
 )
-from vgpumonitor.sources.pods.table import PodTable
+from vgpumonitor.sources.pods.store import PodStore
 
 if TYPE_CHECKING:
     import httpx2
@@ -108,7 +108,7 @@ class KubernetesPodSource:
         self._selector = f"spec.nodeName={node_name}"
         self._kubeconfig = kubeconfig
         self._timing = timing or Timing()
-        self._table = PodTable(self.name)
+        self._table = PodStore(self.name)
         self._client: httpx2.AsyncClient | None = None
         self._version: str | None = None
         # A list may come from the server's cache, if only it isn't older than what is
@@ -131,7 +131,7 @@ class KubernetesPodSource:
                 except Exception as error:
                     # Whatever a server, a proxy, a kubeconfig or its plugin came up with:
                     # tried again, with the pods that are known.
-                    self._table.lose(_described(error))
+                    self._table.mark_stale(_described(error))
                     if not isinstance(error, _RefusalError) or error.status == 401:
                         # A new client reads the kubeconfig, its tokens and the CA again.
                         await self._disconnect()
@@ -183,7 +183,7 @@ class KubernetesPodSource:
         if not page.resource_version:
             raise ValueError("the API server's list has no resourceVersion")
         self._table.replace(readings)
-        self._table.confirm()
+        self._table.mark_synced()
         self._not_before = page.resource_version
         return page.resource_version
 
@@ -234,11 +234,11 @@ class KubernetesPodSource:
                     if lines:
                         any_event = True
                         self._failures = 0
-                        self._table.confirm()
+                        self._table.mark_synced()
         finally:
             await response.aclose()
         # The server ends a watch only when all that happened up to then was sent.
-        self._table.confirm()
+        self._table.mark_synced()
         return any_event
 
     def _take(self, line: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What the scheduler promised a pod of one card.
+    """What the scheduler allocated a pod of one card.
 
     ``device_uuid`` is empty where the annotation names the card by ``device_minor``
     (Koordinator); ``device_minor`` is None where it names it by UUID (HAMi).
@@ -70,7 +70,7 @@ class PodsView:
     ``pods`` is by UID. ``up`` is false while the source can't be reached or read; the
     last known pods stay. ``synced`` is the Unix time of the last complete or confirmed
     state, None before the first. ``annotation_errors`` counts wrong annotations by name.
-    ``departed`` are the pods that left most recently: a UID that is in neither was never
+    ``deleted`` are the pods that left most recently: a UID that is in neither was never
     known.
     """
 
@@ -78,7 +78,7 @@ class PodsView:
     up: bool = False
     synced: float | None = None
     annotation_errors: Mapping[str, int] = field(default_factory=dict)
-    departed: Mapping[str, Pod] = field(default_factory=dict)
+    deleted: Mapping[str, Pod] = field(default_factory=dict)
 
 
 class PodSource(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from vgpumonitor.sources.allocations import parse_allocations
+from vgpumonitor.sources.pods.annotations import parse_allocations
 from vgpumonitor.sources.pods.model import Pod, PodContainer
 
 #: Where a mirror pod has the UID that kubelet gave the static pod: the MD5 of its manifest.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vgpumonitor.sources.pods.model import Pod, PodsView
 from vgpumonitor.sources.pods.objects import PodReading
-from vgpumonitor.sources.pods.table import PodTable
+from vgpumonitor.sources.pods.store import PodStore
 from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class PodLogsSource:
     def __init__(self, directory: Path, look_interval: float = LOOK_INTERVAL) -> None:
         self._directory = directory
         self._look_interval = look_interval
-        self._table = PodTable(self.name)
+        self._table = PodStore(self.name)
         self._ignored: set[str] = set()
 
     @property
@@ -60,12 +60,12 @@ class PodLogsSource:
         try:
             names = await asyncio.to_thread(self._directories)
         except OSError as error:
-            self._table.lose(f"{self._directory}: {error.strerror}")
+            self._table.mark_stale(f"{self._directory}: {error.strerror}")
             return
         pods = {name: parse_directory(name) for name in names}
         self._ignore({name for name, pod in pods.items() if pod is None})
         self._table.replace(PodReading(pod) for pod in pods.values() if pod is not None)
-        self._table.confirm()
+        self._table.mark_synced()
 
     def _directories(self) -> list[str]:
         with os.scandir(self._directory) as entries:

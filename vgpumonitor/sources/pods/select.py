@@ -14,7 +14,7 @@ from vgpumonitor.sources.pods.pod_logs import PodLogsSource
 log = logging.getLogger(__name__)
 
 
-def select_source(
+def make_pod_source(
     pods: str, node_name: str, kubeconfig: str | None, pod_logs_dir: Path
 ) -> PodSource:
     """The source that ``pods`` names: auto, kubernetes, pod-logs, none or file:PATH.

@@ -1,0 +1,536 @@
+"""Rounds of feedback over real region files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from testing.polling import eventually
+from tests.controllers.records import messages, records
+from tests.controllers.workload import CARD, CARD_2, Workload, play, table
+from vgpumonitor.controllers import Feedback, FeedbackHealth
+from vgpumonitor.controllers.ticker import next_due, ticks
+from vgpumonitor.region.control import ControlWords
+from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_1_POSTINIT, V1_2, Layout
+from vgpumonitor.region.reader import RegionFile
+from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "feedback.md"
+
+
+@pytest.fixture
+def containers_dir(tmp_path: Path) -> Path:
+    (tmp_path / "containers").mkdir()
+    return tmp_path / "containers"
+
+
+@pytest.fixture
+def make(containers_dir: Path) -> Iterator[Callable[..., Workload]]:
+    made: list[Workload] = []
+
+    def workload(
+        priority: int = 1,
+        layout: Layout = V1_2,
+        cards: tuple[str, ...] = (CARD,),
+        recent: int | None = None,
+    ) -> Workload:
+        made.append(Workload(containers_dir, len(made), priority, layout, cards))
+        if recent is not None:
+            made[-1].set_word("recent_kernel", recent)
+        return made[-1]
+
+    yield workload
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def inventory(containers_dir: Path) -> Iterator[ContainersDirectory]:
+    found = ContainersDirectory(containers_dir)
+    found.start()
+    yield found
+    found.stop()
+
+
+def words(*workloads: Workload) -> list[tuple[int, int]]:
+    return [(each.word("recent_kernel"), each.word("utilization_switch")) for each in workloads]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_all_layouts_on_two_cards(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high = make(0, V0)
+    low = make(1, V1_1, (CARD, CARD_2))
+    peers = make(2, V1_1_POSTINIT, (CARD_2,)), make(2, V1_2, (CARD_2,))
+    alone = make(5, V1_2, ("GPU-00000000-0000-0000-0000-000000000000",))
+    sizes = [each.path.stat().st_size for each in (high, low, *peers, alone)]
+    feedback = Feedback(inventory)
+    assert feedback.round()
+    # The one that is blocked on the first card is still active on the second.
+    assert words(high, low, *peers, alone) == [(1, 0), (-1, 1), (-1, 1), (-1, 1), (1, 0)]
+    assert feedback.round()
+    assert words(high, low, *peers, alone) == [(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)]
+    assert [each.path.stat().st_size for each in (high, low, *peers, alone)] == sizes
+    assert feedback.health.rounds == 2
+    assert feedback.health.writes == {"recent_kernel": 10, "utilization_switch": 5}
+    assert feedback.health.failures == 0
+    assert feedback.health.last_round == pytest.approx(time.time(), abs=60)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_a_round_changes_the_two_words_only(
+    layout: Layout, make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    make(0)
+    low = make(1, layout)
+    low.set_word("utilization_switch", 0)
+    before = low.path.read_bytes()
+    Feedback(inventory).round()
+    assert words(low) == [(-1, 1)]
+    low.set_word("recent_kernel", 2)
+    low.set_word("utilization_switch", 0)
+    assert low.path.read_bytes() == before
+
+
+def test_nothing_is_written_where_nothing_differs(
+    make: Callable[..., Workload],
+    inventory: ContainersDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle, odd = make(recent=0), make(recent=0)
+    feedback = Feedback(inventory)
+    feedback.round()
+    assert words(idle, odd) == [(0, 0), (0, 0)]
+    writes = dict(feedback.health.writes)
+
+    def opened(*_: object) -> None:
+        pytest.fail("a file was opened for writing")
+
+    monkeypatch.setattr(ControlWords, "__init__", opened)
+    assert feedback.round()
+    assert feedback.health.writes == writes
+    assert feedback.health.failures == 0
+
+
+def test_descriptors_are_held_for_blocked_containers_only(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, *lows = make(0), make(1), make(1), make(1)
+    for each in (high, *lows):
+        each.set_word("recent_kernel", 0)
+    feedback = Feedback(inventory)
+    feedback.round()
+    before = descriptors()
+    high.set_word("recent_kernel", 3)
+    feedback.round()
+    feedback.round()
+    assert [each.region.blocked for each in lows] == [True] * 3
+    assert descriptors() == before + 3
+    feedback.round()
+    assert [each.region.blocked for each in lows] == [False] * 3
+    assert descriptors() == before
+
+
+def test_one_unreadable_region_switches_feedback_off_for_nobody(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low, broken = make(0), make(1), make(0)
+    broken.path.write_bytes(b"\1" * 4096)
+    feedback = Feedback(inventory)
+    assert feedback.round()
+    assert words(high, low) == [(1, 0), (-1, 1)]
+    assert broken.path.read_bytes() == b"\1" * 4096
+
+
+def test_a_region_that_became_unreadable_is_released(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low = make(0), make(1)
+    high.set_word("recent_kernel", 9)
+    feedback = Feedback(inventory)
+    feedback.round()
+    assert low.word("recent_kernel") == -1
+    low.set_word("initialized_flag", 7)
+    feedback.round()
+    assert low.word("recent_kernel") == 0
+
+
+def test_another_file_at_the_path_is_decided_anew(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low = make(0), make(1)
+    high.set_word("recent_kernel", 9)
+    feedback = Feedback(inventory)
+    feedback.round()
+    # As koordlet does when the container starts again.
+    content = bytearray(low.path.read_bytes())
+    low.path.unlink()
+    at = V1_2.region.recent_kernel.offset
+    content[at : at + 4] = (0).to_bytes(4, "little")
+    low.path.write_bytes(content)
+    before = descriptors()
+    feedback.round()
+    assert words(low) == [(-1, 1)]
+    assert descriptors() == before
+    assert feedback.health.failures == 0
+
+
+def test_a_container_that_was_found_blocked_is_released_too(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low = make(0), make(1, recent=-1)
+    high.set_word("recent_kernel", 9)
+    feedback = Feedback(inventory)
+    feedback.round()
+    assert low.word("recent_kernel") == -1
+    feedback.release()
+    assert low.word("recent_kernel") == 0
+
+
+def lose(containers_dir: Path) -> Path:
+    return containers_dir.rename(containers_dir.with_name("elsewhere"))
+
+
+def find(containers_dir: Path) -> None:
+    containers_dir.with_name("elsewhere").rename(containers_dir)
+
+
+def test_words_stay_while_the_view_is_not_whole(
+    make: Callable[..., Workload],
+    inventory: ContainersDirectory,
+    containers_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    high, low = make(0), make(1)
+    feedback = Feedback(inventory)
+    feedback.round()
+    before, health = words(high, low), feedback.health
+    elsewhere = lose(containers_dir)
+    high.path, low.path = (
+        elsewhere / each.path.relative_to(containers_dir) for each in (high, low)
+    )
+    with caplog.at_level(logging.WARNING):
+        assert not feedback.round()
+        assert not feedback.round()
+    assert words(high, low) == before == [(1, 0), (-1, 1)]
+    assert feedback.health == health
+    assert messages(caplog).count("feedback waits: words stay as they are") == 1
+    feedback.release()
+    assert words(high, low) == [(1, 0), (0, 1)]
+    find(containers_dir)
+    high.path, low.path = (
+        containers_dir / each.path.relative_to(elsewhere) for each in (high, low)
+    )
+    high.set_word("recent_kernel", 2)
+    assert feedback.round()
+    assert words(high, low) == [(1, 0), (-1, 1)]
+
+
+def test_no_descriptors_left_is_no_whole_view(
+    make: Callable[..., Workload], inventory: ContainersDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = make(1)
+    whole = inventory.read()
+    short = ContainersView(whole.containers, up=True, errors={"descriptors": 1})
+    monkeypatch.setattr(inventory, "read", lambda: short)
+    feedback = Feedback(inventory)
+    assert not feedback.round()
+    assert words(low) == [(2, 1)]
+    # The count is a total: no more errors, and the view is whole.
+    assert feedback.round()
+    assert words(low) == [(1, 0)]
+
+
+def test_a_disk_that_took_longer_than_a_round_is_no_whole_view(
+    make: Callable[..., Workload], inventory: ContainersDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = make(1)
+    monkeypatch.setattr("vgpumonitor.controllers.feedback.INTERVAL", -1.0)
+    assert not Feedback(inventory).round()
+    assert words(low) == [(2, 1)]
+
+
+def test_a_launch_between_look_and_store_is_not_lost(
+    make: Callable[..., Workload], inventory: ContainersDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = make(1, recent=1)
+    opens = ControlWords.__init__
+
+    def launch_then_open(self: ControlWords, file: RegionFile, size: int) -> None:
+        busy.region.launch(1_800_000_001)
+        opens(self, file, size)
+
+    monkeypatch.setattr(ControlWords, "__init__", launch_then_open)
+    Feedback(inventory).round()
+    assert words(busy) == [(1, 0)]
+
+
+async def run_for(feedback: Feedback, until: Callable[[], bool]) -> None:
+    """Runs feedback until something is so, and stops it as serve does."""
+    task = asyncio.create_task(feedback.run())
+    deadline = time.monotonic() + 20
+    try:
+        while not until():
+            assert time.monotonic() < deadline
+            assert not task.done()
+            await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_rounds_go_on_and_a_stop_releases(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low = make(0), make(1)
+    feedback = Feedback(inventory, interval=0.05)
+    seen: list[bool] = []
+
+    def until() -> bool:
+        high.run(50)
+        seen.append(low.region.blocked)
+        return feedback.health.rounds >= 5
+
+    asyncio.run(run_for(feedback, until))
+    assert True in seen
+    assert low.word("recent_kernel") == 0
+    high.set_word("recent_kernel", 2)
+    # A round that comes late blocks nobody any more.
+    feedback.round()
+    assert low.word("recent_kernel") == 0
+
+
+@pytest.mark.parametrize("release_after", [0.1, 3600.0])
+def test_blocked_containers_are_released_only_some_time_after_the_view_is_lost(
+    make: Callable[..., Workload],
+    inventory: ContainersDirectory,
+    containers_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    release_after: float,
+) -> None:
+    high, low = make(0), make(1)
+    high.set_word("recent_kernel", 2**31 - 1)
+    feedback = Feedback(inventory, interval=0.05, release_after=release_after)
+    read, blind = inventory.read, [0]
+
+    def count_blind() -> ContainersView:
+        view = read()
+        blind[0] += not view.up
+        return view
+
+    monkeypatch.setattr(inventory, "read", count_blind)
+
+    def until() -> bool:
+        if low.region.blocked and containers_dir.exists():
+            lose(containers_dir)
+        if release_after == 0.1:
+            return blind[0] > 0 and not low.region.blocked
+        assert low.region.blocked or not blind[0]
+        return blind[0] >= 4
+
+    asyncio.run(run_for(feedback, until))
+    # The end of ``run`` releases.
+    assert not low.region.blocked
+
+
+def test_a_disk_that_hangs_keeps_nobody_blocked(
+    make: Callable[..., Workload], inventory: ContainersDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    high, low = make(0), make(1)
+    high.set_word("recent_kernel", 2**31 - 1)
+    feedback = Feedback(inventory, interval=0.05, release_after=0.3)
+    answers = threading.Event()
+    read = inventory.read
+
+    def hang() -> ContainersView:
+        if low.region.blocked:
+            answers.wait(20)
+        return read()
+
+    monkeypatch.setattr(inventory, "read", hang)
+    blocked: list[bool] = []
+
+    def until() -> bool:
+        blocked.append(low.region.blocked)
+        return True in blocked and not low.region.blocked
+
+    try:
+        asyncio.run(run_for(feedback, until))
+    finally:
+        answers.set()
+    assert low.word("recent_kernel") == 0
+
+
+def test_a_round_that_fails_is_logged_and_the_next_one_comes(
+    make: Callable[..., Workload],
+    inventory: ContainersDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    make(1)
+    read, failures = inventory.read, [RuntimeError("unforeseen")]
+
+    def fail_once() -> ContainersView:
+        if failures:
+            raise failures.pop()
+        return read()
+
+    monkeypatch.setattr(inventory, "read", fail_once)
+    feedback = Feedback(inventory, interval=0.05)
+    asyncio.run(run_for(feedback, lambda: feedback.health.rounds > 0))
+    assert "a round of feedback failed" in messages(caplog)
+
+
+def test_a_file_that_cannot_be_written_is_counted_and_logged_once(
+    make: Callable[..., Workload],
+    inventory: ContainersDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good, bad = make(1), make(1)
+    real_open = os.open
+
+    def refuse(path: str, flags: int, *more: int, **named: int) -> int:
+        if flags & os.O_RDWR and os.path.realpath(path) == str(bad.path):
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, flags, *more, **named)
+
+    monkeypatch.setattr("vgpumonitor.region.control.os.open", refuse)
+    feedback = Feedback(inventory)
+    feedback.round()
+    feedback.round()
+    assert words(good, bad) == [(0, 0), (2, 1)]
+    assert feedback.health.failures == 2
+    assert messages(caplog).count("feedback can't write into a region file") == 1
+
+
+def test_dry_run_writes_nothing_and_says_it_once(
+    make: Callable[..., Workload], inventory: ContainersDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    high, low = make(0), make(1)
+    contents = [each.path.read_bytes() for each in (high, low)]
+    feedback = Feedback(inventory, dry_run=True)
+    with caplog.at_level(logging.INFO):
+        assert feedback.round()
+        assert feedback.round()
+        feedback.release()
+    assert [each.path.read_bytes() for each in (high, low)] == contents
+    assert sorted(messages(caplog)) == [
+        "would be: core limit lifted",
+        "would be: launches blocked",
+    ]
+    health = feedback.health
+    assert health == FeedbackHealth(
+        2, {"recent_kernel": 2, "utilization_switch": 1}, health.last_round, 0, True
+    )
+
+
+def test_changes_for_a_container_are_logged(
+    make: Callable[..., Workload], inventory: ContainersDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, low = make(0), make(1)
+    feedback = Feedback(inventory)
+    with caplog.at_level(logging.INFO):
+        for _ in range(4):
+            feedback.round()
+    uid = low.directory.name.removesuffix("_train")
+    messages = [r.getMessage() for r in records(caplog) if getattr(r, "pod_uid", "") == uid]
+    assert messages == ["launches blocked", "launches released", "core limit lifted"]
+
+
+@pytest.mark.parametrize(
+    ("due", "now", "expected"),
+    [(10.0, 10.0, 15.0), (10.0, 12.5, 15.0), (10.0, 15.0, 20.0), (10.0, 31.0, 35.0)],
+)
+def test_rounds_stay_on_their_beat(due: float, now: float, expected: float) -> None:
+    assert next_due(due, 5.0, now) == expected
+
+
+def test_rounds_do_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asleep = [100.0], [0.0]
+
+    async def sleep(seconds: float) -> None:
+        asleep[0] += seconds
+        clock[0] += seconds + 0.3  # The machine wakes us late.
+
+    async def rounds() -> list[float]:
+        times = []
+        async for _ in ticks(5.0):
+            times.append(clock[0])
+            clock[0] += 1.0  # A round takes its time.
+            if len(times) == 5:
+                break
+        return times
+
+    monkeypatch.setattr("vgpumonitor.controllers.ticker.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("vgpumonitor.controllers.ticker.asyncio.sleep", sleep)
+    assert asyncio.run(rounds()) == pytest.approx([100.0, 105.3, 110.3, 115.3, 120.3])
+
+
+def start(containers_dir: Path, interval: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.controllers.process"]
+    arguments = ["feedback", str(containers_dir), str(interval)]
+    return subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("still_busy", [True, False])
+def test_killed_while_a_container_is_blocked(
+    make: Callable[..., Workload], containers_dir: Path, still_busy: bool
+) -> None:
+    high, low = make(0), make(1)
+    high.set_word("recent_kernel", 1000)
+    first = start(containers_dir, 3600)
+    try:
+        eventually(lambda: low.region.blocked)
+    finally:
+        first.kill()
+        first.wait()
+    assert low.word("recent_kernel") == -1
+    high.set_word("recent_kernel", 1000 if still_busy else 0)
+    # One round, and the next one in an hour.
+    second = start(containers_dir, 3600)
+    try:
+        if still_busy:
+            eventually(lambda: high.word("recent_kernel") == 999)
+            assert low.word("recent_kernel") == -1
+        else:
+            eventually(lambda: low.word("recent_kernel") == 0)
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(20) == 0
+    finally:
+        second.kill()
+        second.wait()
+    # Whoever blocked it: the one that stops releases it.
+    assert low.word("recent_kernel") == 0
+
+
+def test_workload_end_to_end() -> None:
+    steps = list(play())
+    alone, shared, behind, afterwards = steps[1], steps[4], steps[6], steps[8]
+    assert (alone["train-a"].got, alone["train-a"].enforced) == (90, False)
+    assert [shared[name].got for name in ("train-a", "train-b")] == [40, 40]
+    assert [behind[name].got for name in ("train-a", "train-b", "serve")] == [0, 0, 80]
+    assert behind["train-a"].blocked
+    assert behind["train-b"].blocked
+    assert not behind["serve"].blocked
+    assert afterwards["train-a"].got > 0
+    assert not any(step.blocked for step in afterwards.values())
+
+
+def test_the_documented_table_is_what_happens() -> None:
+    assert table() in DOCUMENT.read_text()

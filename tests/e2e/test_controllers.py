@@ -1,0 +1,95 @@
+"""``serve --feedback`` and ``serve --gc`` as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from testing import pods
+from testing.exporter import running, serve_arguments
+from testing.polling import eventually
+from testing.region_files import put
+from vgpumonitor.region.layouts import V1_1_POSTINIT, V1_2
+from vgpumonitor.region.model import RegionDevice
+from vgpumonitor.region.writer import RegionWriter
+
+HIGH = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
+LOW = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
+CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
+
+
+def test_feedback_blocks_the_lower_priority_and_releases_it_at_the_end(tmp_path: Path) -> None:
+    containers = tmp_path / "containers"
+
+    def region(uid: str, layout: object, priority: int) -> RegionWriter:
+        path = containers / f"{uid}_main" / f"{uid}_main.cache"
+        path.parent.mkdir(parents=True)
+        device = RegionDevice(CARD, 1 << 30, 50)
+        return RegionWriter(path, layout, [device], int(time.time()), priority)  # type: ignore[arg-type]
+
+    with region(HIGH, V1_2, 0) as high, region(LOW, V1_1_POSTINIT, 1) as low:
+        with running(*serve_arguments(containers, "--feedback")) as exporter:
+
+            def blocks() -> bool:
+                high.launch(int(time.time()))
+                return exporter.value("vgpu_launches_blocked", pod=LOW) == 1
+
+            eventually(blocks, 30)
+            assert low.blocked
+            assert exporter.value("vgpu_launches_blocked", pod=HIGH) == 0
+            assert exporter.value("vgpu_core_limit_enforced", pod=LOW) == 1
+            writes = exporter.value("vgpumonitor_feedback_writes_total", word="recent_kernel")
+            assert writes is not None
+            assert writes >= 1
+            assert exporter.value("vgpumonitor_feedback_rounds_total")
+            last = exporter.value("vgpumonitor_feedback_last_round_timestamp_seconds")
+            assert last is not None
+            assert abs(time.time() - last) < 60
+            exporter.process.send_signal(signal.SIGTERM)
+            assert exporter.process.wait(10) == 0
+        assert not low.blocked
+
+
+def test_feedback_in_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    containers = tmp_path / "containers"
+    path = put("hami-2.9.0-three-processes", containers / f"{HIGH}_main" / "x.cache")
+    before = path.read_bytes()
+    with running(*serve_arguments(containers, "--feedback", "--dry-run")) as exporter:
+        eventually(
+            lambda: exporter.value("vgpumonitor_feedback_writes_total", word="utilization_switch"),
+            30,
+        )
+    assert path.read_bytes() == before
+
+
+def test_gc_removes_the_directory_of_a_pod_that_is_gone_and_no_other(tmp_path: Path) -> None:
+    containers = tmp_path / "containers"
+    gone, kept = containers / f"{LOW}_main", containers / f"{HIGH}_main"
+    for directory in (gone, kept):
+        path = put("hami-2.9.0-mixed-exits", directory / "x.cache")
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    listed = pods.write(tmp_path / "pods.json", pods.pod(HIGH, "here"))
+    (tmp_path / "proc" / "2").mkdir(parents=True)
+    (tmp_path / "proc" / "2" / "comm").write_text("kthreadd\n")
+    arguments = serve_arguments(
+        containers,
+        f"--pods=file:{listed}",
+        "--gc",
+        "--gc-grace=1",
+        f"--procfs={tmp_path / 'proc'}",
+    )
+    with running(*arguments) as exporter:
+
+        def removed() -> bool:
+            # Each look at the list has to be newer than the directory, by the grace.
+            pods.write(listed, pods.pod(HIGH, "here"))
+            return not gone.exists()
+
+        eventually(removed, 60)
+        eventually(lambda: exporter.value("vgpumonitor_gc_removed_total") == 1)
+        assert exporter.value("vgpumonitor_gc_failures_total") == 0
+        assert f"{LOW}_main" in exporter.log
+        time.sleep(2)
+        assert kept.exists()

@@ -1,0 +1,30 @@
+"""Many containers leave nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testing.churn import pass_by, write_sparse
+from testing.exporter import running, serve_arguments
+from testing.region_files import recorded_bytes
+from testing.resources import MIB, Held
+
+REGION = "hami-2.9.0-three-processes"
+
+
+def test_memory_descriptors_and_watches_are_back(tmp_path: Path) -> None:
+    containers = tmp_path / "containers"
+    for number in range(100):
+        directory = containers / f"22222222-3333-4444-8555-{number:012x}_stays"
+        directory.mkdir(parents=True)
+        write_sparse(directory / "x.cache", recorded_bytes(REGION))
+    with running(*serve_arguments(containers)) as exporter:
+        for _ in range(10):
+            exporter.get("/metrics")
+        before = Held.by(exporter.process.pid)
+        most = pass_by(exporter, containers, directory / "x.cache", range(2000), 250)
+        after = Held.by(exporter.process.pid)
+    assert most.descriptors >= before.descriptors + 250
+    assert most.watches >= before.watches + 250
+    assert (after.descriptors, after.watches) == (before.descriptors, before.watches)
+    assert after.memory <= before.memory + 5 * MIB, (before, most, after)

@@ -1,0 +1,106 @@
+"""NvmlSource over the simulated NVML: in this process over its Python form, or in a child
+over the real pynvml, which loads the C form."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from testing.nvml import STATE_VARIABLE
+from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
+from vgpumonitor.simulate.nvml.state import SimulatedNvml
+from vgpumonitor.sources.devices.nvml.source import Device, NvmlHealth, NvmlSample, NvmlSource
+
+T = TypeVar("T")
+
+#: Seconds in which anything that does not hang has happened.
+SOON = 30.0
+
+
+class Run:
+    """A source, called in ``executor``, and the state that its NVML reads."""
+
+    def __init__(self, executor: Executor, state: Path) -> None:
+        self._executor = executor
+        self.state = state
+
+    def write(self, simulated: SimulatedNvml) -> None:
+        simulated.write(self.state)
+
+    def sample(self, timeout: float = SOON) -> NvmlSample | None:
+        return _result(self._executor.submit(_sample, timeout))
+
+    def devices(self) -> tuple[Device, ...]:
+        sample = self.sample()
+        assert sample is not None
+        return sample.devices
+
+    def health(self) -> NvmlHealth:
+        return _result(self._executor.submit(_health))
+
+    def known(self) -> tuple[Device, ...]:
+        return _result(self._executor.submit(_known))
+
+
+@contextmanager
+def in_python(state: Path, retry_seconds: float = 0.0) -> Iterator[Run]:
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(_start, SimulatedLibrary(state), retry_seconds).result(SOON)
+        try:
+            yield Run(executor, state)
+        finally:
+            # What hangs ends with its state.
+            state.unlink(missing_ok=True)
+            executor.submit(_stop).result(SOON)
+
+
+@contextmanager
+def in_pynvml(library: Path, state: Path, retry_seconds: float = 0.0) -> Iterator[Run]:
+    """``library`` is the directory of the compiled one."""
+    with pytest.MonkeyPatch.context() as patch:
+        # A process's loader reads LD_LIBRARY_PATH when it starts, and never again.
+        patch.setenv("LD_LIBRARY_PATH", str(library))
+        patch.setenv(STATE_VARIABLE, str(state))
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn) as executor:
+            executor.submit(_start, None, retry_seconds).result(SOON)
+            try:
+                yield Run(executor, state)
+            finally:
+                state.unlink(missing_ok=True)
+                executor.submit(_stop).result(SOON)
+
+
+_source: NvmlSource
+
+
+def _start(library: object, retry_seconds: float) -> None:
+    global _source
+    _source = NvmlSource(library, retry_seconds)
+    _source.start()
+
+
+def _stop() -> None:
+    _source.stop()
+
+
+def _sample(timeout: float) -> NvmlSample | None:
+    return _source.sample(timeout)
+
+
+def _health() -> NvmlHealth:
+    return _source.health()
+
+
+def _known() -> tuple[Device, ...]:
+    return _source.known
+
+
+def _result(future: Future[T]) -> T:
+    return future.result(2 * SOON)

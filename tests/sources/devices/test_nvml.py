@@ -1,0 +1,579 @@
+"""NvmlSource, over both forms of the simulated NVML: every test that takes ``nvml`` runs
+with the real pynvml over the compiled library, and with the library in Python."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+
+from testing.nvml import build
+from testing.polling import eventually
+from testing.tools import require
+from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
+from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig, SimulatedNvml
+from vgpumonitor.sources.devices.nvml.source import (
+    Device,
+    DeviceProcess,
+    MigDevice,
+    NvmlSample,
+    NvmlSource,
+)
+
+GIB = 1 << 30
+L40S = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
+A100 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
+MIG_1 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a01"
+MIG_2 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a02"
+
+FUNCTION_NOT_FOUND, GPU_IS_LOST, NOT_SUPPORTED, UNKNOWN = 13, 15, 3, 999
+
+CARD = SimulatedCard(
+    uuid=L40S,
+    name="NVIDIA L40S",
+    minor=1,
+    memory=Memory(48 * GIB, 20 * GIB, GIB),
+    utilization=(75, 30),
+    power_milliwatts=250_500,
+    temperature=61,
+    ecc=(3, 1),
+    throttle=0x01 | 0x04 | 0x40,
+    compute={100: 8 * GIB, 101: 12 * GIB},
+    graphics={102: GIB},
+)
+MIG_CARD = SimulatedCard(
+    uuid=A100,
+    name="NVIDIA A100-SXM4-80GB",
+    minor=0,
+    memory=Memory(80 * GIB, 30 * GIB, GIB),
+    power_milliwatts=90_000,
+    temperature=40,
+    ecc=(0, 0),
+    throttle=0,
+    mig_devices=(
+        SimulatedMig(
+            uuid=MIG_1,
+            profile="1g.10gb",
+            gpu_instance_id=7,
+            memory=Memory(10 * GIB, 4 * GIB),
+            compute={200: 4 * GIB},
+        ),
+        SimulatedMig(
+            uuid=MIG_2,
+            profile="3g.40gb",
+            gpu_instance_id=2,
+            compute_instance_id=1,
+            memory=Memory(40 * GIB, 26 * GIB),
+            compute={201: 26 * GIB},
+        ),
+    ),
+)
+NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, cards=(CARD, MIG_CARD))
+
+COMPUTING = (DeviceProcess(100, 8 * GIB), DeviceProcess(101, 12 * GIB))
+DEVICE = Device(
+    index=0,
+    uuid=L40S,
+    minor=1,
+    name="NVIDIA L40S",
+    memory_total=48 * GIB,
+    memory_used=20 * GIB,
+    core_utilization=75,
+    memory_utilization=30,
+    power_watts=250.5,
+    temperature_celsius=61,
+    ecc_errors={"corrected": 3, "uncorrected": 1},
+    throttled={
+        "sw_power_cap": True,
+        "hw_slowdown": False,
+        "sync_boost": False,
+        "sw_thermal_slowdown": False,
+        "hw_thermal_slowdown": True,
+        "hw_power_brake_slowdown": False,
+    },
+    processes=(*COMPUTING, DeviceProcess(102, GIB)),
+    mig_devices=(),
+)
+MIG_DEVICE = Device(
+    index=1,
+    uuid=A100,
+    minor=0,
+    name="NVIDIA A100-SXM4-80GB",
+    memory_total=80 * GIB,
+    memory_used=30 * GIB,
+    core_utilization=None,
+    memory_utilization=None,
+    power_watts=90.0,
+    temperature_celsius=40,
+    ecc_errors={"corrected": 0, "uncorrected": 0},
+    throttled=dict.fromkeys(DEVICE.throttled, False),
+    processes=(DeviceProcess(200, 4 * GIB), DeviceProcess(201, 26 * GIB)),
+    mig_devices=(
+        MigDevice(
+            MIG_1, "1g.10gb", 7, 0, 10 * GIB, 4 * GIB, processes=(DeviceProcess(200, 4 * GIB),)
+        ),
+        MigDevice(
+            MIG_2, "3g.40gb", 2, 1, 40 * GIB, 26 * GIB, processes=(DeviceProcess(201, 26 * GIB),)
+        ),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the compiled library."""
+    require("cc")
+    return build(tmp_path_factory.mktemp("nvml")).parent
+
+
+@pytest.fixture(params=["pynvml", "python"])
+def nvml(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
+    """A source over the state of NODE, which it has sampled."""
+    state = tmp_path / "nvml.state"
+    NODE.write(state)
+    if request.param == "python":
+        running = in_python(state)
+    else:
+        running = in_pynvml(request.getfixturevalue("library"), state)
+    with running as run:
+        # Not before start's own sample is over: a test would share it, or not.
+        assert run.sample() is not None
+        yield run
+
+
+class TestSample:
+    def test_everything_that_nvml_tells(self, nvml: Run) -> None:
+        assert nvml.sample() == NvmlSample("570.124.06", "12.8", (DEVICE, MIG_DEVICE))
+        assert nvml.known() == (DEVICE, MIG_DEVICE)
+        # That a card with MIG has no utilisation is all that failed.
+        assert nvml.health().up
+        assert nvml.health().errors == {("nvmlDeviceGetUtilizationRates", A100): 1}
+
+    def test_each_sample_is_fresh(self, nvml: Run) -> None:
+        assert nvml.devices()[0].core_utilization == 75
+        nvml.write(replace(NODE, cards=(replace(CARD, utilization=(12, 3)),)))
+        (device,) = nvml.devices()
+        assert (device.core_utilization, device.memory_utilization) == (12, 3)
+        assert [known.uuid for known in nvml.known()] == [L40S]
+
+    def test_a_node_without_cards(self, nvml: Run) -> None:
+        nvml.write(SimulatedNvml(cuda_version=13000))
+        assert nvml.sample() == NvmlSample("570.124.06", "13.0", ())
+
+    def test_a_process_that_computes_and_draws_counts_once(self, nvml: Run) -> None:
+        both = replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
+        nvml.write(replace(NODE, cards=(both,)))
+        (device,) = nvml.devices()
+        assert device.processes == (
+            DeviceProcess(7, GIB),
+            DeviceProcess(8, GIB),
+            DeviceProcess(9, None),
+        )
+
+    def test_more_processes_than_pynvml_first_expects(self, nvml: Run) -> None:
+        many = {pid: pid * 1024 for pid in range(1000, 1300)}
+        nvml.write(replace(NODE, cards=(replace(CARD, compute=many, graphics={}),)))
+        (device,) = nvml.devices()
+        assert device.processes == tuple(DeviceProcess(*item) for item in many.items())
+
+
+class TestErrors:
+    """HAMi #1089 and #1637: one NVML call fails, and the scrape is empty."""
+
+    @pytest.mark.parametrize(
+        ("call", "without"),
+        [
+            ("nvmlDeviceGetMinorNumber", {"minor": None}),
+            ("nvmlDeviceGetName", {"name": None}),
+            ("nvmlDeviceGetMemoryInfo", {"memory_total": None, "memory_used": None}),
+            (
+                "nvmlDeviceGetUtilizationRates",
+                {"core_utilization": None, "memory_utilization": None},
+            ),
+            ("nvmlDeviceGetPowerUsage", {"power_watts": None}),
+            ("nvmlDeviceGetTemperature", {"temperature_celsius": None}),
+            ("nvmlDeviceGetTotalEccErrors", {"ecc_errors": {}}),
+            ("nvmlDeviceGetCurrentClocksEventReasons", {"throttled": {}}),
+            ("nvmlDeviceGetComputeRunningProcesses", {"processes": None}),
+            ("nvmlDeviceGetGraphicsRunningProcesses", {"processes": COMPUTING}),
+            ("nvmlDeviceGetMigMode", {}),
+        ],
+    )
+    def test_a_call_fails_alone(self, tmp_path: Path, call: str, without: dict[str, Any]) -> None:
+        state = tmp_path / "nvml.state"
+        failing = replace(NODE, errors={(call, "0"): UNKNOWN})
+        failing.write(state)
+        with in_python(state) as nvml:
+            assert nvml.devices() == (replace(DEVICE, **without), MIG_DEVICE)
+            first = nvml.health().errors[call, L40S]
+            nvml.sample()
+            # ECC is asked twice, for both kinds. The first sample may be start's own.
+            each = 2 if call == "nvmlDeviceGetTotalEccErrors" else 1
+            assert first in (each, 2 * each)
+            assert nvml.health().errors[call, L40S] == first + each
+            assert nvml.health().up
+
+    def test_unknown_error_hides_nothing_else(self, nvml: Run) -> None:
+        nvml.write(replace(NODE, errors={("nvmlDeviceGetMemoryInfo", "0"): UNKNOWN}))
+        failing = replace(DEVICE, memory_total=None, memory_used=None)
+        assert nvml.devices() == (failing, MIG_DEVICE)
+        assert nvml.devices() == (failing, MIG_DEVICE)
+        assert nvml.health().errors["nvmlDeviceGetMemoryInfo", L40S] == 2
+
+    def test_what_a_card_is_known_for_stays(self, nvml: Run) -> None:
+        calls = ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMinorNumber")
+        nvml.write(replace(NODE, errors={(call, "0"): UNKNOWN for call in calls}))
+        for _ in range(2):
+            assert (nvml.devices()[0].minor, nvml.devices()[0].memory_total) == (None, None)
+        assert [(card.uuid, card.minor, card.memory_total) for card in nvml.known()] == [
+            (L40S, 1, 48 * GIB),
+            (A100, 0, 80 * GIB),
+        ]
+
+    def test_not_supported_is_counted_when_it_begins(self, nvml: Run) -> None:
+        power = ("nvmlDeviceGetPowerUsage", "0")
+        counts = []
+        for code in (NOT_SUPPORTED, NOT_SUPPORTED, UNKNOWN, NOT_SUPPORTED, NOT_SUPPORTED, None):
+            nvml.write(replace(NODE, errors={} if code is None else {power: code}))
+            watts = nvml.devices()[0].power_watts
+            assert watts == (250.5 if code is None else None)
+            counts.append(nvml.health().errors.get(("nvmlDeviceGetPowerUsage", L40S), 0))
+        assert counts == [1, 1, 2, 3, 3, 3]
+
+    def test_a_geforce_without_ecc_and_mig(self, nvml: Run) -> None:
+        plain = SimulatedCard(uuid=L40S, name="NVIDIA GeForce RTX 4090", memory=Memory(24, 7))
+        nvml.write(replace(NODE, cards=(plain,)))
+        (device,) = nvml.devices()
+        assert (device.name, device.memory_total, device.memory_used) == (
+            "NVIDIA GeForce RTX 4090",
+            24,
+            7,
+        )
+        assert (device.minor, device.power_watts, device.temperature_celsius) == (None, None, None)
+        assert (device.ecc_errors, device.throttled, device.mig_devices) == ({}, {}, ())
+        assert device.processes == ()
+        errors = nvml.health().errors
+        nvml.sample()
+        assert nvml.health().errors == errors
+        assert ("nvmlDeviceGetMigMode", L40S) not in errors
+
+    @pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
+    def test_a_card_that_cannot_be_named_is_left_out(self, nvml: Run, call: str) -> None:
+        nvml.write(replace(NODE, errors={(call, "0"): UNKNOWN}))
+        assert nvml.devices() == (MIG_DEVICE,)
+        assert nvml.health().errors[call, ""] == 1
+        assert nvml.health().up
+        assert nvml.known() == (DEVICE, MIG_DEVICE)
+
+    def test_a_call_about_no_card_fails_alone(self, nvml: Run) -> None:
+        calls = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion")
+        nvml.write(replace(NODE, errors={(call, "-"): UNKNOWN for call in calls}))
+        assert nvml.sample() == NvmlSample(None, None, (DEVICE, MIG_DEVICE))
+        assert [nvml.health().errors[call, ""] for call in calls] == [1, 1]
+
+    def test_a_call_of_a_mig_device_fails_alone(self, nvml: Run) -> None:
+        nvml.write(replace(NODE, errors={("nvmlDeviceGetMemoryInfo", "1.0"): UNKNOWN}))
+        first, second = MIG_DEVICE.mig_devices
+        assert nvml.devices()[1].mig_devices == (
+            replace(first, memory_total=None, memory_used=None),
+            second,
+        )
+        assert nvml.health().errors["nvmlDeviceGetMemoryInfo", MIG_1] == 1
+
+    @pytest.mark.parametrize(
+        ("call", "counted"),
+        [
+            ("nvmlDeviceGetMigDeviceHandleByIndex", A100),
+            ("nvmlDeviceGetUUID", A100),
+            ("nvmlDeviceGetGpuInstanceId", MIG_1),
+            ("nvmlDeviceGetComputeInstanceId", MIG_1),
+        ],
+    )
+    def test_a_mig_device_that_cannot_be_named_is_left_out(
+        self, tmp_path: Path, call: str, counted: str
+    ) -> None:
+        state = tmp_path / "nvml.state"
+        NODE.write(state)
+        with in_python(state) as nvml:
+            nvml.sample()
+            nvml.write(replace(NODE, errors={(call, "1.0"): UNKNOWN}))
+            assert nvml.devices()[1].mig_devices == MIG_DEVICE.mig_devices[1:]
+            assert nvml.health().errors[call, counted] == 1
+
+    def test_each_failure_is_logged_once_and_again_after_it_changed(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state = tmp_path / "nvml.state"
+        NODE.write(state)
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml.source")
+        power = ("nvmlDeviceGetPowerUsage", "0")
+        with in_python(state) as nvml:
+            nvml.sample()
+            caplog.clear()
+            for code in (UNKNOWN, UNKNOWN, GPU_IS_LOST, None, GPU_IS_LOST, GPU_IS_LOST):
+                nvml.write(replace(NODE, errors={} if code is None else {power: code}))
+                nvml.sample()
+            assert [record.getMessage() for record in caplog.records] == [
+                f"nvmlDeviceGetPowerUsage of {L40S}: Unknown Error",
+                f"nvmlDeviceGetPowerUsage of {L40S}: GPU is lost",
+                f"nvmlDeviceGetPowerUsage of {L40S}: GPU is lost",
+            ]
+            assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+class TestOlderDrivers:
+    def test_memory_of_the_first_version_counts_what_is_reserved(self, nvml: Run) -> None:
+        missing = {("nvmlDeviceGetMemoryInfo_v2", "0"): FUNCTION_NOT_FOUND}
+        nvml.write(replace(NODE, errors=missing))
+        assert nvml.devices()[0] == replace(DEVICE, memory_used=21 * GIB)
+        assert ("nvmlDeviceGetMemoryInfo", L40S) not in nvml.health().errors
+
+    def test_older_functions_give_the_same(self, nvml: Run) -> None:
+        newer = (
+            "nvmlDeviceGetComputeRunningProcesses_v3",
+            "nvmlDeviceGetGraphicsRunningProcesses_v3",
+            "nvmlDeviceGetCurrentClocksEventReasons",
+        )
+        nvml.write(replace(NODE, errors={(call, "0"): FUNCTION_NOT_FOUND for call in newer}))
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+        assert {uuid for _, uuid in nvml.health().errors} == {A100}
+
+    def test_a_function_that_no_version_has_fails_alone(self, nvml: Run) -> None:
+        nvml.write(
+            replace(
+                NODE,
+                errors={("nvmlDeviceGetComputeRunningProcesses", "0"): FUNCTION_NOT_FOUND},
+            )
+        )
+        for _ in range(2):
+            assert nvml.devices()[0] == replace(DEVICE, processes=None)
+        assert nvml.health().errors["nvmlDeviceGetComputeRunningProcesses", L40S] == 1
+
+
+class TestDriver:
+    def test_comes_and_goes_and_comes_again(self, nvml: Run) -> None:
+        everything = nvml.sample()
+        assert everything is not None
+        nvml.state.unlink()
+        assert nvml.sample() is None
+        assert nvml.sample() is None
+        health = nvml.health()
+        assert not health.up
+        assert health.errors["nvmlInit", ""] == 1
+        assert nvml.known() == (DEVICE, MIG_DEVICE)
+        nvml.write(NODE)
+        assert nvml.sample() == everything
+        assert nvml.health().up
+
+    @pytest.mark.parametrize("code", [4, 9, 12, 18, UNKNOWN])
+    def test_cannot_be_initialised(self, tmp_path: Path, code: int) -> None:
+        state = tmp_path / "nvml.state"
+        replace(NODE, errors={("nvmlInitWithFlags", "-"): code}).write(state)
+        with in_python(state) as nvml:
+            assert nvml.sample() is None
+            assert not nvml.health().up
+            assert set(nvml.health().errors) == {("nvmlInit", "")}
+            assert nvml.known() == ()
+            nvml.write(NODE)
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    @pytest.mark.parametrize("code", [1, 9, 18])
+    def test_goes_in_the_middle_of_a_sample(self, nvml: Run, code: int) -> None:
+        nvml.write(replace(NODE, errors={("nvmlDeviceGetName", "1"): code}))
+        assert nvml.sample() is None
+        assert not nvml.health().up
+        nvml.write(NODE)
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    def test_one_lost_gpu_hides_no_other(self, nvml: Run) -> None:
+        nvml.write(replace(NODE, errors={("nvmlDeviceGetHandleByIndex", "0"): GPU_IS_LOST}))
+        assert nvml.devices() == (MIG_DEVICE,)
+        assert nvml.health().up
+
+    def test_when_all_gpus_are_lost_it_is_initialised_again(self, nvml: Run) -> None:
+        lost = {("nvmlDeviceGetMemoryInfo", str(index)): GPU_IS_LOST for index in (0, 1)}
+        nvml.write(replace(NODE, errors=lost))
+        assert nvml.sample() is None
+        assert not nvml.health().up
+        nvml.write(NODE)
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    def test_attempts_to_initialise_are_bounded(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state = tmp_path / "nvml.state"
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml.source")
+        with in_python(state, retry_seconds=3600) as nvml:
+            for _ in range(5):
+                assert nvml.sample() is None
+            NODE.write(state)
+            assert nvml.sample() is None
+            assert nvml.health().errors == {("nvmlInit", ""): 1}
+        assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+            (logging.INFO, "nvmlInit: Driver Not Loaded")
+        ]
+
+    def test_has_no_library_on_this_machine(self) -> None:
+        try:
+            ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            pass
+        else:
+            pytest.skip("this machine has the driver's libnvidia-ml.so.1")
+        source = NvmlSource()
+        source.start()
+        assert source.sample(30) is None
+        assert not source.health().up
+        assert source.health().errors == {("nvmlInit", ""): 1}
+        source.stop()
+
+    def test_pynvml_is_not_imported_without_need(self) -> None:
+        code = (
+            "import sys, vgpumonitor.sources.devices.nvml.source; sys.exit('pynvml' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestHang:
+    def test_costs_one_wait_and_what_came_before_is_served(self, nvml: Run) -> None:
+        everything = nvml.sample()
+        nvml.write(replace(NODE, hangs=frozenset({("nvmlDeviceGetName", "1")})))
+        assert nvml.sample(timeout=3.0) == NvmlSample("570.124.06", "12.8", (DEVICE,))
+        assert not nvml.health().up
+        assert nvml.health().errors["timeout", ""] == 1
+        # It would have to wait for much longer than this test does for its result.
+        assert nvml.sample(timeout=3600) is None
+        assert nvml.health().errors["timeout", ""] == 2
+        assert nvml.known() == (DEVICE, MIG_DEVICE)
+        nvml.write(NODE)
+        assert eventually(lambda: nvml.sample()) == everything
+        assert nvml.health().up
+
+    @pytest.mark.parametrize(
+        ("call", "target"), [("nvmlInitWithFlags", "-"), ("nvmlDeviceGetCount", "-")]
+    )
+    def test_before_the_first_card_gives_nothing(
+        self, tmp_path: Path, call: str, target: str
+    ) -> None:
+        state = tmp_path / "nvml.state"
+        replace(NODE, hangs=frozenset({(call, target)})).write(state)
+        with in_python(state) as nvml:
+            assert nvml.sample(timeout=0.2) is None
+            assert nvml.sample(timeout=3600) is None
+            assert nvml.health().errors == {("timeout", ""): 2}
+            assert not nvml.health().up
+            nvml.write(NODE)
+            assert eventually(lambda: nvml.devices()) == (DEVICE, MIG_DEVICE)
+
+    def test_is_logged_with_the_call_that_hangs(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state = tmp_path / "nvml.state"
+        NODE.write(state)
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml.source")
+        with in_python(state) as nvml:
+            nvml.sample()
+            caplog.clear()
+            nvml.write(replace(NODE, hangs=frozenset({("nvmlDeviceGetPowerUsage", "0")})))
+            nvml.sample(timeout=3.0)
+            nvml.sample()
+            nvml.write(NODE)
+            eventually(lambda: nvml.sample())
+            assert [record.getMessage() for record in caplog.records] == [
+                f"NVML does not answer within 3 s: nvmlDeviceGetPowerUsage of {L40S}",
+                "NVML answers again",
+            ]
+
+
+class _Watched(SimulatedLibrary):
+    """Notes the threads that call it and counts its samples; waits for ``gate`` in each."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(state)
+        self.threads: set[str] = set()
+        self.samples = 0
+        self.gate = threading.Event()
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        self.threads.add(threading.current_thread().name)
+        self.samples += 1
+        self.gate.wait()
+        return super().nvmlDeviceGetCount()
+
+
+class TestThread:
+    def test_callers_of_one_time_share_a_sample(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.state"
+        NODE.write(state)
+        library = _Watched(state)
+        source = NvmlSource(library)
+        asking: list[int] = []
+
+        def ask(number: int) -> NvmlSample | None:
+            asking.append(number)
+            return source.sample(60)
+
+        source.start()
+        try:
+            with ThreadPoolExecutor(8) as callers:
+                results = [callers.submit(ask, number) for number in range(8)]
+                # They wait for the first sample, start's: 9 if each had one of its own.
+                eventually(lambda: library.samples == 1 and len(asking) == 8)
+                library.gate.set()
+                samples = [result.result(60) for result in results]
+            assert all(sample is not None for sample in samples)
+            assert library.samples < 9
+            before = library.samples
+            for more in range(1, 4):
+                assert source.sample(60) is not None
+                assert library.samples == before + more
+            assert library.threads == {"nvml"}
+        finally:
+            library.gate.set()
+            source.stop()
+
+    def test_stop_shuts_nvml_down(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.state"
+        NODE.write(state)
+        library = SimulatedLibrary(state)
+        source = NvmlSource(library)
+        source.start()
+        assert source.sample(60) is not None
+        assert library.nvmlDeviceGetCount() == 2
+        source.stop()
+        eventually(lambda: not source.health().up)
+        with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
+            library.nvmlDeviceGetCount()
+
+    def test_a_mistake_does_not_end_it(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Odd(SimulatedLibrary):
+            odd = True
+
+            def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
+                return "?" if self.odd else 12080  # type: ignore[return-value]
+
+        state = tmp_path / "nvml.state"
+        NODE.write(state)
+        library = Odd(state)
+        source = NvmlSource(library)
+        source.start()
+        try:
+            assert source.sample(60) is None
+            assert "can't sample NVML" in caplog.text
+            library.odd = False
+            assert source.sample(60) == NvmlSample("570.124.06", "12.8", (DEVICE, MIG_DEVICE))
+        finally:
+            source.stop()

@@ -1,0 +1,113 @@
+"""One collection for all who ask, whatever hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testing.region_files import put
+from vgpumonitor import scrape as scrape_module
+from vgpumonitor.metrics.sets import families_for
+from vgpumonitor.scrape import Scraper
+from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+from vgpumonitor.sources.pods.none import NoPodSource
+from vgpumonitor.sources.processes import HostProcesses
+
+NAME = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11_train"
+TIMEOUTS = 'vgpumonitor_region_errors_total{reason="timeout"} '
+
+
+def scraper_of(inventory: ContainersDirectory) -> Scraper:
+    """Over ``inventory``, without pods and NVML."""
+    return Scraper(
+        "node-1",
+        families_for("documented,vgpu"),
+        inventory,
+        NoPodSource(),
+        None,
+        HostProcesses("/proc"),
+        "off",
+    )
+
+
+async def text_of(scraper: Scraper) -> str:
+    return (await (await scraper.collect()).text(False, frozenset(), False)).decode()
+
+
+class HangingDisk(ContainersDirectory):
+    """Reads wait while ``answers`` is clear."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.answers = threading.Event()
+        self.asked = threading.Event()
+        self.reads = 0
+
+    def read(self) -> ContainersView:
+        self.reads += 1
+        self.asked.set()
+        self.answers.wait(60)
+        return super().read()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> HangingDisk:
+    put("hami-2.9.0-three-processes", tmp_path / NAME / "x.cache")
+    return HangingDisk(tmp_path)
+
+
+def value(text: str, start: str) -> float | None:
+    found = [line for line in text.splitlines() if line.startswith(start)]
+    assert len(found) <= 1
+    return float(found[0].rpartition(" ")[2]) if found else None
+
+
+def test_a_disk_that_hangs(disk: HangingDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first scrape waits as long as the bound, those after it not at all; what is left out
+    is counted, and there again once the disk answers."""
+    monkeypatch.setattr(scrape_module, "DISK_TIMEOUT", 0.2)
+    waits: list[object] = []
+    real = asyncio.wait
+
+    async def wait(futures: list[asyncio.Future[object]], **options: Any) -> object:
+        waits.append(options["timeout"])
+        return await real(futures, **options)
+
+    monkeypatch.setattr(asyncio, "wait", wait)
+
+    async def run() -> None:
+        scraper = scraper_of(disk)
+        for number in range(1, 4):
+            text = await text_of(scraper)
+            assert "vgpu_region_info{" not in text
+            assert value(text, TIMEOUTS) == number
+        disk.answers.set()
+        text = ""
+        async with asyncio.timeout(20):
+            while "vgpu_region_info{" not in text:
+                await asyncio.sleep(0.02)
+                text = await text_of(scraper)
+        before = value(text, TIMEOUTS)
+        assert value(await text_of(scraper), TIMEOUTS) == before
+
+    asyncio.run(run())
+    assert waits[:3] == [0.2, 0.0, 0.0]
+
+
+def test_those_who_ask_at_once_share_a_collection(disk: HangingDisk) -> None:
+    async def run() -> None:
+        scraper = scraper_of(disk)
+        asking = [asyncio.create_task(scraper.collect()) for _ in range(50)]
+        await asyncio.to_thread(disk.asked.wait, 20)
+        asking[0].cancel()  # Who gives up takes nothing from the others.
+        disk.answers.set()
+        first, *others = await asyncio.gather(*asking, return_exceptions=True)
+        assert isinstance(first, asyncio.CancelledError)
+        assert len(set(map(id, others))) == 1
+        assert disk.reads == 1
+
+    asyncio.run(run())

@@ -1,0 +1,104 @@
+"""The pods that a source knows, by UID, and the view that it shows of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from vgpumonitor.sources.pods.annotations import ANNOTATIONS
+from vgpumonitor.sources.pods.model import Pod, PodsView
+from vgpumonitor.sources.pods.objects import Errors, PodReading
+
+log = logging.getLogger(__name__)
+
+#: Pods that left and are still known.
+MAX_DELETED = 4096
+
+
+class PodStore:
+    """Changed by its source, and shown when the source says so: ``view`` is a value that
+    never changes. Not safe from several threads; ``view`` is."""
+
+    def __init__(self, source: str) -> None:
+        self.view = PodsView()
+        self._source = source
+        self._pods: dict[str, Pod] = {}
+        self._deleted: dict[str, Pod] = {}
+        self._wrong: dict[str, Errors] = {}
+        self._annotation_errors: Counter[str] = Counter()
+        self._changed = False
+        self._failure: str | None = None
+
+    def replace(self, readings: Iterable[PodReading]) -> None:
+        """These are all pods there are."""
+        gone = set(self._pods)
+        for reading in readings:
+            self.put(reading)
+            gone.discard(reading.pod.uid)
+        for uid in gone:
+            self.remove(uid)
+
+    def put(self, reading: PodReading) -> None:
+        pod = reading.pod
+        self._note_errors(pod, reading.errors)
+        # A pod that is as before stays the same object, by which the join knows it.
+        if self._pods.get(pod.uid) != pod:
+            self._pods[pod.uid] = pod
+            self._deleted.pop(pod.uid, None)
+            self._changed = True
+
+    def remove(self, uid: str) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return
+        self._wrong.pop(uid, None)
+        self._deleted[uid] = pod
+        if len(self._deleted) > MAX_DELETED:
+            del self._deleted[next(iter(self._deleted))]
+        self._changed = True
+
+    def mark_synced(self) -> None:
+        """The table is complete and current now: shows it."""
+        if self._failure is not None:
+            log.info("pods are known again", extra={"source": self._source})
+            self._failure = None
+        self._show(up=True, synced=time.time())
+
+    def mark_stale(self, failure: str) -> None:
+        """The source can't be reached or read: the pods stay. Logged once per ``failure``."""
+        if failure != self._failure:
+            log.warning("pods can't be read", extra={"source": self._source, "error": failure})
+            self._failure = failure
+        self._show(up=False, synced=self.view.synced)
+
+    def _show(self, up: bool, synced: float | None) -> None:
+        pods, deleted = self.view.pods, self.view.deleted
+        if self._changed:
+            pods, deleted = dict(self._pods), dict(self._deleted)
+            self._changed = False
+        self.view = PodsView(pods, up, synced, dict(self._annotation_errors), deleted)
+
+    def _note_errors(self, pod: Pod, errors: Errors) -> None:
+        """Counts and logs what was not wrong in the same way before."""
+        before = self._wrong.get(pod.uid, ())
+        for where, message in errors:
+            if (where, message) in before:
+                continue
+            if where in ANNOTATIONS:
+                self._annotation_errors[where] += 1
+            log.warning(
+                "wrong in a pod",
+                extra={
+                    "namespace": pod.namespace,
+                    "pod": pod.name,
+                    "uid": pod.uid,
+                    "where": where,
+                    "error": message,
+                },
+            )
+        if errors:
+            self._wrong[pod.uid] = errors
+        else:
+            self._wrong.pop(pod.uid, None)
