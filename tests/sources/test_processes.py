@@ -379,7 +379,7 @@ class TestRealProcesses:
             "import ctypes, threading, time\n"
             "threading.Thread(target=time.sleep, args=(60,)).start()\n"
             "print('started', flush=True)\n"
-        X
+            f"ctypes.CDLL(None).syscall({_EXIT}, 0)"
         )
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None

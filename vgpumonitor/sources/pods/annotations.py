@@ -1,7 +1,9 @@
-"""What schedulers write on a pod about its cards.
+"""What schedulers write on a pod about its devices.
 
-- ``scheduling.koordinator.sh/device-allocated``: Koordinator, JSON, cards by minor number.
-- ``hami.io/vgpu-devices-allocated``: HAMi, cards by UUID, one list per container.
+- ``scheduling.koordinator.sh/device-allocated``: Koordinator, JSON, devices by minor number,
+  and by UUID (``id``) where the scheduler is new enough (Koordinator #2545).
+- ``hami.io/vgpu-devices-allocated``: HAMi, devices by UUID, one list per container.
+- ``volcano.sh/vgpu-ids-new``: Volcano, in the same form.
 - ``hami.io/vgpu-mig-allocations``: HAMi with dynamic MIG, JSON. The source of its form is
   HAMi's ``pkg/device/nvidia`` (``MigAllocation``): a reservation, completed by the device
   plugin with the MIG device's UUID and instance IDs.
@@ -24,8 +26,9 @@ from vgpumonitor.sources.pods.quantity import parse_quantity
 
 KOORDINATOR = "scheduling.koordinator.sh/device-allocated"
 HAMI = "hami.io/vgpu-devices-allocated"
+VOLCANO = "volcano.sh/vgpu-ids-new"
 HAMI_MIG = "hami.io/vgpu-mig-allocations"
-ANNOTATIONS = (KOORDINATOR, HAMI, HAMI_MIG)
+ANNOTATIONS = (KOORDINATOR, HAMI, VOLCANO, HAMI_MIG)
 
 #: Kubernetes' own bound on all annotations of an object, in bytes.
 MAX_LENGTH = 256 * 1024
@@ -50,11 +53,14 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True)
 class ParsedAllocations:
-    """``allocations`` has one entry per card. ``errors`` are (annotation, what was wrong
-    and where); the rest of the annotation is used all the same."""
+    """``allocations`` has one entry per device. ``limited`` says that by these annotations
+    HAMi-core limits the pod's containers, where it is switched on for the pod at all.
+    ``errors`` are (annotation, what was wrong and where); the rest of the annotation is used
+    all the same."""
 
     allocations: tuple[Allocation, ...] = ()
     mig_allocations: tuple[MigAllocation, ...] = ()
+    limited: bool = False
     errors: tuple[tuple[str, str], ...] = ()
 
 
@@ -65,15 +71,18 @@ def parse_allocations(
     specification, init containers first, which is how HAMi counts them. Never raises."""
     koordinator, koordinator_errors = _read(annotations, KOORDINATOR, _koordinator)
     hami, hami_errors = _read(annotations, HAMI, _hami)
+    volcano, volcano_errors = _read(annotations, VOLCANO, _hami)
     mig, mig_errors = _read(
         annotations, HAMI_MIG, lambda text, errors: _mig(text, container_names, errors)
     )
     return ParsedAllocations(
-        # Both say where the same pod was put, so that their sum would count it twice.
+        # All say where the same pod was put, so that their sum would count it twice.
         # Koordinator's holds: koordlet limits the containers by it.
-        koordinator or hami,
+        tuple(allocation for allocation, _ in koordinator) or hami or volcano,
         mig,
-        koordinator_errors + hami_errors + mig_errors,
+        # koordlet looks at the first entry alone.
+        koordinator[0][1] if koordinator else bool(hami or volcano) and not mig,
+        koordinator_errors + hami_errors + volcano_errors + mig_errors,
     )
 
 
@@ -103,7 +112,8 @@ def _read(
     return found, tuple((name, message) for message in told)
 
 
-def _koordinator(text: str, errors: list[str]) -> tuple[Allocation, ...]:
+def _koordinator(text: str, errors: list[str]) -> tuple[tuple[Allocation, bool], ...]:
+    """Each device's allocation, and whether it is a part of the device's memory only."""
     document = _json(text)
     if not isinstance(document, dict):
         raise ValueError(f"is {_shown(document)}, not a JSON object")
@@ -113,6 +123,8 @@ def _koordinator(text: str, errors: list[str]) -> tuple[Allocation, ...]:
     if not isinstance(entries, list):
         raise ValueError(f"gpu is {_shown(entries)}, not a list")
     cards = _Cards[int](errors)
+    uuids: dict[int, str] = {}
+    parts: dict[int, bool] = {}
     for place, entry in enumerate(entries):
         where = f"gpu[{place}]"
         if not isinstance(entry, dict):
@@ -127,26 +139,40 @@ def _koordinator(text: str, errors: list[str]) -> tuple[Allocation, ...]:
         if not isinstance(resources, dict):
             errors.append(f"{where}.resources is {_shown(resources)}, not an object")
             continue
+        uuid = entry.get("id")
+        if uuid is not None and uuid != "" and not _is_text(uuid, _PLAIN_UUID):
+            errors.append(f"{where}.id is {_shown(uuid)}, not the UUID of a device")
+            uuid = None
+        if uuid:
+            uuids[minor] = uuid
         cards.add(
             where,
             minor,
-            _amount(resources, "koordinator.sh/gpu-memory", where, errors),
-            _amount(resources, "koordinator.sh/gpu-core", where, errors),
+            _amount(resources, "gpu-memory", where, errors),
+            _amount(resources, "gpu-core", where, errors),
         )
+        ratio = _amount(resources, "gpu-memory-ratio", where, errors)
+        parts.setdefault(minor, ratio is None or ratio < 100)
     return tuple(
-        Allocation("", minor, memory, core_ratio) for minor, memory, core_ratio in cards.sums()
+        (Allocation(uuids.get(minor, ""), minor, memory, core_ratio), parts[minor])
+        for minor, memory, core_ratio in cards.sums()
     )
 
 
 def _amount(
     resources: Mapping[str, Any], name: str, where: str, errors: list[str]
 ) -> Decimal | None:
+    """A resource of Koordinator's, under the name that schedulers give it now, or the old one."""
+    name = next(
+        (full for full in (f"koordinator.sh/{name}", f"kubernetes.io/{name}") if full in resources),
+        name,
+    )
     value = resources.get(name)
     if value is None:
         return None
     try:
         if not isinstance(value, str | int | float):
-            raise ValueError(f"{_shown(value)} is no quantity")
+            raise ValueError(f"{_shown(value)} is not a quantity")
         amount = parse_quantity(value)
         if not 0 <= amount <= _MAX_BYTES:
             raise ValueError(f"{_shown(value)} is negative or beyond 2^63")
@@ -192,7 +218,7 @@ def _mig(text: str, container_names: Sequence[str], errors: list[str]) -> tuple[
         return ()
     if not isinstance(entries, list):
         raise ValueError(f"is {_shown(entries)}, not a JSON list")
-    found: list[tuple[int, int, MigAllocation]] = []
+    found: dict[tuple[int, int, str], MigAllocation] = {}
     for place, entry in enumerate(entries):
         where = f"[{place}]"
         if not isinstance(entry, dict):
@@ -229,17 +255,17 @@ def _mig(text: str, container_names: Sequence[str], errors: list[str]) -> tuple[
             break
         else:
             container = entry["containerIndex"]
-            mig = MigAllocation(
+            # An entry that stands there twice is one device.
+            found[container, entry["deviceIndex"], entry["migUUID"]] = MigAllocation(
                 container_names[container],
+                entry["deviceIndex"],
                 entry["gpuUUID"],
                 entry["migUUID"],
                 entry["profile"],
                 entry["gpuInstanceID"],
                 entry["computeInstanceID"],
             )
-            found.append((container, entry["deviceIndex"], mig))
-    found.sort(key=lambda item: item[:2])
-    return tuple(mig for _, _, mig in found)
+    return tuple(found[key] for key in sorted(found))
 
 
 class _Cards(Generic[_Key]):
@@ -277,7 +303,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"is no JSON: {error}") from error
+        raise ValueError(f"is not valid JSON: {error}") from error
 
 
 def _is_number(value: object, end: int) -> TypeGuard[int]:

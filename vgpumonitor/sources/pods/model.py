@@ -9,10 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What the scheduler allocated a pod of one card.
+    """What the scheduler allocated to a pod on one device.
 
-    ``device_uuid`` is empty where the annotation names the card by ``device_minor``
-    (Koordinator); ``device_minor`` is None where it names it by UUID (HAMi).
+    ``device_uuid`` is empty where the annotation names the device by ``device_minor`` alone
+    (Koordinator); ``device_minor`` is None where it names it by UUID (HAMi, Volcano).
     ``memory_bytes`` and ``core_ratio`` (1.0 is the whole card) are None where the
     annotation doesn't give them.
     """
@@ -25,9 +25,11 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class MigAllocation:
-    """A MIG device that HAMi gave to a container."""
+    """A MIG device that HAMi gave to a container; ``index`` is its place among the container's
+    devices."""
 
     container: str
+    index: int
     device_uuid: str
     mig_uuid: str
     profile: str
@@ -37,18 +39,28 @@ class MigAllocation:
 
 @dataclass(frozen=True, slots=True)
 class PodContainer:
-    """A container's state: ``finished_at`` (Unix seconds) is None where it isn't known."""
+    """A container's state: ``finished_at`` (Unix seconds) is None where it isn't known.
+    ``ids`` are those of the container and of the one before its last restart, as cgroups have
+    them: 64 hexadecimal digits, without the runtime's name."""
 
     name: str
     finished: bool = False
     finished_at: float | None = None
+    ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod of this node. ``uid`` is the one in kubelet's and koordlet's paths: for a
     static pod its configuration hash (annotation ``kubernetes.io/config.hash``), not the
-    UID of its mirror in the API."""
+    UID of its mirror in the API.
+
+    ``containers`` are those that have a status, ``container_names`` those of the
+    specification without init containers. ``workload`` is the controller, of ``workload_kind``:
+    a ReplicaSet's Deployment, otherwise the owner; the pod itself where it has none; both are
+    empty where the source can't tell. ``limited`` says that HAMi-core is to limit its
+    containers.
+    """
 
     uid: str
     namespace: str
@@ -57,6 +69,11 @@ class Pod:
     containers: Mapping[str, PodContainer] = field(default_factory=dict)
     allocations: tuple[Allocation, ...] = ()
     mig_allocations: tuple[MigAllocation, ...] = ()
+    container_names: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    workload_kind: str = ""
+    workload: str = ""
+    limited: bool = False
 
     @property
     def finished(self) -> bool:

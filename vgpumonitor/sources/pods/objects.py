@@ -10,13 +10,19 @@ from typing import Any
 
 import msgspec
 
-from vgpumonitor.sources.pods.annotations import parse_allocations
+from vgpumonitor.sources.pods.annotations import KOORDINATOR, parse_allocations
 from vgpumonitor.sources.pods.model import Pod, PodContainer
 
 #: Where a mirror pod has the UID that kubelet gave the static pod: the MD5 of its manifest.
 CONFIG_HASH = "kubernetes.io/config.hash"
 
+#: Koordinator's switch for HAMi-core, on a pod.
+ISOLATION = "koordinator.sh/gpu-isolation-provider"
+#: What a Deployment appends to the names of its ReplicaSets, and of their pods.
+TEMPLATE_HASH = "pod-template-hash"
+
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_CONTAINER_ID = re.compile(r"[a-z][a-z0-9.+-]*://([0-9a-f]{64})")
 _STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
 #: What was wrong in a pod: the annotation's name or the field's path, and a message.
@@ -109,7 +115,19 @@ def pod_from_object(obj: Mapping[str, Any]) -> tuple[Pod, Errors]:
     if not isinstance(phase, str):
         errors.append(("status.phase", f"is {_kind(phase)}, not a text"))
         phase = ""
-    parsed = parse_allocations(annotations, _container_names(obj, errors))
+    init_containers, containers = (
+        _container_names(obj, key, errors) for key in ("initContainers", "containers")
+    )
+    # Init containers come first, which is how HAMi counts them.
+    parsed = parse_allocations(annotations, init_containers + containers)
+    labels = {
+        key: value
+        for key, value in _mapping(metadata, "labels", "metadata", errors).items()
+        if isinstance(value, str)
+    }
+    workload_kind, workload = _workload(metadata, labels, errors) or ("Pod", name)
+    # Koordinator limits by HAMi-core only the pods that say so; HAMi and Volcano all of theirs.
+    asked = KOORDINATOR not in annotations or labels.get(ISOLATION) == "HAMi-core"
     return (
         Pod(
             uid,
@@ -119,19 +137,40 @@ def pod_from_object(obj: Mapping[str, Any]) -> tuple[Pod, Errors]:
             {container.name: container for container in _containers(status, errors)},
             parsed.allocations,
             parsed.mig_allocations,
+            tuple(containers),
+            labels,
+            workload_kind,
+            workload,
+            parsed.limited and asked,
         ),
         (*errors, *parsed.errors),
     )
 
 
-def _container_names(obj: Mapping[str, Any], errors: list[tuple[str, str]]) -> list[str]:
-    """Of the specification, init containers first. A nameless one keeps its place."""
+def _container_names(obj: Mapping[str, Any], key: str, errors: list[tuple[str, str]]) -> list[str]:
+    """Of the specification. A nameless one keeps its place."""
     spec = _mapping(obj, "spec", "", errors)
     return [
         name if container and isinstance(name := container.get("name"), str) else ""
-        for key in ("initContainers", "containers")
         for _, container in _objects(spec, key, "spec", errors)
     ]
+
+
+def _workload(
+    metadata: Mapping[str, Any], labels: Mapping[str, str], errors: list[tuple[str, str]]
+) -> tuple[str, str] | None:
+    """Kind and name of the pod's controller; of a ReplicaSet, its Deployment's."""
+    for _, owner in _objects(metadata, "ownerReferences", "metadata", errors):
+        if owner is None or owner.get("controller") is not True:
+            continue
+        kind, name = owner.get("kind"), owner.get("name")
+        if not isinstance(kind, str) or not isinstance(name, str):
+            continue
+        suffix = f"-{labels.get(TEMPLATE_HASH, '')}"
+        if kind == "ReplicaSet" and len(suffix) > 1 and name.endswith(suffix):
+            return "Deployment", name.removesuffix(suffix)
+        return kind, name
+    return None
 
 
 def _containers(status: Mapping[str, Any], errors: list[tuple[str, str]]) -> Iterator[PodContainer]:
@@ -158,8 +197,9 @@ def _container(
     if terminated is None and state.get("running") is None:
         # Kubernetes' default for a state that says nothing is waiting.
         terminated = last.get("terminated")
+    ids = frozenset(_container_ids(status, state.get("terminated"), last.get("terminated")))
     if terminated is None:
-        return PodContainer(name)
+        return PodContainer(name, ids=ids)
     if not isinstance(terminated, dict):
         raise ValueError(f"terminated is {_kind(terminated)}, not an object")
     try:
@@ -167,7 +207,15 @@ def _container(
     except ValueError as error:
         errors.append((where, str(error)))
         finished_at = None
-    return PodContainer(name, True, finished_at)
+    return PodContainer(name, True, finished_at, ids)
+
+
+def _container_ids(*statuses: object) -> Iterator[str]:
+    for status in statuses:
+        text = status.get("containerID") if isinstance(status, dict) else None
+        found = _CONTAINER_ID.fullmatch(text) if isinstance(text, str) else None
+        if found is not None:
+            yield found[1]
 
 
 def _time(value: object) -> float | None:
