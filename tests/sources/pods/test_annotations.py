@@ -4,15 +4,17 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgpumonitor.sources.pods import Allocation, MigAllocation
 from vgpumonitor.sources.pods.annotations import (
+    ANNOTATIONS,
     HAMI,
     HAMI_MIG,
     KOORDINATOR,
     MAX_CARDS,
+    VOLCANO,
     parse_allocations,
 )
 
@@ -74,6 +76,54 @@ def test_koordinator_with_a_ratio_only_says_no_bytes() -> None:
     assert parsed.errors == ()
 
 
+def test_koordinator_names_the_device_by_its_uuid_too() -> None:
+    parsed = parse_allocations(koordinator({**entry(1, gpu_core="50"), "id": ONE}), ["main"])
+    assert parsed.allocations == (Allocation(ONE, 1, None, 0.5),)
+    assert parsed.errors == ()
+
+
+def test_koordinator_with_a_wrong_uuid_has_its_minor() -> None:
+    parsed = parse_allocations(koordinator({**entry(1, gpu_core="50"), "id": "GPU-1"}), ["main"])
+    assert parsed.allocations == (Allocation("", 1, None, 0.5),)
+    assert parsed.errors == ((KOORDINATOR, "gpu[0].id is 'GPU-1', not the UUID of a device"),)
+
+
+def test_koordinator_by_its_old_names() -> None:
+    old = {"kubernetes.io/gpu-core": "50", "kubernetes.io/gpu-memory": "1Gi"}
+    parsed = parse_allocations(koordinator({"minor": 0, "resources": old}), ["main"])
+    assert parsed.allocations == (Allocation("", 0, 1 << 30, 0.5),)
+    assert parsed.errors == ()
+
+
+@pytest.mark.parametrize(
+    ("entries", "limited"),
+    [
+        ((entry(0, gpu_memory_ratio="50"),), True),
+        ((entry(0, gpu_core="100", gpu_memory_ratio="100"),), False),
+        # koordlet looks at the first entry alone.
+        ((entry(1, gpu_memory_ratio=100), entry(0, gpu_memory_ratio=50)), False),
+        ((entry(1, gpu_memory_ratio=50), entry(0, gpu_memory_ratio=100)), True),
+    ],
+)
+def test_koordinator_leaves_whole_devices_unlimited(entries: Any, limited: bool) -> None:
+    assert parse_allocations(koordinator(*entries), ["main"]).limited is limited
+
+
+@pytest.mark.parametrize("name", [HAMI, VOLCANO])
+def test_hami_and_volcano_limit_all(name: str) -> None:
+    parsed = parse_allocations({name: f"{ONE},NVIDIA,500,5:;"}, ["main"])
+    assert parsed.allocations == (Allocation(ONE, None, 500 * MIB, 0.05),)
+    assert parsed.limited
+
+
+def test_mig_is_not_limited_by_hami_core() -> None:
+    annotations = {
+        HAMI: f"{ONE}[1-0],NVIDIA,10240,0:;",
+        HAMI_MIG: json.dumps([mig_entry(containerIndex=0)]),
+    }
+    assert not parse_allocations(annotations, ["main"]).limited
+
+
 def test_koordinator_s_other_devices_are_none_of_a_gpu() -> None:
     other = [{"minor": 0, "resources": {"koordinator.sh/rdma": "1"}}]
     assert parse_allocations({KOORDINATOR: json.dumps({"rdma": other})}, []).allocations == ()
@@ -90,11 +140,11 @@ def test_bytes_are_rounded_up() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "is [], not a JSON object"),
         ('{"gpu": {}}', "gpu is {}, not a list"),
         ("[" * 100_000, "recursion"),
-        ('{"gpu": [{"minor": ' + "9" * 5000 + "}]}", "is no JSON"),
+        ('{"gpu": [{"minor": ' + "9" * 5000 + "}]}", "is not valid JSON"),
         ("x" * 300_000, "has 300000 characters"),
         (7, "is 7, not a text"),
     ],
@@ -211,10 +261,15 @@ def test_hami_s_mig_devices_go_to_containers_by_index_init_containers_first() ->
     second = mig_entry(deviceIndex=1, gpuInstanceID=7, profile="2g.48gb+me")
     parsed = parse_allocations({HAMI_MIG: json.dumps([second, mig_entry()])}, ["init", "main"])
     assert parsed.mig_allocations == (
-        MigAllocation("main", ONE, MIG, "1g.24gb", 6, 0),
-        MigAllocation("main", ONE, MIG, "2g.48gb+me", 7, 0),
+        MigAllocation("main", 0, ONE, MIG, "1g.24gb", 6, 0),
+        MigAllocation("main", 1, ONE, MIG, "2g.48gb+me", 7, 0),
     )
     assert parsed.errors == ()
+
+
+def test_a_mig_entry_twice_is_one_device() -> None:
+    parsed = parse_allocations({HAMI_MIG: json.dumps([mig_entry(), mig_entry()])}, ["init", "main"])
+    assert parsed.mig_allocations == (MigAllocation("main", 0, ONE, MIG, "1g.24gb", 6, 0),)
 
 
 def test_a_mig_device_that_is_only_reserved_is_none_yet() -> None:
@@ -240,7 +295,7 @@ def test_a_mig_device_that_is_only_reserved_is_none_yet() -> None:
 )
 def test_a_wrong_mig_entry_is_lost_alone(wrong: Any, message: str) -> None:
     parsed = parse_allocations({HAMI_MIG: json.dumps([wrong, mig_entry()])}, ["init", "main"])
-    assert parsed.mig_allocations == (MigAllocation("main", ONE, MIG, "1g.24gb", 6, 0),)
+    assert parsed.mig_allocations == (MigAllocation("main", 0, ONE, MIG, "1g.24gb", 6, 0),)
     assert parsed.errors == ((HAMI_MIG, message),)
 
 
@@ -272,9 +327,10 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # A busy machine is no fault.
 @given(
     st.dictionaries(
-        st.sampled_from([KOORDINATOR, HAMI, HAMI_MIG]),
+        st.sampled_from(ANNOTATIONS),
         JSON.map(json.dumps) | st.text(alphabet="GPU-0,:;[]x", max_size=60) | JSON,
     )
 )

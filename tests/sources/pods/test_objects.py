@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from testing.apiserver import pod_object
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer
+from vgpumonitor.sources.pods.annotations import HAMI, KOORDINATOR
 from vgpumonitor.sources.pods.objects import decode, node_of, pod_from_object, split_list
 
 HASH = "0123456789abcdef0123456789abcdef"
@@ -32,8 +33,81 @@ def containers_of(status: dict[str, Any]) -> tuple[dict[str, PodContainer], list
 
 def test_a_running_pod() -> None:
     pod, errors = pod_from_object(pod_object("web-0", "a-uid", namespace="team"))
-    assert pod == Pod("a-uid", "team", "web-0", "Running", {"main": PodContainer("main")}, (), ())
+    assert pod == Pod(
+        "a-uid",
+        "team",
+        "web-0",
+        "Running",
+        {"main": PodContainer("main")},
+        container_names=("main",),
+        workload_kind="Pod",
+        workload="web-0",
+    )
     assert errors == ()
+
+
+@pytest.mark.parametrize(
+    ("owners", "expected"),
+    [
+        ([], ("Pod", "p")),
+        ([{"kind": "ReplicaSet", "name": "web-5d4f", "controller": True}], ("Deployment", "web")),
+        (
+            [{"kind": "ReplicaSet", "name": "web-77aa", "controller": True}],
+            ("ReplicaSet", "web-77aa"),
+        ),
+        ([{"kind": "Job", "name": "train-5d4f", "controller": True}], ("Job", "train-5d4f")),
+        (
+            [
+                {"kind": "Config", "name": "other"},
+                {"kind": "StatefulSet", "name": "db", "controller": True},
+            ],
+            ("StatefulSet", "db"),
+        ),
+        ([{"kind": 4, "name": "x", "controller": True}, "nonsense"], ("Pod", "p")),
+    ],
+)
+def test_the_workload_is_the_controller(owners: list[Any], expected: tuple[str, str]) -> None:
+    obj = pod_object("p")
+    obj["metadata"] |= {"ownerReferences": owners, "labels": {"pod-template-hash": "5d4f"}}
+    pod, _ = pod_from_object(obj)
+    assert (pod.workload_kind, pod.workload) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotation", "limited"),
+    [
+        ({"koordinator.sh/gpu-isolation-provider": "HAMi-core"}, KOORDINATOR, True),
+        ({}, KOORDINATOR, False),
+        ({"koordinator.sh/gpu-isolation-provider": "other"}, KOORDINATOR, False),
+        ({}, HAMI, True),
+    ],
+)
+def test_whether_hami_core_is_to_limit_it(
+    labels: dict[str, str], annotation: str, limited: bool
+) -> None:
+    text = {
+        KOORDINATOR: '{"gpu":[{"minor":0,"resources":{"koordinator.sh/gpu-memory-ratio":"50"}}]}',
+        HAMI: f"{CARD},NVIDIA,500,5:;",
+    }[annotation]
+    obj = pod_object("p", annotations={annotation: text})
+    obj["metadata"]["labels"] = labels
+    assert pod_from_object(obj)[0].limited is limited
+
+
+def test_ids_of_containers() -> None:
+    now, before = "a" * 64, "b" * 64
+    status = {
+        **container("main", {"running": {}}, terminated()),
+        "containerID": f"containerd://{now}",
+    }
+    status["lastState"]["terminated"]["containerID"] = f"containerd://{before}"
+    short = {**container("side", {"running": {}}), "containerID": "containerd://4fa6"}
+    found, errors = containers_of({"containerStatuses": [status, short]})
+    assert found == {
+        "main": PodContainer("main", ids=frozenset((now, before))),
+        "side": PodContainer("side"),
+    }
+    assert errors == []
 
 
 def test_states_of_containers() -> None:
@@ -160,7 +234,7 @@ def test_allocations() -> None:
     pod, errors = pod_from_object(obj)
     assert pod.allocations == (Allocation(CARD, None, 500 * 2**20, 0.05),)
     assert pod.mig_allocations == (
-        MigAllocation("main", CARD, CARD.replace("GPU", "MIG"), "1g.5gb", 6, 0),
+        MigAllocation("main", 0, CARD, CARD.replace("GPU", "MIG"), "1g.5gb", 6, 0),
     )
     assert [where for where, _ in errors] == ["scheduling.koordinator.sh/device-allocated"]
 
@@ -190,7 +264,7 @@ def test_wrong_fields_are_lost_alone() -> None:
     obj = {**pod_object("p"), "spec": 4, "status": "fine"}
     obj["metadata"]["annotations"] = []
     pod, errors = pod_from_object(obj)
-    assert pod == Pod("uid-of-p", "default", "p")
+    assert pod == Pod("uid-of-p", "default", "p", workload_kind="Pod", workload="p")
     assert errors == (
         ("metadata.annotations", "is of type list, not an object"),
         ("status", "is of type str, not an object"),
