@@ -53,6 +53,7 @@ def region(
         devices=devices,
         processes=processes,
         torn=0,
+        missing=0,
         utilization_switch=utilization_switch,
         recent_kernel=recent_kernel,
         priority=priority,

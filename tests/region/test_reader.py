@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ def read(path: Path) -> Region:
         file.close()
 
 
-def open_file(path: Path) -> RegionFile:
+def open_file(path: Path, monotonic: Callable[[], float] = time.monotonic) -> RegionFile:
     directory = os.open(path.parent, os.O_PATH)
     try:
-        return RegionFile(open_regular(directory, path.name))
+        return RegionFile(open_regular(directory, path.name), monotonic)
     finally:
         os.close(directory)
 
@@ -304,7 +305,8 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
 
 
 class TestSeqlock:
-    """A half-written slot is read again; one that stays so is left out, the others not."""
+    """A half-written slot is read again; one that stays so is as it was when it was last whole,
+    or left out where it never was; the others are not touched."""
 
     @pytest.mark.parametrize("layout", [V1_1_POSTINIT, V1_2], ids=lambda layout: layout.name)
     def test_a_writer_that_died_halfway(self, layout: Layout, tmp_path: Path) -> None:
@@ -314,7 +316,62 @@ class TestSeqlock:
         poke(path, second, (21).to_bytes(8, "little"))
         region = read(path)
         assert [process.hostpid for process in region.processes] == [100000, 100002]
-        assert region.torn == 1
+        assert (region.torn, region.missing) == (1, 1)
+
+    def test_what_stays_half_written_has_its_last_whole_value(self, tmp_path: Path) -> None:
+        path = put("hami-2.9.0-three-processes", tmp_path / "x.cache")
+        size = path.stat().st_size
+        slot = V1_2.procs_offset + V1_2.slot_size
+        file = open_file(path)
+        whole = file.read(size)
+        poke(path, slot + V1_2.slot.seqlock.offset, (21).to_bytes(8, "little"))
+        poke(path, slot + V1_2.slot.used.offset + 32, (99 << 30).to_bytes(8, "little"))
+        torn = file.read(size)
+        file.close()
+        assert (torn.torn, torn.missing) == (1, 0)
+        assert torn.processes == whole.processes
+
+    def test_a_slot_that_moved_has_the_value_of_its_old_place(self, tmp_path: Path) -> None:
+        path = put("hami-2.9.0-three-processes", tmp_path / "x.cache")
+        size = path.stat().st_size
+        first, third = V1_2.procs_offset, V1_2.procs_offset + 2 * V1_2.slot_size
+        file = open_file(path)
+        whole = file.read(size)
+        # Compaction: the last slot over the first one, in the middle of an update.
+        poke(path, first, path.read_bytes()[third : third + V1_2.slot_size])
+        poke(path, first + V1_2.slot.seqlock.offset, (21).to_bytes(8, "little"))
+        poke(path, V1_2.region.proc_num.offset, (2).to_bytes(4, "little"))
+        moved = file.read(size)
+        file.close()
+        assert (moved.torn, moved.missing) == (1, 0)
+        assert moved.processes == (whole.processes[2], whole.processes[1])
+
+    def test_bytes_that_stand_still_are_whole(self, tmp_path: Path) -> None:
+        path = put("hami-2.9.0-three-processes", tmp_path / "x.cache")
+        size = path.stat().st_size
+        poke(path, V1_2.procs_offset + V1_2.slot.seqlock.offset, (21).to_bytes(8, "little"))
+        now = [100.0]
+        file = open_file(path, lambda: now[0])
+        seen = []
+        for seconds in (0.0, 0.05, 0.05, 15.0):
+            now[0] += seconds
+            region = file.read(size)
+            seen.append((region.torn, region.missing, len(region.processes)))
+        file.close()
+        assert seen == [(1, 1, 2), (1, 1, 2), (0, 0, 3), (0, 0, 3)]
+
+    def test_bytes_that_changed_again_are_not(self, tmp_path: Path) -> None:
+        path = put("hami-2.9.0-three-processes", tmp_path / "x.cache")
+        size = path.stat().st_size
+        now = [100.0]
+        file = open_file(path, lambda: now[0])
+        seen = []
+        for seqlock in (21, 23, 23, 25):
+            now[0] += 15
+            poke(path, V1_2.procs_offset + V1_2.slot.seqlock.offset, seqlock.to_bytes(8, "little"))
+            seen.append(file.read(size).missing)
+        file.close()
+        assert seen == [1, 1, 0, 1]
 
     def test_one_that_ends_meanwhile_is_whole(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -367,7 +424,7 @@ class TestSeqlock:
         monkeypatch.setattr(os, "pread", always_another_update)
         region = file.read(path.stat().st_size)
         file.close()
-        assert region.torn == 1
+        assert (region.torn, region.missing) == (1, 1)
         assert [process.hostpid for process in region.processes] == [100001, 100002]
         assert looks == 2 + SLOT_RETRIES
 

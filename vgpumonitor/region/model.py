@@ -71,8 +71,9 @@ class Region(Struct, frozen=True, gc=False):
     """A decoded region file.
 
     ``device_num`` and ``proc_num`` are as the file says, and may be nonsense; the
-    tuples hold what fits their arrays. ``torn`` counts the slots that stayed
-    half-written through every retry and are left out of ``processes``.
+    tuples hold what fits their arrays. ``torn`` counts the slots that stayed half-written
+    through every retry: in ``processes`` they are as they were when they were last whole, but
+    for the ``missing`` ones, which were never seen whole.
     ``last_kernel_time`` is in Unix seconds, None in layout 0. ``problems`` are the
     fields that hold nonsense, as (reason, what was found); the rest is usable.
     """
@@ -85,6 +86,7 @@ class Region(Struct, frozen=True, gc=False):
     devices: tuple[RegionDevice, ...]
     processes: tuple[RegionProcess, ...]
     torn: int
+    missing: int
     utilization_switch: int
     recent_kernel: int
     priority: int

@@ -10,6 +10,8 @@ import errno
 import os
 import re
 import stat
+import time
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -29,8 +31,11 @@ from vgpumonitor.region.model import (
     RegionProcess,
 )
 
-#: How often a half-written slot is read again before it is left out.
+#: How often a half-written slot is read again before its last whole value stands in for it.
 SLOT_RETRIES = 8
+#: Seconds after which the same bytes are whole, whatever their seqlock says: a writer that has
+#: to wait for a core in the middle of an update goes on sooner.
+STILL = 0.1
 
 _UUID_TEXT = re.compile(
     rb"(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -93,11 +98,24 @@ class RegionFile:
     what was derived from it can be kept.
     """
 
-    __slots__ = ("_bytes", "_fd", "_head", "_region", "identity", "layout")
+    __slots__ = (
+        "_bytes",
+        "_fd",
+        "_half",
+        "_head",
+        "_missing",
+        "_monotonic",
+        "_region",
+        "_used",
+        "identity",
+        "layout",
+    )
 
-    def __init__(self, fd: int) -> None:
-        """Takes ``fd`` over, also when it raises RegionError (as ``choose`` does)."""
+    def __init__(self, fd: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Takes ``fd`` over, also when it raises RegionError (as ``choose`` does).
+        ``monotonic`` is for tests."""
         self._fd = fd
+        self._monotonic = monotonic
         try:
             status = os.fstat(fd)
             self.layout = choose(status.st_size, os.pread(fd, PROBE_BYTES, 0))
@@ -108,6 +126,12 @@ class RegionFile:
             raise
         self.identity = (status.st_dev, status.st_ino)
         self._bytes = b""
+        #: The head and the slots of the last read, the slots as they were last seen whole;
+        #: ``_missing`` are the numbers of those that never were.
+        self._used = b""
+        self._missing: frozenset[int] = frozenset()
+        #: What a half-written slot's bytes were, and since when, by its number.
+        self._half: dict[int, tuple[bytes, float]] = {}
         self._region: Region | None = None
         self._head: Head | None = None
 
@@ -136,9 +160,10 @@ class RegionFile:
             tail = self._exactly(layout.tail_size, layout.tail_offset)
             count = min(max(int.from_bytes(tail[:4], "little", signed=True), 0), MAX_PROCESSES)
             used = self._exactly(layout.procs_offset + count * layout.slot_size, 0)
-            torn: list[int] = []
+            torn = 0
+            missing: frozenset[int] = frozenset()
             if layout.has_seqlock and count:
-                used, torn = self._settle(used, count)
+                used, torn, missing = self._settle(used, count)
         except OSError as error:
             raise io_error(error) from error
         both = used + tail
@@ -149,8 +174,9 @@ class RegionFile:
             end = layout.procs_offset
             if head is None or used[:end] != self._bytes[:end]:
                 head = decode_head(layout, size, used)
-            region = decode(layout, head, size, used, tail, count, frozenset(torn))
+            region = decode(layout, head, size, used, tail, count, torn, missing)
             self._region, self._head, self._bytes = region, head, b"" if torn else both
+        self._used, self._missing = used, missing
         return region
 
     def _exactly(self, length: int, offset: int) -> bytes:
@@ -161,30 +187,58 @@ class RegionFile:
             )
         return data
 
-    def _settle(self, used: bytes, count: int) -> tuple[bytes, list[int]]:
-        """``used`` with every slot whole, and the slots that were never seen whole.
+    def _settle(self, used: bytes, count: int) -> tuple[bytes, int, frozenset[int]]:
+        """``used`` with every slot whole, how many of them stayed half-written, and which of
+        those were never seen whole.
 
         A slot is whole if two looks, one after the other, agree on an even seqlock and on
         the bytes that it guards: nothing was written between them. One look can't tell,
-        whatever seqlock it finds, since it isn't one atomic copy.
+        whatever seqlock it finds, since it isn't one atomic copy. A slot that stays half-written
+        is as it was when it was last whole. Its seqlock may also be odd for ever, since
+        HAMi-core's compaction moves slots while they are written: bytes that stand still from
+        one read to a later one are whole.
         """
         layout = self.layout
         slots = used[layout.procs_offset :]
         again = self._exactly(len(slots), layout.procs_offset)
         if slots == again and not _any_odd(layout, slots, count):
-            return used, []
-        size, torn, parts = layout.slot_size, [], []
+            self._half.clear()
+            return used, 0, frozenset()
+        size, torn, missing, parts = layout.slot_size, 0, [], []
+        now, half = self._monotonic(), self._half
+        self._half = {}
         for number in range(count):
             first, second = (look[number * size : (number + 1) * size] for look in (slots, again))
+            before, since = half.get(number, (b"", now))
             for _ in range(SLOT_RETRIES):
                 if _same_and_even(layout, first, second):
+                    break
+                if first == second == before and now - since >= STILL:
+                    self._half[number] = before, since
                     break
                 first = second
                 second = self._exactly(size, layout.procs_offset + number * size)
             else:
-                torn.append(number)
+                torn += 1
+                self._half[number] = second, since if second == before else now
+                whole = self._last_whole(number, second[:4])
+                if whole is None:
+                    missing.append(number)
+                else:
+                    second = whole
             parts.append(second)
-        return used[: layout.procs_offset] + b"".join(parts), torn
+        return used[: layout.procs_offset] + b"".join(parts), torn, frozenset(missing)
+
+    def _last_whole(self, number: int, pid: bytes) -> bytes | None:
+        """The slot of a process when it was last whole; it may have been another one's place."""
+        size, start = self.layout.slot_size, self.layout.procs_offset
+        count = (len(self._used) - start) // size
+        for place in (number, *range(count)):
+            if place < count and place not in self._missing:
+                slot = self._used[start + place * size : start + (place + 1) * size]
+                if slot[:4] == pid:
+                    return slot
+        return None
 
 
 def _seqlock(layout: Layout, slot: bytes) -> int:
@@ -255,11 +309,12 @@ def decode(
     used: bytes,
     tail: bytes,
     count: int,
-    torn: frozenset[int] = frozenset(),
+    torn: int = 0,
+    missing: frozenset[int] = frozenset(),
 ) -> Region:
     """The region in ``used`` (head and ``count`` slots) and ``tail``.
 
-    ``torn`` are the slots to leave out.
+    ``torn`` slots were half-written; ``missing`` are the numbers of those to leave out.
     """
     words: Any = layout.tail.from_buffer_copy(tail)
     slots: Any = (layout.slot * count).from_buffer_copy(used, layout.procs_offset)
@@ -273,8 +328,9 @@ def decode(
         device_num=head.device_num,
         proc_num=words.proc_num,
         devices=head.devices,
-        processes=_processes(layout, slots, len(head.devices), torn),
-        torn=len(torn),
+        processes=_processes(layout, slots, len(head.devices), missing),
+        torn=torn,
+        missing=len(missing),
         utilization_switch=words.utilization_switch,
         recent_kernel=words.recent_kernel,
         priority=words.priority,
@@ -284,13 +340,13 @@ def decode(
 
 
 def _processes(
-    layout: Layout, slots: Any, device_num: int, torn: frozenset[int]
+    layout: Layout, slots: Any, device_num: int, missing: frozenset[int]
 ) -> tuple[RegionProcess, ...]:
     processes = []
     seen: set[int] = set()
     for number, slot in enumerate(slots):
         # A slot that was moved to a freed place while we read stands at both places.
-        if number in torn or (slot.pid and slot.pid in seen):
+        if number in missing or (slot.pid and slot.pid in seen):
             continue
         seen.add(slot.pid)
         processes.append(
