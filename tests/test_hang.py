@@ -56,6 +56,23 @@ def test_a_call_that_hangs_is_waited_for_once(thread: HangTolerantThread) -> Non
     assert calls == ["afterwards"]
 
 
+def test_a_call_behind_one_that_hangs_is_waited_for_once(thread: HangTolerantThread) -> None:
+    answers = threading.Event()
+
+    async def main() -> None:
+        hanging = thread.submit(lambda: answers.wait(60))
+        with pytest.raises(TimeoutError, match="no result within"):
+            await thread.within(lambda: None, 0.01)
+        with pytest.raises(TimeoutError, match="an earlier call still hangs"):
+            await thread.within(lambda: None, 3600)
+        answers.set()
+        await asyncio.wrap_future(hanging)
+        assert await asyncio.wrap_future(thread.submit(lambda: 7)) == 7
+        assert await thread.within(lambda: 8, 20) == 8
+
+    asyncio.run(main())
+
+
 def test_a_call_that_never_began_never_runs(thread: HangTolerantThread) -> None:
     answers = threading.Event()
     calls: list[str] = []

@@ -22,6 +22,7 @@ class HangTolerantThread:
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._running: Future[Any] | None = None
         self._late: Future[Any] | None = None
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -35,8 +36,8 @@ class HangTolerantThread:
         """The result of ``call``, or what it raises.
 
         Raises TimeoutError after ``timeout`` seconds, and at once, without queueing ``call``,
-        while one that timed out earlier still runs. The result of a call that timed out is
-        dropped; a call that had not begun by then never runs.
+        while what the thread was in at an earlier timeout still runs. The result of a call that
+        timed out is dropped; a call that had not begun by then never runs.
         """
         if self._late is not None:
             if not self._late.done():
@@ -49,8 +50,9 @@ class HangTolerantThread:
             await asyncio.wait([waiting], timeout=timeout)
             if waiting.done():
                 return waiting.result()
-            if not future.cancel():
-                self._late = future
+            future.cancel()
+            # What hangs may be another call, which this one would have followed.
+            self._late = self._running
         finally:
             waiting.cancel()
         raise TimeoutError(f"no result within {timeout:g} s")
@@ -59,8 +61,10 @@ class HangTolerantThread:
         while True:
             future, call = self._calls.get()
             if future.set_running_or_notify_cancel():
+                self._running = future
                 try:
                     future.set_result(call())
                 except BaseException as error:
                     future.set_exception(error)
+                self._running = None
             del future, call

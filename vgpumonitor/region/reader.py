@@ -28,15 +28,12 @@ from vgpumonitor.region.model import (
     RegionError,
     RegionProcess,
 )
+from vgpumonitor.vendors import NVIDIA
 
 #: How often a half-written slot is read again before it is left out.
 SLOT_RETRIES = 8
 
-_UUID_TEXT = re.compile(
-    rb"(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-    # The form of MIG devices before driver 470.
-    rb"|MIG-GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/\d{1,3}/\d{1,3}"
-)
+_UUID_TEXT = re.compile(NVIDIA.uuid.encode())
 
 
 def io_error(error: OSError) -> RegionError:
