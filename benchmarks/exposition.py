@@ -17,9 +17,8 @@ from vgpumonitor import memory
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.simulate.node import SimulatedNode
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
+from vgpumonitor.snapshot import NodeSnapshot, SnapshotBuilder, SourceViews
 from vgpumonitor.sources.containers.directory import ContainersDirectory
-from vgpumonitor.sources.pods import PodsView
 
 FAMILIES = families_for("all")
 
@@ -90,28 +89,19 @@ def _growth(sizes: tuple[int, int], times: int) -> list[Row]:
 @contextmanager
 def _collecting(node: SimulatedNode) -> Iterator[Callable[[], tuple[float, NodeSnapshot]]]:
     """A call that collects once: its CPU seconds in this process, and the snapshot."""
-    inventory = ContainersDirectory(node.containers_dir)
-    inventory.start()
-    join, exposition = SnapshotBuilder("node"), Exposition(FAMILIES)
+    containers = ContainersDirectory(node.containers_dir)
+    containers.start()
+    builder, exposition = SnapshotBuilder("node"), Exposition(FAMILIES)
     try:
-        yield lambda: _collect(inventory, join, exposition)
+        yield lambda: _collect(containers, builder, exposition)
     finally:
-        inventory.stop()
+        containers.stop()
 
 
 def _collect(
-    inventory: ContainersDirectory, join: SnapshotBuilder, exposition: Exposition
+    containers: ContainersDirectory, builder: SnapshotBuilder, exposition: Exposition
 ) -> tuple[float, NodeSnapshot]:
     began = time.process_time()
-    snapshot = join.snapshot(
-        time=time.time(),
-        inventory=inventory.read(),
-        pod_source="none",
-        pods=PodsView(),
-        nvml=None,
-        known_devices=(),
-        nvml_health=None,
-        host=HostProcessesView(),
-    )
+    snapshot = builder.build(SourceViews(time.time(), containers=containers.read()))
     exposition.render(snapshot)
     return time.process_time() - began, snapshot

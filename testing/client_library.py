@@ -15,6 +15,7 @@ from vgpumonitor.metrics.family import (
     ProcessFamily,
     Sample,
 )
+from vgpumonitor.metrics.values import container_labels
 from vgpumonitor.snapshot import NodeSnapshot
 
 
@@ -45,16 +46,13 @@ def samples(family: Family, snapshot: NodeSnapshot) -> Iterable[Sample]:
                 found = of_container(container)
                 if found is not None:
                     texts = [(text(container) or b"").decode() for text in family.texts]
-                    yield (*container.labels, *part, *texts), found
-        elif isinstance(family, DeviceFamily) and container.region is not None:
+                    yield (*container_labels(container), *part, *texts), found
+        elif isinstance(family, DeviceFamily):
             for part, value in family.values.items():
                 for device in container.devices:
-                    found = value(container.region, device)
+                    found = value(container, device)
                     if found is not None:
                         if isinstance(family, AgeFamily):
                             found = max(0.0, snapshot.time - found)
-                        numbers = [
-                            str(number(container.region, device)) for number in family.numbers
-                        ]
-                        card = device.vdevice_labels if family.vdevice else device.labels
-                        yield (*card, *part, *numbers), found
+                        numbers = [str(number(container, device)) for number in family.numbers]
+                        yield (*family.subject(container, device), *part, *numbers), found

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from vgpumonitor.region.model import ProcessDevice, Region, RegionDevice, RegionProcess
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
+from vgpumonitor.snapshot import (
+    HostProcessesView,
+    NodeSnapshot,
+    SnapshotBuilder,
+    SourceViews,
+)
 from vgpumonitor.sources.containers.directory import ContainerReading, ContainersView
-from vgpumonitor.sources.devices.nvml.source import Device, NvmlSample
+from vgpumonitor.sources.devices import Device
 from vgpumonitor.sources.pods import Pod, PodsView
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
@@ -80,7 +85,10 @@ def card(
     **more: object,
 ) -> Device:
     values: dict[str, object] = {
+        "vendor": "NVIDIA",
         "name": "A100",
+        "driver_version": "570.1",
+        "cuda_version": "12.8",
         "memory_used": 20 * GIB,
         "core_utilization": 75,
         "memory_utilization": 30,
@@ -106,17 +114,18 @@ def snapshot(
     pods: PodsView | None = None,
     cards: Iterable[Device] = (),
     host: HostProcessesView | None = None,
-    join: SnapshotBuilder | None = None,
+    builder: SnapshotBuilder | None = None,
     time: float = NOW,
 ) -> NodeSnapshot:
     cards = tuple(cards)
-    return (join or SnapshotBuilder("node-1")).snapshot(
-        time=time,
-        inventory=ContainersView(entries, up=True),
-        pod_source="file",
-        pods=pods or pods_view(),
-        nvml=NvmlSample("570.1", "12.8", cards) if cards else None,
-        known_devices=cards,
-        nvml_health=None,
-        host=host or HostProcessesView(),
+    return (builder or SnapshotBuilder("node-1")).build(
+        SourceViews(
+            time,
+            containers=ContainersView(entries, up=True),
+            pod_source="file",
+            pods=pods or pods_view(),
+            devices=cards,
+            known_devices=cards,
+            processes=host or HostProcessesView(),
+        )
     )

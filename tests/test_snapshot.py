@@ -20,15 +20,17 @@ from testing.values import (
     snapshot,
     use,
 )
+from vgpumonitor.region.model import GONE
 from vgpumonitor.snapshot import (
     HostProcessesView,
     MemoryUse,
     PodAllocation,
     SnapshotBuilder,
+    SourceViews,
     UnattributedMemory,
+    outside_regions,
 )
-from vgpumonitor.sources.containers.directory import ContainersView
-from vgpumonitor.sources.devices.nvml.source import DeviceProcess, NvmlSample
+from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodContainer
 from vgpumonitor.sources.processes import ContainerRef
 
@@ -87,10 +89,10 @@ class TestMemory:
                 limit=10 * GIB,
             )
         )
-        join = SnapshotBuilder("node-1")
+        builder = SnapshotBuilder("node-1")
         cards = (card(), card(CARD_2, 1, 4))
         for times in (1, 2):
-            snap = snapshot(lying, cards=cards, join=join)
+            snap = snapshot(lying, cards=cards, builder=builder)
             first, second = snap.containers[0].devices
             assert first.memory is None
             assert second.memory == MemoryUse(data=MIB, total=MIB)
@@ -219,30 +221,37 @@ class TestKept:
     """What did not change is the same object, so that its text can be kept."""
 
     def test_unchanged(self) -> None:
-        join = SnapshotBuilder("node-1")
-        same, pods = entry(region(process(use(data=1)))), pods_view(POD)
-        first = snapshot(same, join=join, pods=pods, cards=(card(),)).containers
-        again = snapshot(same, join=join, pods=pods, cards=(card(),), time=NOW + 9).containers
-        assert again[0] is first[0]
+        builder = SnapshotBuilder("node-1")
+        found, pods = region(process(use(data=1))), pods_view(POD)
+        first, again = (
+            snapshot(entry(found), builder=builder, pods=pods, cards=(card(),), time=time)
+            for time in (NOW, NOW + 9)
+        )
+        assert again.containers[0] is first.containers[0]
 
     def test_changed_by_anything_that_it_depends_on(self) -> None:
-        join = SnapshotBuilder("node-1")
+        builder = SnapshotBuilder("node-1")
         found = region(process(use(data=1)))
         same = entry(found)
         seen = [
-            snapshot(same, join=join).containers[0],
-            snapshot(same, join=join, pods=pods_view(POD)).containers[0],
-            snapshot(same, join=join, pods=pods_view(POD), cards=(card(),)).containers[0],
+            snapshot(same, builder=builder).containers[0],
+            snapshot(same, builder=builder, pods=pods_view(POD)).containers[0],
+            snapshot(same, builder=builder, pods=pods_view(POD), cards=(card(),)).containers[0],
             snapshot(
                 same,
-                join=join,
+                builder=builder,
                 pods=pods_view(POD),
                 cards=(card(),),
                 host=HostProcessesView(frozenset({1})),
             ).containers[0],
-            snapshot(entry(found), join=join, pods=pods_view(POD)).containers[0],
+            snapshot(entry(found, changed=NOW), builder=builder, pods=pods_view(POD)).containers[0],
+            snapshot(
+                entry(region(process(use(data=1))), changed=NOW),
+                builder=builder,
+                pods=pods_view(POD),
+            ).containers[0],
         ]
-        assert len({id(container) for container in seen}) == 5
+        assert len({id(container) for container in seen}) == 6
 
 
 class TestAllocations:
@@ -251,7 +260,7 @@ class TestAllocations:
         snap = snapshot(pods=pods_view(pod), cards=(card(minor=3), card(CARD_2, 1, 0)))
         assert snap.allocations == (PodAllocation("team-a", "idle", CARD, 3, 11 * GIB, 0.5),)
 
-    def test_without_nvml_the_uuid_is_empty(self) -> None:
+    def test_without_a_driver_the_uuid_is_empty(self) -> None:
         pod = Pod(UID, "team-a", "idle", allocations=(Allocation("", 3, None, 0.5),))
         assert snapshot(pods=pods_view(pod)).allocations == (
             PodAllocation("team-a", "idle", "", 3, None, 0.5),
@@ -259,16 +268,13 @@ class TestAllocations:
 
     def test_a_card_that_is_away_keeps_its_name(self) -> None:
         pod = Pod(UID, "team-a", "idle", allocations=(Allocation("", 3, None, 0.5),))
-        snap = SnapshotBuilder("node-1").snapshot(
-            time=NOW,
-            inventory=ContainersView(),
-            pod_source="file",
+        views = SourceViews(
+            NOW,
             pods=pods_view(pod),
-            nvml=NvmlSample("570.1", "12.8", (card(CARD_2, 1, 0),)),
+            devices=(card(CARD_2, 1, 0),),
             known_devices=(card(minor=3), card(CARD_2, 1, 0)),
-            nvml_health=None,
-            host=HostProcessesView(),
         )
+        snap = SnapshotBuilder("node-1").build(views)
         assert [allocated.device_uuid for allocated in snap.allocations] == [CARD]
 
     def test_of_two_pods_of_one_name_are_not_there_twice(self) -> None:
@@ -303,6 +309,17 @@ class TestUnattributed:
     def test_is_what_no_region_has(self) -> None:
         snap = snapshot(entry(region(process(use(), hostpid=100))), cards=self.CARDS)
         assert snap.unattributed == (UnattributedMemory(CARD, 0, "", "", 3 * GIB),)
+
+    def test_a_freed_slot_names_nobody(self) -> None:
+        """Layouts with a seqlock keep a slot's host PID after its process has gone."""
+        found = region(process(use(), hostpid=100), process(use(), hostpid=200, pid=0, status=GONE))
+        readings, host = [entry(found)], {200: ContainerRef(OTHER, "c1")}
+        assert outside_regions(self.CARDS, readings) == {200, 300, 400}
+        snap = snapshot(*readings, cards=self.CARDS, host=HostProcessesView(None, host))
+        assert set(snap.unattributed) == {
+            UnattributedMemory(CARD, 0, "", "", GIB),
+            UnattributedMemory(CARD, 0, "", OTHER, 2 * GIB),
+        }
 
     def test_names_the_pod_of_the_cgroup(self) -> None:
         host = HostProcessesView(

@@ -37,7 +37,7 @@ from testing.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
-from vgpumonitor.sources.devices.nvml.source import DeviceProcess
+from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Pod, PodsView
 from vgpumonitor.top import (
     SORTS,

@@ -253,7 +253,7 @@ def serve(
 def _serve(settings: Settings, nvml_library: object | None = None) -> None:
     from vgpumonitor.serve import ListenError
     from vgpumonitor.serve import serve as run
-    from vgpumonitor.sources.devices.nvml.source import NvmlSource
+    from vgpumonitor.sources.devices.nvml import NvmlSource
 
     web_config = None
     if settings.web_config_file is not None:

@@ -1,7 +1,12 @@
-"""A thread that may hang without holding anybody up."""
+"""The one way to make calls that may hang: a disk, a driver, a lock that another process holds.
+
+Nothing can interrupt such a call, so it gets a thread, and those who want its result wait no
+longer than they can afford.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable
@@ -17,19 +22,49 @@ class HangTolerantThread:
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._running: Future[Any] | None = None
+        self._late: Future[Any] | None = None
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Queues ``call``. The future can be cancelled until the call begins."""
         future: Future[T] = Future()
         self._calls.put((future, call))
         return future
+
+    async def within(self, call: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109
+        """The result of ``call``, or what it raises.
+
+        Raises TimeoutError after ``timeout`` seconds, and at once, without queueing ``call``,
+        while what the thread was in at an earlier timeout still runs. The result of a call that
+        timed out is dropped; a call that had not begun by then never runs.
+        """
+        if self._late is not None:
+            if not self._late.done():
+                raise TimeoutError("an earlier call still hangs")
+            self._late = None
+        future = self.submit(call)
+        waiting = asyncio.wrap_future(future)
+        try:
+            # Not asyncio.timeout: it would take the call's own TimeoutError for this one's.
+            await asyncio.wait([waiting], timeout=timeout)
+            if waiting.done():
+                return waiting.result()
+            future.cancel()
+            # What hangs may be another call, which this one would have followed.
+            self._late = self._running
+        finally:
+            waiting.cancel()
+        raise TimeoutError(f"no result within {timeout:g} s")
 
     def _run(self) -> None:
         while True:
             future, call = self._calls.get()
             if future.set_running_or_notify_cancel():
+                self._running = future
                 try:
                     future.set_result(call())
                 except BaseException as error:
                     future.set_exception(error)
+                self._running = None
             del future, call

@@ -1,4 +1,4 @@
-"""One collection: ask every source, join, render. Those who come while one runs share it."""
+"""One scrape: ask every source, join, render. Those who come while one runs share it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,31 @@ import gzip
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from vgpumonitor import memory
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
+from vgpumonitor.snapshot import (
+    HostProcessesView,
+    NodeSnapshot,
+    SnapshotBuilder,
+    SourceViews,
+    outside_regions,
+)
 from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
-from vgpumonitor.sources.devices.nvml.source import NvmlSample, NvmlSource
+from vgpumonitor.sources.devices import Device, DeviceSource
 from vgpumonitor.sources.pods import PodSource
 from vgpumonitor.sources.processes import HostProcesses
 
 if TYPE_CHECKING:
     from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 
-#: Seconds that a scrape waits for the disk and for NVML, side by side.
+#: Seconds that a scrape waits for the disk and for the driver, side by side.
 DISK_TIMEOUT = 2.0
-NVML_TIMEOUT = 1.0
+DEVICES_TIMEOUT = 1.0
 
 T = TypeVar("T")
 
@@ -45,7 +52,8 @@ class Scrape:
         key = openmetrics, names, gzipped
         if key not in self._texts:
             self._texts[key] = self._renderer.submit(lambda: self._made(*key))
-        return await asyncio.wrap_future(self._texts[key])
+        # One who gives up must not take the text away from the others.
+        return await asyncio.shield(asyncio.wrap_future(self._texts[key]))
 
     def _made(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> bytes:
         text = self._exposition.render(self.snapshot, openmetrics, names)
@@ -54,144 +62,131 @@ class Scrape:
 
 
 class Scraper:
-    """Makes collections from the sources; ``nvml`` and the actions' health are None where off."""
+    """Scrapes the sources. ``devices`` and the controllers' health are None where they are off;
+    ``liveness`` is on, off, or auto: on where the host's processes can be seen."""
 
     def __init__(
         self,
         node: str,
         families: tuple[Family, ...],
-        inventory: ContainersDirectory,
+        containers: ContainersDirectory,
         pods: PodSource,
-        nvml: NvmlSource | None,
+        devices: DeviceSource | None,
         processes: HostProcesses,
         liveness: str,
         feedback: Callable[[], FeedbackHealth] | None = None,
-        gc: Callable[[], CleanupHealth] | None = None,
+        cleanup: Callable[[], CleanupHealth] | None = None,
     ) -> None:
-        self._inventory = inventory
+        self._containers = containers
         self._pods = pods
-        self._nvml = nvml
+        self._devices = devices
         self._processes = processes
         self._liveness = liveness
         self._feedback = feedback
-        self._gc = gc
-        self._join = SnapshotBuilder(node)
+        self._cleanup = cleanup
+        self._builder = SnapshotBuilder(node)
         self._exposition = Exposition(families)
         self._disk = HangTolerantThread("disk")
-        self._nvml_caller = HangTolerantThread("nvml-caller")
         self._renderer = HangTolerantThread("render")
-        self._reading: Future[ContainersView] | None = None
-        self._last_inventory = ContainersView()
+        self._last_containers = ContainersView()
         self._disk_timeouts = 0
         self._running: asyncio.Task[Scrape] | None = None
-        self._containers = self._most_containers = 0
+        self._count = self._highest_count = 0
 
     async def collect(self) -> Scrape:
+        """The scrape that runs, or a new one. Raises nothing of the sources: one that fails or
+        hangs is missing in it, and its health says so."""
         if self._running is None:
             self._running = asyncio.create_task(self._collect())
             self._running.add_done_callback(self._let_go)
-        # One who gives up must not take the collection away from the others.
+        # One who gives up must not take the scrape away from the others.
         return await asyncio.shield(self._running)
 
     def _let_go(self, _done: asyncio.Task[Scrape]) -> None:
-        """Its texts go with the last who reads them, not with the next collection."""
+        """Its texts go with the last who reads them, not with the next scrape."""
         self._running = None
 
     async def _collect(self) -> Scrape:
         now = time.time()
         seconds: dict[str, float] = {}
-        inventory, nvml = await asyncio.gather(
-            _timed(seconds, "regions", self._read_inventory()),
-            _timed(seconds, "nvml", self._sample_nvml()),
+        containers, devices = await asyncio.gather(
+            _timed(seconds, "regions", self._read_containers()),
+            _timed(seconds, "nvml", self._sample_devices()),
         )
         snapshot = await asyncio.wrap_future(
-            self._renderer.submit(lambda: self._snapshot(now, inventory, nvml, seconds))
+            self._renderer.submit(lambda: self._snapshot(now, containers, devices, seconds))
         )
         return Scrape(snapshot, self._exposition, self._renderer)
 
-    async def _read_inventory(self) -> ContainersView:
-        """The containers, or what is left without them where the disk hangs: a read that
-        still runs is not waited for again."""
-        if self._reading is None or self._reading.done():
-            self._reading = self._disk.submit(self._inventory.read)
-            timeout = DISK_TIMEOUT
-        else:
-            timeout = 0.0
-        reading = asyncio.wrap_future(self._reading)
-        done, _ = await asyncio.wait([reading], timeout=timeout)
-        if done:
-            self._last_inventory = reading.result()
-            view = self._last_inventory
-        else:
+    async def _read_containers(self) -> ContainersView:
+        """The containers, or what is left without them while the disk hangs."""
+        try:
+            view = await self._disk.within(self._containers.read, DISK_TIMEOUT)
+            self._last_containers = view
+        except TimeoutError:
             self._disk_timeouts += 1
-            view = ContainersView(
-                error=f"the disk of {self._inventory.directory} does not answer",
-                errors=self._last_inventory.errors,
-                torn_reads=self._last_inventory.torn_reads,
-                watch_events=self._last_inventory.watch_events,
+            view = replace(
+                self._last_containers,
+                containers=(),
+                up=False,
+                error=f"the disk of {self._containers.directory} does not answer",
             )
+        if self._disk_timeouts:
+            view = replace(view, errors={**view.errors, "timeout": self._disk_timeouts})
         return view
 
-    async def _sample_nvml(self) -> NvmlSample | None:
-        nvml = self._nvml
-        if nvml is None:
-            return None
-        return await asyncio.wrap_future(
-            self._nvml_caller.submit(lambda: nvml.sample(NVML_TIMEOUT))
-        )
+    async def _sample_devices(self) -> tuple[Device, ...]:
+        if self._devices is None:
+            return ()
+        return await self._devices.sample(DEVICES_TIMEOUT) or ()
 
     def _snapshot(
         self,
         now: float,
-        inventory: ContainersView,
-        nvml: NvmlSample | None,
+        containers: ContainersView,
+        devices: tuple[Device, ...],
         seconds: dict[str, float],
     ) -> NodeSnapshot:
-        if self._containers < self._most_containers / 2:
-            # The last collection let their texts go.
+        if self._count < self._highest_count / 2:
+            # The last scrape let their texts go.
             memory.give_back()
-            self._most_containers = self._containers
-        self._containers = len(inventory.containers)
-        self._most_containers = max(self._most_containers, self._containers)
+            self._highest_count = self._count
+        self._count = len(containers.containers)
+        self._highest_count = max(self._highest_count, self._count)
         began = time.perf_counter()
-        host = self._host(inventory, nvml)
+        processes = self._look_at_processes(containers, devices)
         seconds["processes"] = time.perf_counter() - began
-        return self._join.snapshot(
-            time=now,
-            inventory=inventory,
-            pod_source=self._pods.name,
-            pods=self._pods.view,
-            nvml=nvml,
-            known_devices=() if self._nvml is None else self._nvml.known,
-            nvml_health=None if self._nvml is None else self._nvml.health(),
-            host=host,
-            disk_timeouts=self._disk_timeouts,
-            feedback=None if self._feedback is None else self._feedback(),
-            gc=None if self._gc is None else self._gc(),
-            seconds=seconds,
+        source = self._devices
+        return self._builder.build(
+            SourceViews(
+                time=now,
+                containers=containers,
+                pod_source=self._pods.name,
+                pods=self._pods.view,
+                devices=devices,
+                known_devices=() if source is None else source.known,
+                device_health=None if source is None else source.health(),
+                processes=processes,
+                feedback=None if self._feedback is None else self._feedback(),
+                cleanup=None if self._cleanup is None else self._cleanup(),
+                seconds=seconds,
+            )
         )
 
-    def _host(self, inventory: ContainersView, nvml: NvmlSample | None) -> HostProcessesView:
+    def _look_at_processes(
+        self, containers: ContainersView, devices: tuple[Device, ...]
+    ) -> HostProcessesView:
         visible = self._processes.visible()
         live = None
         if self._liveness == "on" or (self._liveness == "auto" and visible):
             live = self._processes.live_pids()
-        if nvml is None or not visible:
+        if not visible:
             return HostProcessesView(live)
-        accounted = {
-            process.hostpid
-            for entry in inventory.containers
-            if entry.region is not None
-            for process in entry.region.processes
+        found = {
+            pid: self._processes.pod_of(pid)
+            for pid in outside_regions(devices, containers.containers)
         }
-        pods = {}
-        for device in nvml.devices:
-            for process in device.processes or ():
-                if process.pid not in accounted and process.pid not in pods:
-                    ref = self._processes.pod_of(process.pid)
-                    if ref is not None:
-                        pods[process.pid] = ref
-        return HostProcessesView(live, pods)
+        return HostProcessesView(live, {pid: ref for pid, ref in found.items() if ref is not None})
 
 
 async def _timed(seconds: dict[str, float], part: str, work: Awaitable[T]) -> T:

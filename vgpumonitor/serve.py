@@ -18,7 +18,7 @@ from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.sources.containers.directory import ContainersDirectory
-from vgpumonitor.sources.devices.nvml.source import NvmlSource
+from vgpumonitor.sources.devices import DeviceSource
 from vgpumonitor.sources.pods.select import make_pod_source
 from vgpumonitor.sources.processes import HostProcesses
 from vgpumonitor.web.app import make_app
@@ -40,7 +40,7 @@ class ListenError(Exception):
 
 
 async def serve(
-    settings: Settings, nvml: NvmlSource | None, web_config: WebConfigFile | None
+    settings: Settings, devices: DeviceSource | None, web_config: WebConfigFile | None
 ) -> None:
     """Serves until SIGTERM or SIGINT. Raises ListenError."""
     stop = asyncio.Event()
@@ -56,9 +56,9 @@ async def serve(
         pods = make_pod_source(
             settings.pods, settings.node_name, settings.kubeconfig, settings.pod_logs_dir
         )
-        if nvml is not None:
-            nvml.start()
-            stack.callback(nvml.stop)
+        if devices is not None:
+            devices.start()
+            stack.callback(devices.stop)
         processes = HostProcesses(settings.procfs)
         if settings.process_liveness == "on" and not processes.visible():
             log.warning(
@@ -90,7 +90,7 @@ async def serve(
             families_for(settings.metrics, settings.process_metrics),
             inventory,
             pods,
-            nvml,
+            devices,
             processes,
             settings.process_liveness,
             None if feedback is None else lambda: feedback.health,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -34,9 +36,16 @@ from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import ContainerFamily, DeviceFamily, Family
 from vgpumonitor.metrics.sets import families_for
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
+from vgpumonitor.snapshot import (
+    Container,
+    ContainerDevice,
+    HostProcessesView,
+    NodeSnapshot,
+    SnapshotBuilder,
+    SourceViews,
+)
 from vgpumonitor.sources.containers.directory import ContainersView
-from vgpumonitor.sources.devices.nvml.source import DeviceProcess, MigDevice, NvmlHealth, NvmlSample
+from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodsView
 
 MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
@@ -79,9 +88,9 @@ def everything() -> NodeSnapshot:
         NOW - 5,
         {"hami.io/vgpu-devices-allocated": 1},
     )
-    return SnapshotBuilder("node-1").snapshot(
+    views = SourceViews(
         time=NOW,
-        inventory=ContainersView(
+        containers=ContainersView(
             (
                 entry(
                     region(
@@ -102,18 +111,19 @@ def everything() -> NodeSnapshot:
         ),
         pod_source="file",
         pods=pods,
-        nvml=NvmlSample("570.1", "12.8", cards),
+        devices=cards,
         known_devices=cards,
-        nvml_health=NvmlHealth(True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
-        host=HostProcessesView(frozenset({100, 999})),
+        device_health=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+        processes=HostProcessesView(frozenset({100, 999})),
         feedback=FEEDBACK,
-        gc=GC,
+        cleanup=CLEANUP,
         seconds={"regions": 0.25},
     )
+    return SnapshotBuilder("node-1").build(views)
 
 
 FEEDBACK = FeedbackHealth(rounds=5, writes={"recent_kernel": 2}, last_round=NOW - 1)
-GC = CleanupHealth(removed=1, last_round=NOW - 2)
+CLEANUP = CleanupHealth(removed=1, last_round=NOW - 2)
 ALL = families_for("all", process_metrics=True)
 
 
@@ -347,6 +357,15 @@ class TestNames:
             text = Exposition(ALL).render(everything(), names={name}).decode()
             assert parsed(text) == {"vgpumonitor_torn_reads_total": {(): 2}}
 
+    def test_no_other_family_is_made(self) -> None:
+        def value(container: Container, device: ContainerDevice) -> float | None:
+            raise AssertionError("nobody asked for it")
+
+        other = DeviceFamily("other", "help", (), subject=lambda *_: (), values={(): value})
+        exposition = Exposition([*ALL, other])
+        text = exposition.render(everything(), names={"vgpu_priority"}).decode()
+        assert list(parsed(text)["vgpu_priority"].values()) == [1, 1]
+
     def test_select_what_prometheus_client_knows(self) -> None:
         text = Exposition(ALL).render(everything(), names={"python_info"}).decode()
         assert set(parsed(text)) == {"python_info"}
@@ -358,7 +377,7 @@ class TestNames:
 
 class TestKeptText:
     def test_is_the_same_after_a_change_as_made_afresh(self) -> None:
-        join, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
+        builder, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
         states = [
             (entry(region(process(use(data=MIB)))), entry(region(), uid=OTHER)),
             (entry(region(process(use(data=2 * MIB)))), entry(region(), uid=OTHER)),
@@ -373,28 +392,46 @@ class TestKeptText:
             (entry(region(), uid=OTHER),),
         ]
         for state in states:
-            snap = snapshot(*state, join=join)
+            snap = snapshot(*state, builder=builder)
             kept = parsed(exposition.render(snap).decode())
             fresh = parsed(Exposition(ALL).render(snap).decode())
             for name in {**LABELS, **ADDED}:
                 assert kept[name] == fresh[name], name
 
-    def test_goes_with_its_container(self) -> None:
-        join, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
-        exposition.render(snapshot(entry(region()), join=join))
-        assert len(exposition._containers._kept) == 1
-        exposition.render(snapshot(join=join))
-        assert exposition._containers._kept == {}
+    def test_of_unchanged_containers_is_not_made_again(self) -> None:
+        made = []
 
-    def test_of_labels_that_change_does_not_gather(self) -> None:
-        join, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
-        sizes = set()
-        for size in range(1, 20):
-            found = entry(region(process(use(data=size * MIB))))
-            exposition.render(snapshot(found, join=join))
-            (kept,) = exposition._containers._kept.values()
-            sizes.add(sum(len(each.labels) for each in kept.processes))
-        assert len(sizes) == 1
+        def value(container: Container, device: ContainerDevice) -> float | None:
+            made.append(container.container)
+            return device.core_limit
+
+        family = DeviceFamily("limit", "help", (), subject=lambda *_: (), values={(): value})
+        builder, exposition = SnapshotBuilder("node-1"), Exposition([family])
+        same = region()
+        for limit in (10, 20, 30):
+            changed = entry(region(sm_limit=limit), uid=OTHER, container="serve")
+            text = exposition.render(snapshot(entry(same), changed, builder=builder)).decode()
+            assert f"limit 50\nlimit {limit}\n" in text
+        assert made == ["train", "serve", "serve", "serve"]
+
+    def test_of_containers_that_went_goes_with_them(self) -> None:
+        builder, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
+        exposition.render(snapshot(builder=builder))
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            uids = [f"{place:08x}{UID[8:]}" for place in range(200)]
+            entries = [entry(region(process(use(data=MIB))), uid=uid) for uid in uids]
+            exposition.render(snapshot(*entries, builder=builder))
+            held = tracemalloc.get_traced_memory()[0] - before
+            del entries
+            exposition.render(snapshot(builder=builder))
+            gc.collect()
+            left = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert left < held / 10
 
 
 class TestSets:

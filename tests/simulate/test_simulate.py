@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from vgpumonitor.simulate.nvml.state import Memory
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
 from vgpumonitor.simulate.readings import figures
 from vgpumonitor.sources.containers.directory import ContainerReading, ContainersDirectory
-from vgpumonitor.sources.devices.nvml.source import NvmlSource
+from vgpumonitor.sources.devices.nvml import NvmlSource
 from vgpumonitor.sources.pods.model import Allocation, MigAllocation, Pod
 from vgpumonitor.sources.pods.objects import decode, pod_from_object, split_list
 from vgpumonitor.sources.processes import HostProcesses
@@ -176,17 +177,17 @@ def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> No
     source = NvmlSource(SimulatedLibrary(node.nvml_state))
     source.start()
     try:
-        sample = source.sample(timeout=20)
+        devices = asyncio.run(source.sample(timeout=20))
     finally:
         source.stop()
-    assert sample is not None
+    assert devices is not None
     # Utilisation is Not Supported on a card in MIG mode, and nothing else is.
     assert set(source.health().errors) <= {("nvmlDeviceGetUtilizationRates", node.cards[3].uuid)}
-    assert [(d.uuid, d.minor, d.memory_total) for d in sample.devices] == [
+    assert [(d.uuid, d.minor, d.memory_total) for d in devices] == [
         (card.uuid, card.minor, card.memory_total) for card in node.cards
     ]
-    held = {d.uuid: {p.pid: p.memory for p in d.processes or ()} for d in sample.devices}
-    for device in sample.devices:
+    held = {d.uuid: {p.pid: p.memory for p in d.processes or ()} for d in devices}
+    for device in devices:
         assert device.memory_used == sum(memory or 0 for memory in held[device.uuid].values())
     expected: dict[str, dict[int, int]] = {card.uuid: {} for card in node.cards}
     cards = {part.uuid: card.uuid for card in node.cards for part in card.mig}

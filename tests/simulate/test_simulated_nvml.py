@@ -21,7 +21,6 @@ from vgpumonitor.simulate.nvml.state import (
     SimulatedNvml,
     parse,
 )
-from vgpumonitor.sources.devices.nvml.source import NvmlSample
 
 _NUMBERS = st.integers(0, 2**32 - 1)
 _SIZES = st.integers(0, 2**63 - 1)
@@ -163,7 +162,7 @@ class TestForms:
         with in_pynvml(library, states[0]) as pynvml, in_python(states[1]) as python:
             # With that, start's own samples are over, and found nothing that is counted.
             assert pynvml.sample() == python.sample()
-            assert python.sample() == NvmlSample("570.124.06", "12.8", ())
+            assert python.sample() == ()
             for _ in range(60):
                 simulated = scenario(random)
                 for run in (pynvml, python):
@@ -183,9 +182,8 @@ class TestForms:
                 assert run.sample() is None
                 assert not run.health().up
                 run.write(SimulatedNvml(driver_version="1"))
-                sample = run.sample()
-                assert sample is not None
-                assert sample.driver_version == "1"
+                assert run.sample() == ()
+                assert run.health().up
 
     def test_what_pynvml_has_and_the_simulation_has_not_is_never_asked_of_the_machine(
         self, tmp_path: Path

@@ -37,7 +37,7 @@ from vgpumonitor import __version__
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, PodAllocation
 from vgpumonitor.sources.containers.directory import ContainersView
-from vgpumonitor.sources.devices.nvml.source import DeviceProcess, MigDevice, NvmlHealth
+from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
 from vgpumonitor.sources.processes import ContainerRef
 from vgpumonitor.web.api import schema, snapshot_document
@@ -91,9 +91,9 @@ def full() -> NodeSnapshot:
         made,
         health=replace(
             made.health,
-            nvml=NvmlHealth(True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+            devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
             feedback=FeedbackHealth(5, {"recent_kernel": 1}, NOW - 2),
-            gc=CleanupHealth(1, None),
+            cleanup=CleanupHealth(1, None),
             region_errors={"not_regular": 1, "empty": 0},
         ),
     )
@@ -149,30 +149,30 @@ class TestDocument:
             "exporter_version": __version__,
             "node": "node-1",
             "time": NOW,
-            "driver_version": None,
-            "cuda_version": None,
-            "cards": [],
+            "devices": [],
             "containers": [],
             "allocations": [],
             "mig_allocations": [],
             "sources": [
                 {"name": "containers directory", "up": True, "synced": None, "error": None},
                 {"name": "pods (file)", "up": True, "synced": NOW - 5, "error": None},
-                {"name": "NVML", "up": None, "synced": None, "error": None},
+                {"name": "GPUs", "up": None, "synced": None, "error": None},
             ],
             "feedback": None,
-            "clean_up": None,
+            "cleanup": None,
             "region_errors": {},
         }
 
     def test_of_a_card(self) -> None:
         found = document(full())
-        assert (found["driver_version"], found["cuda_version"]) == ("570.1", "12.8")
-        assert found["cards"][0] == {
+        assert found["devices"][0] == {
             "uuid": CARD,
+            "vendor": "NVIDIA",
             "index": 0,
             "minor": 3,
             "name": "A100",
+            "driver_version": "570.1",
+            "cuda_version": "12.8",
             "memory_total_bytes": 40 * GIB,
             "memory_used_bytes": 20 * GIB,
             "core_utilization_percent": 75,
@@ -185,7 +185,7 @@ class TestDocument:
             "unattributed": [{"namespace": "team-a", "pod": "train-0", "memory_bytes": 5 * MIB}],
             "mig_devices": [],
         }
-        assert found["cards"][1]["mig_devices"] == [
+        assert found["devices"][1]["mig_devices"] == [
             {
                 "uuid": MIG,
                 "name": "1g.10gb",
@@ -256,15 +256,15 @@ class TestDocument:
             {
                 "namespace": "team-a",
                 "pod": "train-0",
-                "card_uuid": CARD,
-                "card_minor": 3,
+                "device_uuid": CARD,
+                "device_minor": 3,
                 "memory_bytes": 20 * GIB,
                 "core_percent": 50,
             }
         ]
         assert found["sources"][2]["up"] is True
         assert found["feedback"] == {"rounds": 5, "last_round": NOW - 2}
-        assert found["clean_up"] == {"removed": 1, "last_round": None}
+        assert found["cleanup"] == {"removed": 1, "last_round": None}
         assert found["region_errors"] == {"not_regular": 1}
 
     def test_of_mig_devices_that_were_given(self) -> None:
@@ -275,7 +275,7 @@ class TestDocument:
                 "namespace": "team-a",
                 "pod": "train-0",
                 "container": "train",
-                "card_uuid": CARD,
+                "device_uuid": CARD,
                 "mig_uuid": MIG,
                 "profile": "1g.10gb",
                 "gpu_instance_id": 7,
@@ -286,7 +286,7 @@ class TestDocument:
     def test_an_allocation_may_name_no_card(self) -> None:
         made = replace(snapshot(), allocations=(PodAllocation("a", "b", "", None, None, None),))
         (found,) = document(made)["allocations"]
-        assert found["card_uuid"] is None
+        assert found["device_uuid"] is None
         assert found["core_percent"] is None
 
     @pytest.mark.parametrize(("limit", "sm_limit"), [(0, 0), (0, 100)])
@@ -322,11 +322,11 @@ class TestDocument:
                 host=HostProcessesView(frozenset({1})),
             )
         )
-        assert [(one["uuid"], one["index"]) for one in found["cards"]] == [
+        assert [(one["uuid"], one["index"]) for one in found["devices"]] == [
             (CARD, 0),
             (CARD_2, None),
         ]
-        assert found["cards"][1]["dead_memory_bytes"] == 7 * MIB
+        assert found["devices"][1]["dead_memory_bytes"] == 7 * MIB
 
     def test_dead_memory_of_a_mig_device_is_its_cards(self) -> None:
         dead = process(use(data=7 * MIB), hostpid=200)
@@ -337,7 +337,7 @@ class TestDocument:
                 host=HostProcessesView(frozenset({1})),
             )
         )
-        assert [one["dead_memory_bytes"] for one in found["cards"]] == [7 * MIB]
+        assert [one["dead_memory_bytes"] for one in found["devices"]] == [7 * MIB]
 
     def test_text_of_a_container_stays_text_that_json_has(self) -> None:
         hostile = structs.replace(
@@ -363,8 +363,8 @@ class TestDocument:
             made,
             health=replace(
                 made.health,
-                inventory=ContainersView(error="can't look at \udcff"),
-                nvml=NvmlHealth(False, {}),
+                containers=ContainersView(error="can't look at \udcff"),
+                devices=DeviceHealth("NVML", False, {}),
             ),
         )
         assert document(made)["sources"] == [
@@ -375,7 +375,7 @@ class TestDocument:
                 "error": "can't look at \\udcff",
             },
             {"name": "pods (file)", "up": False, "synced": None, "error": None},
-            {"name": "NVML", "up": False, "synced": None, "error": None},
+            {"name": "GPUs (NVML)", "up": False, "synced": None, "error": None},
         ]
 
 
@@ -462,12 +462,12 @@ def test_what_a_running_exporter_serves_stands_its_schema() -> None:
         def complete() -> dict[str, Any]:
             found: dict[str, Any] = json.loads(exporter.get("/api/v1/snapshot"))
             VALIDATOR.validate(found)
-            assert len(found["cards"]) == 2
+            assert len(found["devices"]) == 2
             assert any(container["status"] == "running" for container in found["containers"])
             return found
 
         found = eventually(complete)
-        assert {card["uuid"] for card in found["cards"]} >= {
-            allocated["card_uuid"] for allocated in found["allocations"]
+        assert {card["uuid"] for card in found["devices"]} >= {
+            allocated["device_uuid"] for allocated in found["allocations"]
         }
         assert b"<title>vgpumonitor</title>" in exporter.get("/")

@@ -45,7 +45,7 @@ from tests.web.page_server import PageServer
 from vgpumonitor import formatting
 from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
 from vgpumonitor.sources.containers.directory import ContainersView
-from vgpumonitor.sources.devices.nvml.source import DeviceProcess
+from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
 
 HERE = Path(__file__).parent
@@ -116,7 +116,7 @@ def hostile() -> NodeSnapshot:
     return replace(
         made,
         node=evil,
-        health=replace(made.health, inventory=ContainersView(error=evil), region_errors={evil: 1}),
+        health=replace(made.health, containers=ContainersView(error=evil), region_errors={evil: 1}),
     )
 
 
@@ -213,7 +213,7 @@ class TestFigures:
     def test_of_the_table_are_the_apis(self, page: Page, server: PageServer) -> None:
         with urllib.request.urlopen(f"{server.url}/api/v1/snapshot", timeout=20) as response:
             document = json.load(response)
-        names = {card["uuid"]: str(card["index"]) for card in document["cards"]}
+        names = {card["uuid"]: str(card["index"]) for card in document["devices"]}
         expected = []
         for found in document["containers"]:
             for device in found["devices"]:
@@ -241,8 +241,8 @@ class TestFigures:
         assert shown[-1] == ["team-b", "infer-0", "idle", *"–" * 6, "◌waiting"]
 
     def test_of_the_cards_are_the_apis(self, page: Page) -> None:
-        first, second = page.locator("#cards article").all()
-        assert first.locator("h3").inner_text().split() == ["Card", "0", "A100"]
+        first, second = page.locator("#gpus article").all()
+        assert first.locator("h3").inner_text().split() == ["GPU", "0", "A100"]
         assert first.locator(".sensors").inner_text() == "61 °C · 251 W"
         assert figure(first, "memory") == (
             "Memory 20.0 GiB of 40.0 GiB used limits 30.0 GiB · allocated 12.0 GiB · "
@@ -253,11 +253,11 @@ class TestFigures:
             "Memory: 20.0 GiB of 40.0 GiB used, limits 10.0 GiB; 1 container"
         )
         expect(page.locator("#totals")).to_have_text(
-            "2 cards · 4 containers · 40.0 GiB of 80.0 GiB in use"
+            "2 GPUs · 4 containers · 40.0 GiB of 80.0 GiB in use"
         )
 
     def test_of_the_bar_are_its_widths(self, page: Page) -> None:
-        bar = page.locator("#cards article").first.locator(".bar")
+        bar = page.locator("#gpus article").first.locator(".bar")
         whole = bar.evaluate("bar => bar.clientWidth")
         blocks = bar.locator(".block").all()
         widths = [block.evaluate("block => block.offsetWidth / 1") / whole for block in blocks]
@@ -309,11 +309,11 @@ class TestFigures:
         expect(page.locator("#problems")).to_be_hidden()
         expect(page.locator("#table")).to_be_hidden()
 
-    def test_without_nvml_cards_are_known_from_their_containers(
+    def test_without_a_driver_gpus_are_known_from_their_containers(
         self, opened: Any, server: PageServer
     ) -> None:
         server.scraper.snapshot = snapshot(entry(region(process(use(data=GIB)))))
-        article = opened().locator("#cards article")
+        article = opened().locator("#gpus article")
         expect(article.locator("h3")).to_contain_text("GPU-8664316c")
         expect(article.locator(".memory-figure")).to_contain_text("1.00 GiB used")
 
@@ -324,7 +324,7 @@ class TestTable:
         [
             ("Namespace", "namespace", ["team-a", "team-a", "team-b", "team-b", "team-b"]),
             ("Container", "container", ["blocked", "idle", "near", "train", "train"]),
-            ("Card", "card", ["0", "0", "0", "1", "–"]),
+            ("GPU", "gpu", ["0", "0", "0", "1", "–"]),
             ("Cores", "cores", ["40%", "7%", "5%", "0%", "–"]),
             ("State", "state", ["‖blocked", "●running", "●running", "●running", "◌waiting"]),
         ],
@@ -358,24 +358,24 @@ class TestTable:
         page.fill("#filter", "near train")
         expect(page.locator("#empty")).to_have_text("No container is like that.")
         page.fill("#filter", "")
-        page.select_option("#card-filter", "1")
-        assert column(page, "card") == ["1"]
-        page.select_option("#card-filter", "all")
+        page.select_option("#gpu-filter", "1")
+        assert column(page, "gpu") == ["1"]
+        page.select_option("#gpu-filter", "all")
         page.select_option("#state-filter", "blocked")
         assert column(page, "container") == ["blocked"]
 
     def test_filter_and_order_are_in_the_address(self, page: Page) -> None:
         page.fill("#filter", "team-a")
-        page.get_by_role("columnheader", name="Card").get_by_role("button").click()
+        page.get_by_role("columnheader", name="GPU").get_by_role("button").click()
         page.reload()
         expect(page.locator("#rows tr")).to_have_count(2)
         expect(page.locator("#filter")).to_have_value("team-a")
-        assert column(page, "card") == ["0", "1"]
+        assert column(page, "gpu") == ["0", "1"]
 
     def test_a_card_shows_its_containers(self, page: Page) -> None:
-        page.get_by_role("button", name="Card 1").click()
+        page.get_by_role("button", name="GPU 1").click()
         expect(page.locator("#rows tr")).to_have_count(1)
-        expect(page.locator("#card-filter")).to_be_focused()
+        expect(page.locator("#gpu-filter")).to_be_focused()
 
     def test_a_thousand_containers_are_pages(self, opened: Any, server: PageServer) -> None:
         server.scraper.snapshot = many(1000)
@@ -429,7 +429,7 @@ class TestUpdates:
         again(page)
         expect(page.locator("#rows tr")).to_have_count(1)
         assert column(page, "container") == ["new"]
-        expect(page.locator("#cards article")).to_have_count(1)
+        expect(page.locator("#gpus article")).to_have_count(1)
 
     def test_keep_the_focus_on_its_container(self, page: Page, server: PageServer) -> None:
         row = page.locator("#rows tr", has_text="train").first
@@ -496,7 +496,7 @@ class TestUpdates:
                 if (data[at + 3] > 200 && data[at] < 60 && data[at + 1] > 100) found += 1;
             return found;
         }"""
-        chart = page.locator("#cards .chart").first
+        chart = page.locator("#gpus .chart").first
         assert chart.evaluate(accent) == 0
         for seconds in (10, 20):
             server.scraper.snapshot = node(NOW + seconds, used=(3 + seconds) * MIB)
@@ -579,7 +579,7 @@ class TestProblems:
             "✕ team-a/train-0/train: region can't be read "
             f"not a regular file but a pipe ({UID}_train)",
             f"! {OTHER}/train: region holds nonsense "
-            "memory_used_bytes of its card 0 is more than the card has",
+            "memory_used_bytes of its GPU 0 is more than the GPU has",
         ]
         server.scraper.snapshot = node(NOW + 3)
         again(page)
@@ -611,7 +611,7 @@ class TestDetail:
         assert facts["Blocked by"] == (
             "team-a/train-0/train (priority 0), team-b/infer-0/near (priority 1)"
         )
-        assert facts["Card"] == f"0 · {CARD}"
+        assert facts["GPU"] == f"0 · {CARD}"
         assert facts["Memory by kind"] == "context 0 B · module 0 B · data 1.00 MiB · other 0 B"
         assert facts["Core limit holds now"] == "yes"
         assert facts["Last kernel"].startswith("1 min ago, at ")

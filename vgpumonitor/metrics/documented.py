@@ -13,11 +13,11 @@ from vgpumonitor.metrics.family import (
 )
 from vgpumonitor.metrics.values import (
     core_utilization,
-    host_core_utilizations,
-    host_memory_used,
+    host_device,
     last_kernel,
     memory,
     memory_limit,
+    vdevice_labels,
 )
 from vgpumonitor.snapshot import NodeSnapshot
 
@@ -35,7 +35,7 @@ def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for container in snapshot.containers:
         for device in container.devices:
             if device.uuid in instances:
-                yield (*device.vdevice_labels, instances[device.uuid]), 1
+                yield (*vdevice_labels(container, device), instances[device.uuid]), 1
 
 
 #: Its byte counts are labels, so that each allocation makes a new series: it can be left out.
@@ -44,7 +44,7 @@ MEMORY_DESCRIPTION = DeviceFamily(
     "Container device memory description",
     (*_CONTAINER, "context", "module", "data", "offset"),
     constant=_ZONE,
-    vdevice=True,
+    subject=vdevice_labels,
     numbers=(
         memory(lambda use: use.context),
         memory(lambda use: use.module),
@@ -60,21 +60,21 @@ FAMILIES: tuple[Family, ...] = (
         "GPU device memory usage",
         _HOST,
         constant=_ZONE,
-        samples=host_memory_used,
+        samples=host_device(lambda device: device.memory_used),
     ),
     NodeFamily(
         "HostCoreUtilization",
         "GPU core utilization",
         _HOST,
         constant=_ZONE,
-        samples=host_core_utilizations,
+        samples=host_device(lambda device: device.core_utilization),
     ),
     DeviceFamily(
         "vGPU_device_memory_usage_in_bytes",
         "vGPU device usage",
         _CONTAINER,
         constant=_ZONE,
-        vdevice=True,
+        subject=vdevice_labels,
         values={(): memory(lambda use: use.total)},
     ),
     DeviceFamily(
@@ -82,7 +82,7 @@ FAMILIES: tuple[Family, ...] = (
         "vGPU device limit",
         _CONTAINER,
         constant=_ZONE,
-        vdevice=True,
+        subject=vdevice_labels,
         values={(): memory_limit},
     ),
     MEMORY_DESCRIPTION,
@@ -91,7 +91,7 @@ FAMILIES: tuple[Family, ...] = (
         "Container device utilization description",
         _CONTAINER,
         constant=_ZONE,
-        vdevice=True,
+        subject=vdevice_labels,
         values={(): core_utilization},
     ),
     AgeFamily(
@@ -99,7 +99,7 @@ FAMILIES: tuple[Family, ...] = (
         "Container device last kernel description",
         _CONTAINER,
         constant=_ZONE,
-        vdevice=True,
+        subject=vdevice_labels,
         values={(): last_kernel},
     ),
     NodeFamily(

@@ -41,12 +41,14 @@ def _feedback(
     return _one(lambda s: None if s.health.feedback is None else value(s.health.feedback))
 
 
-def _gc(value: Callable[[CleanupHealth], float | None]) -> Callable[[NodeSnapshot], list[Sample]]:
-    return _one(lambda s: None if s.health.gc is None else value(s.health.gc))
+def _cleanup(
+    value: Callable[[CleanupHealth], float | None],
+) -> Callable[[NodeSnapshot], list[Sample]]:
+    return _one(lambda s: None if s.health.cleanup is None else value(s.health.cleanup))
 
 
 def _regions(snapshot: NodeSnapshot) -> Mapping[str, float]:
-    states = Counter(entry.state for entry in snapshot.health.inventory.containers)
+    states = Counter(entry.state for entry in snapshot.health.containers.containers)
     return {state: states[state] for state in ("ok", "waiting", "unreadable")}
 
 
@@ -56,8 +58,8 @@ def _region_errors(snapshot: NodeSnapshot) -> Mapping[str, float]:
 
 
 def _nvml_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    if snapshot.health.nvml is not None:
-        yield from snapshot.health.nvml.errors.items()
+    if snapshot.health.devices is not None:
+        yield from snapshot.health.devices.errors.items()
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -91,7 +93,7 @@ FAMILIES: tuple[Family, ...] = (
         "Process slots left out of a scrape since they stayed half-written",
         (),
         "counter",
-        samples=_one(lambda snapshot: snapshot.health.inventory.torn_reads),
+        samples=_one(lambda snapshot: snapshot.health.containers.torn_reads),
     ),
     NodeFamily(
         "vgpumonitor_pod_source_up",
@@ -117,14 +119,16 @@ FAMILIES: tuple[Family, ...] = (
         "Events from the watches on the containers directory",
         (),
         "counter",
-        samples=_one(lambda snapshot: snapshot.health.inventory.watch_events),
+        samples=_one(lambda snapshot: snapshot.health.containers.watch_events),
     ),
     NodeFamily(
         "vgpumonitor_nvml_up",
         "Whether NVML answers (1) or not (0); no series where it is switched off",
         (),
         samples=_one(
-            lambda snapshot: None if snapshot.health.nvml is None else int(snapshot.health.nvml.up)
+            lambda snapshot: (
+                None if snapshot.health.devices is None else int(snapshot.health.devices.up)
+            )
         ),
     ),
     NodeFamily(
@@ -170,19 +174,19 @@ FAMILIES: tuple[Family, ...] = (
         "Directories of containers that clean-up removed; in a dry run, would have removed",
         (),
         "counter",
-        samples=_gc(lambda health: health.removed),
+        samples=_cleanup(lambda health: health.removed),
     ),
     NodeFamily(
         "vgpumonitor_gc_failures_total",
         "Directories of containers that clean-up could not remove",
         (),
         "counter",
-        samples=_gc(lambda health: health.failures),
+        samples=_cleanup(lambda health: health.failures),
     ),
     NodeFamily(
         "vgpumonitor_gc_last_round_timestamp_seconds",
         "Unix time of the last round of clean-up",
         (),
-        samples=_gc(lambda health: health.last_round),
+        samples=_cleanup(lambda health: health.last_round),
     ),
 )

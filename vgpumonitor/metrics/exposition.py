@@ -1,13 +1,13 @@
 """From a snapshot to the text that Prometheus reads.
 
-Written by hand for the region families, since a client library's object per sample costs
-too much at tens of thousands of series (as kube-state-metrics does, for the same reason).
-The text of a series' labels is kept while it has a sample.
+Written by hand for our own families, since a client library's object per sample costs too much
+at tens of thousands of series (as kube-state-metrics does, for the same reason).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -16,19 +16,16 @@ from prometheus_client.openmetrics.exposition import (
 )
 
 from vgpumonitor.metrics.container_text import ContainerTexts
-from vgpumonitor.metrics.family import (
-    AgeFamily,
-    ContainerFamily,
-    DeviceFamily,
-    Family,
-    NodeFamily,
-    ProcessFamily,
-)
+from vgpumonitor.metrics.family import Family, NodeFamily
 from vgpumonitor.metrics.labels import label_text
 from vgpumonitor.snapshot import NodeSnapshot
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+#: Label text of families that are not of containers: some hundreds of series that stay.
+_kept_label_text = lru_cache(maxsize=4096)(label_text)
 
 
 class Exposition:
@@ -37,7 +34,6 @@ class Exposition:
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = tuple(families)
         self._containers = ContainerTexts(self._families)
-        self._node_labels: dict[Family, dict[tuple[str, ...], str]] = {}
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -47,42 +43,35 @@ class Exposition:
         self, snapshot: NodeSnapshot, openmetrics: bool = False, names: Collection[str] = ()
     ) -> bytes:
         """The metrics as UTF-8 text; ``names`` selects families (all where it is empty)."""
-        self._containers.update(snapshot.containers)
-        ages = self._containers.ages(snapshot.time)
-        # Bytes all along: one text of all would stand in memory twice to be encoded.
+        families, containers = self._families, self._containers
+        if names:
+            # No text is made that nobody asked for, and none of what is kept is touched.
+            families = tuple(family for family in families if _selected(family, names))
+            containers = ContainerTexts(families)
+        containers.update(snapshot.containers)
+        of_containers = containers.by_family(snapshot.time)
+        # In bytes throughout: the text as a string would be in memory twice when encoded.
         parts: list[bytes] = []
-        for family in self._families:
-            if _selected(family, names):
-                parts.append(_header(family, openmetrics).encode())
-                if isinstance(family, NodeFamily):
-                    parts.append("".join(self._node_lines(family, snapshot)).encode())
-                elif isinstance(family, AgeFamily):
-                    parts.append(ages.get(family, b""))
-                elif isinstance(family, DeviceFamily | ContainerFamily | ProcessFamily):
-                    parts.append(self._containers.of(family))
+        for family in families:
+            parts.append(_header(family, openmetrics).encode())
+            if isinstance(family, NodeFamily):
+                parts.append("".join(_node_lines(family, snapshot)).encode())
+            else:
+                parts.append(of_containers[family])
         parts.append(self._own(openmetrics, names))
         return b"".join(parts)
-
-    def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> list[str]:
-        # Kept where it is as long as may be: what is made anew all the time strews the memory.
-        known = self._node_labels.setdefault(family, {})
-        lines = []
-        for values, value in family.samples(snapshot):
-            text = known.get(values)
-            if text is None:
-                text = known[values] = label_text(family.constant, family.labels, values)
-            lines.append(f"{family.name}{text}{value}\n")
-        if len(known) > len(lines):
-            self._node_labels[family] = {
-                values: known[values] for values, _ in family.samples(snapshot)
-            }
-        return lines
 
     def _own(self, openmetrics: bool, names: Collection[str]) -> bytes:
         """What prometheus-client knows of the process and of Python."""
         registry = self._registry.restricted_registry(list(names)) if names else self._registry
         generate = generate_latest_openmetrics if openmetrics else generate_latest
         return generate(registry)
+
+
+def _node_lines(family: NodeFamily, snapshot: NodeSnapshot) -> Iterable[str]:
+    for values, value in family.samples(snapshot):
+        text = _kept_label_text(family.constant, family.labels, values)
+        yield f"{family.name}{text}{value}\n"
 
 
 def _selected(family: Family, names: Collection[str]) -> bool:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vgpumonitor.region.model import Region
 from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot
 
 #: Label values in the order of the family's labels, and the value.
 Sample = tuple[tuple[str, ...], float]
-#: What a card of a container has; None is no sample.
-DeviceValue = Callable[[Region, ContainerDevice], float | None]
+#: The values of the labels that tell one device of a container from all others.
+DeviceLabels = Callable[[Container, ContainerDevice], tuple[str, ...]]
+#: What a device of a container has; None is no sample.
+DeviceValue = Callable[[Container, ContainerDevice], float | None]
 ContainerValue = Callable[[Container], float | None]
 
 
@@ -35,14 +36,14 @@ class NodeFamily(Family):
     samples: Callable[[NodeSnapshot], Iterable[Sample]] = lambda _: ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class DeviceFamily(Family):
-    """A family with the same samples for each card of a container. Their labels are the
-    card's ``vdevice_labels``, or its ``labels`` where ``vdevice`` is False, then those of the
-    part: ``values`` are by the part's label values, ``()`` where there is only one. The last
-    labels are ``numbers`` of the card too; they are None where the value is."""
+    """A family with the same samples for each device of a container. Their labels are those
+    that ``subject`` gives, then those of the part: ``values`` are by the part's label values,
+    ``()`` where there is only one. The last labels are ``numbers`` of the device too; they are
+    None where the value is."""
 
-    vdevice: bool = False
+    subject: DeviceLabels
     numbers: tuple[DeviceValue, ...] = ()
     values: Mapping[tuple[str, ...], DeviceValue] = field(default_factory=dict)
 

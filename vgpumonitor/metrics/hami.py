@@ -14,14 +14,14 @@ from vgpumonitor.metrics.family import (
 )
 from vgpumonitor.metrics.values import (
     core_utilization,
-    host_core_utilizations,
-    host_memory_used,
-    host_memory_utilizations,
+    host_device,
     last_kernel,
     memory,
     memory_limit,
+    vdevice_labels,
 )
 from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.sources.devices import Device
 
 _ZONE = (("zone", "vGPU"),)
 _HOST = ("node", "device_index", "device_uuid", "device_type")
@@ -46,29 +46,31 @@ def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
         )
 
 
-def _host(name: str, text: str, samples: Callable[[NodeSnapshot], Iterable[Sample]]) -> Family:
-    return NodeFamily(name, text, _HOST, constant=_ZONE, samples=samples)
+def _host(name: str, text: str, value: Callable[[Device], float | None]) -> Family:
+    return NodeFamily(name, text, _HOST, constant=_ZONE, samples=host_device(value))
 
 
 def _device(name: str, text: str, value: DeviceValue) -> Family:
-    return DeviceFamily(name, text, _DEVICE, constant=_ZONE, vdevice=True, values={(): value})
+    return DeviceFamily(
+        name, text, _DEVICE, constant=_ZONE, subject=vdevice_labels, values={(): value}
+    )
 
 
 FAMILIES: tuple[Family, ...] = (
     _host(
         "hami_host_gpu_memory_used_bytes",
         "Memory in use on the card, in bytes",
-        host_memory_used,
+        lambda device: device.memory_used,
     ),
     _host(
         "hami_host_gpu_utilization_ratio",
         "Core utilization of the card (0-100)",
-        host_core_utilizations,
+        lambda device: device.core_utilization,
     ),
     _host(
         "hami_host_gpu_memory_controller_utilization_ratio",
         "Memory controller utilization of the card (0-100)",
-        host_memory_utilizations,
+        lambda device: device.memory_utilization,
     ),
     _device(
         "hami_vgpu_memory_used_bytes",
@@ -95,7 +97,7 @@ FAMILIES: tuple[Family, ...] = (
         "Seconds since the container's last kernel launch",
         _DEVICE,
         constant=_ZONE,
-        vdevice=True,
+        subject=vdevice_labels,
         values={(): last_kernel},
     ),
     _device(

@@ -14,14 +14,15 @@ from vgpumonitor.metrics.family import (
     ProcessFamily,
     Sample,
 )
-from vgpumonitor.metrics.values import last_kernel, memory
+from vgpumonitor.metrics.values import container_labels, last_kernel, memory, of_region
 from vgpumonitor.snapshot import (
     Container,
+    ContainerDevice,
     ContainerProcess,
     NodeSnapshot,
     PodAllocation,
 )
-from vgpumonitor.sources.devices.nvml.source import Device, MigDevice
+from vgpumonitor.sources.devices import Device, MigDevice
 
 _CONTAINER = ("namespace", "pod", "container")
 _CONTAINER_DEVICE = (*_CONTAINER, "device_uuid")
@@ -29,27 +30,27 @@ _DEVICE = ("node", "device_uuid", "device_index")
 _ALLOCATION = ("namespace", "pod", "device_uuid", "device_minor")
 
 
-def _names(container: Container) -> tuple[str, str, str]:
-    return container.namespace, container.pod, container.container
+def _labels(container: Container, device: ContainerDevice) -> tuple[str, ...]:
+    return container.namespace, container.pod, container.container, device.uuid
 
 
 def _per_device(name: str, text: str, value: DeviceValue) -> Family:
-    return DeviceFamily(name, text, _CONTAINER_DEVICE, values={(): value})
+    return DeviceFamily(name, text, _CONTAINER_DEVICE, subject=_labels, values={(): value})
 
 
-def _per_card(
+def _per_gpu(
     value: Callable[[Device], float | None],
 ) -> Callable[[NodeSnapshot], Iterable[Sample]]:
     def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
         for device in snapshot.devices:
             found = value(device)
             if found is not None:
-                yield _card(snapshot, device), found
+                yield _gpu(snapshot, device), found
 
     return samples
 
 
-def _card(snapshot: NodeSnapshot, device: Device) -> tuple[str, str, str]:
+def _gpu(snapshot: NodeSnapshot, device: Device) -> tuple[str, str, str]:
     return snapshot.node, device.uuid, str(device.index)
 
 
@@ -85,7 +86,7 @@ def _per_process(
             if process.state != "dead":
                 pids = str(process.pid), str(process.host_pid)
                 for uuid, value in values(process).items():
-                    yield (*_names(container), uuid, *pids), value
+                    yield (*container_labels(container), uuid, *pids), value
 
     return samples
 
@@ -95,19 +96,17 @@ def _core_ratios(process: ContainerProcess) -> Mapping[str, float]:
 
 
 def _device_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    if snapshot.nvml is None:
-        return
-    versions = snapshot.nvml.driver_version or "", snapshot.nvml.cuda_version or ""
     for device in snapshot.devices:
+        versions = device.driver_version or "", device.cuda_version or ""
         minor = "" if device.minor is None else str(device.minor)
-        yield (*_card(snapshot, device), device.name or "", *versions, minor), 1
+        yield (*_gpu(snapshot, device), device.name or "", *versions, minor), 1
 
 
 def _mig_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for device in snapshot.devices:
         for mig in device.mig_devices:
             instances = str(mig.gpu_instance_id), str(mig.compute_instance_id)
-            yield (*_card(snapshot, device), mig.uuid, mig.name or "", *instances), 1
+            yield (*_gpu(snapshot, device), mig.uuid, mig.name or "", *instances), 1
 
 
 def _per_mig_device(
@@ -118,7 +117,7 @@ def _per_mig_device(
             for mig in device.mig_devices:
                 found = value(mig)
                 if found is not None:
-                    yield (*_card(snapshot, device), mig.uuid), found
+                    yield (*_gpu(snapshot, device), mig.uuid), found
 
     return samples
 
@@ -126,19 +125,19 @@ def _per_mig_device(
 def _ecc_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for device in snapshot.devices:
         for kind, count in device.ecc_errors.items():
-            yield (*_card(snapshot, device), kind), count
+            yield (*_gpu(snapshot, device), kind), count
 
 
 def _throttled(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for device in snapshot.devices:
         for reason, active in device.throttled.items():
-            yield (*_card(snapshot, device), reason), int(active)
+            yield (*_gpu(snapshot, device), reason), int(active)
 
 
 def _unattributed(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for found in snapshot.unattributed:
-        card = snapshot.node, found.device_uuid, str(found.device_index)
-        yield (*card, found.namespace, found.pod), found.memory
+        device = snapshot.node, found.device_uuid, str(found.device_index)
+        yield (*device, found.namespace, found.pod), found.memory
 
 
 def _ratio(percent: int | None) -> float | None:
@@ -162,6 +161,7 @@ FAMILIES: tuple[Family, ...] = (
         "vgpu_memory_used_bytes",
         "Device memory that the container's live processes use, in bytes, by kind",
         (*_CONTAINER_DEVICE, "kind"),
+        subject=_labels,
         values={
             ("context",): memory(lambda use: use.context),
             ("module",): memory(lambda use: use.module),
@@ -187,7 +187,7 @@ FAMILIES: tuple[Family, ...] = (
     _per_device(
         "vgpu_memory_nvml_bytes",
         "Device memory that NVML says the container's live processes hold, in bytes",
-        memory(lambda use: use.nvml),
+        memory(lambda use: use.driver),
     ),
     ContainerFamily(
         "vgpu_processes",
@@ -208,17 +208,17 @@ FAMILIES: tuple[Family, ...] = (
     _per_device(
         "vgpu_priority",
         "Task priority of the container; lower numbers go first",
-        lambda region, _: region.priority,
+        of_region(lambda region: region.priority),
     ),
     _per_device(
         "vgpu_core_limit_enforced",
         "Whether the core limit holds now (1) or is lifted (0)",
-        lambda region, _: int(region.utilization_switch == 1),
+        of_region(lambda region: int(region.utilization_switch == 1)),
     ),
     _per_device(
         "vgpu_launches_blocked",
         "Whether the container's kernel launches wait for a higher priority (1) or not (0)",
-        lambda region, _: int(region.recent_kernel < 0),
+        of_region(lambda region: int(region.recent_kernel < 0)),
     ),
     ContainerFamily(
         "vgpu_region_info",
@@ -241,31 +241,31 @@ FAMILIES: tuple[Family, ...] = (
         "vgpu_device_memory_total_bytes",
         "Memory of the card, in bytes",
         _DEVICE,
-        samples=_per_card(lambda device: device.memory_total),
+        samples=_per_gpu(lambda device: device.memory_total),
     ),
     NodeFamily(
         "vgpu_device_memory_used_bytes",
         "Memory in use on the card, in bytes",
         _DEVICE,
-        samples=_per_card(lambda device: device.memory_used),
+        samples=_per_gpu(lambda device: device.memory_used),
     ),
     NodeFamily(
         "vgpu_device_core_utilization_ratio",
         "Core utilization of the card (1 is all of it)",
         _DEVICE,
-        samples=_per_card(lambda device: _ratio(device.core_utilization)),
+        samples=_per_gpu(lambda device: _ratio(device.core_utilization)),
     ),
     NodeFamily(
         "vgpu_device_power_watts",
         "Power draw of the card, in watts",
         _DEVICE,
-        samples=_per_card(lambda device: device.power_watts),
+        samples=_per_gpu(lambda device: device.power_watts),
     ),
     NodeFamily(
         "vgpu_device_temperature_celsius",
         "Temperature of the card, in degrees Celsius",
         _DEVICE,
-        samples=_per_card(lambda device: device.temperature_celsius),
+        samples=_per_gpu(lambda device: device.temperature_celsius),
     ),
     NodeFamily(
         "vgpu_device_ecc_errors_total",

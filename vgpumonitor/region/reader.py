@@ -30,6 +30,7 @@ from vgpumonitor.region.model import (
     RegionError,
     RegionProcess,
 )
+from vgpumonitor.vendors import NVIDIA
 
 #: How often a half-written slot is read again before its last whole value stands in for it.
 SLOT_RETRIES = 8
@@ -37,11 +38,7 @@ SLOT_RETRIES = 8
 #: to wait for a core in the middle of an update goes on sooner.
 STILL = 0.1
 
-_UUID_TEXT = re.compile(
-    rb"(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-    # The form of MIG devices before driver 470.
-    rb"|MIG-GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/\d{1,3}/\d{1,3}"
-)
+_UUID_TEXT = re.compile(NVIDIA.uuid.encode())
 
 
 def io_error(error: OSError) -> RegionError:

@@ -108,7 +108,7 @@ class View:
 
 def rows_of(document: Document) -> list[Row]:
     names = {}
-    for card in document["cards"]:
+    for card in document["devices"]:
         name = short_uuid(card["uuid"]) if card["index"] is None else str(card["index"])
         names[card["uuid"]] = name
         for mig in card["mig_devices"]:
@@ -193,7 +193,7 @@ def render(
         return Text(plain(trouble or "Asking the exporter…")), view, 1
     rows = shown(rows_of(document), view)
     head: list[RenderableType] = [_title(document, width)]
-    cards = document["cards"]
+    cards = document["devices"]
     fitting = max(1, min(len(cards), (height - 4) // 2))
     head += [_card(card, document, width) for card in cards[:fitting]]
     if len(cards) > fitting:
@@ -344,7 +344,7 @@ def once(document: Document, view: View) -> str:
     console = Console(width=_UNBOUND, color_system=None, force_terminal=False)
     with console.capture() as captured:
         console.print(_title(document, _UNBOUND))
-        for card in document["cards"]:
+        for card in document["devices"]:
             console.print(_card(card, document, _UNBOUND))
         for line in problems(document):
             console.print(_wrong(line, _UNBOUND))
@@ -387,7 +387,7 @@ def from_url(url: str) -> Fetch:
 
 def from_hook_path(hook_path: Path) -> Fetch:
     """Reads the regions itself: no pod names and no cards of NVML, but no exporter either."""
-    from vgpumonitor.snapshot import HostProcessesView, SnapshotBuilder
+    from vgpumonitor.snapshot import HostProcessesView, SnapshotBuilder, SourceViews
     from vgpumonitor.sources.containers.directory import ContainersDirectory
     from vgpumonitor.sources.pods import PodsView
     from vgpumonitor.sources.processes import HostProcesses
@@ -395,20 +395,20 @@ def from_hook_path(hook_path: Path) -> Fetch:
 
     inventory = ContainersDirectory(hook_path / "containers")
     processes = HostProcesses(Path("/proc"))
-    join = SnapshotBuilder(os.uname().nodename)
+    builder = SnapshotBuilder(os.uname().nodename)
 
     def fetch() -> Document:
         now = time.time()
         return snapshot_document(
-            join.snapshot(
-                time=now,
-                inventory=inventory.read(),
-                pod_source="none",
-                pods=PodsView(up=True, synced=now),
-                nvml=None,
-                known_devices=(),
-                nvml_health=None,
-                host=HostProcessesView(processes.live_pids() if processes.visible() else None),
+            builder.build(
+                SourceViews(
+                    time=now,
+                    containers=inventory.read(),
+                    pods=PodsView(up=True, synced=now),
+                    processes=HostProcessesView(
+                        processes.live_pids() if processes.visible() else None
+                    ),
+                )
             )
         )
 

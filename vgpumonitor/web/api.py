@@ -18,7 +18,7 @@ from vgpumonitor import __version__
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.model import Region
 from vgpumonitor.snapshot import Container, ContainerDevice, ContainerProcess, NodeSnapshot
-from vgpumonitor.sources.devices.nvml.source import Device
+from vgpumonitor.sources.devices import Device
 
 if TYPE_CHECKING:
     from vgpumonitor.scrape import Scraper
@@ -69,24 +69,20 @@ def _body(snapshot: NodeSnapshot) -> bytes:
 
 def snapshot_document(snapshot: NodeSnapshot) -> Document:
     """The snapshot in values that JSON has, in the form of the schema."""
-    nvml = snapshot.nvml
-    active = _active_by_card(snapshot.containers)
+    active = _active_by_device(snapshot.containers)
     return {
         "version": VERSION,
         "exporter_version": __version__,
         "node": snapshot.node,
         "time": snapshot.time,
-        "driver_version": None if nvml is None else nvml.driver_version,
-        "cuda_version": None if nvml is None else nvml.cuda_version,
-        "cards": [_card(snapshot, device) for device in snapshot.devices]
-        + _unnamed_cards(snapshot),
+        "devices": _devices(snapshot),
         "containers": [_container(container, active) for container in snapshot.containers],
         "allocations": [
             {
                 "namespace": allocated.namespace,
                 "pod": allocated.pod,
-                "card_uuid": allocated.device_uuid or None,
-                "card_minor": allocated.device_minor,
+                "device_uuid": allocated.device_uuid or None,
+                "device_minor": allocated.device_minor,
                 "memory_bytes": allocated.memory_bytes,
                 "core_percent": None
                 if allocated.core_ratio is None
@@ -99,7 +95,7 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
                 "namespace": mig.namespace,
                 "pod": mig.pod,
                 "container": mig.container,
-                "card_uuid": mig.device_uuid,
+                "device_uuid": mig.device_uuid,
                 "mig_uuid": mig.mig_uuid,
                 "profile": mig.profile,
                 "gpu_instance_id": mig.gpu_instance_id,
@@ -114,11 +110,11 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
             "rounds": snapshot.health.feedback.rounds,
             "last_round": snapshot.health.feedback.last_round,
         },
-        "clean_up": None
-        if snapshot.health.gc is None
+        "cleanup": None
+        if snapshot.health.cleanup is None
         else {
-            "removed": snapshot.health.gc.removed,
-            "last_round": snapshot.health.gc.last_round,
+            "removed": snapshot.health.cleanup.removed,
+            "last_round": snapshot.health.cleanup.last_round,
         },
         "region_errors": {
             reason: count for reason, count in snapshot.health.region_errors.items() if count
@@ -126,26 +122,51 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
     }
 
 
-def _card(snapshot: NodeSnapshot, device: Device) -> Document:
-    parts = {device.uuid, *(mig.uuid for mig in device.mig_devices)}
+#: A device's facts, by their names here; null for a device that the driver doesn't tell of.
+_FACTS = {
+    "vendor": "vendor",
+    "index": "index",
+    "minor": "minor",
+    "name": "name",
+    "driver_version": "driver_version",
+    "cuda_version": "cuda_version",
+    "memory_total_bytes": "memory_total",
+    "memory_used_bytes": "memory_used",
+    "core_utilization_percent": "core_utilization",
+    "memory_utilization_percent": "memory_utilization",
+    "power_watts": "power_watts",
+    "temperature_celsius": "temperature_celsius",
+}
+
+
+def _devices(snapshot: NodeSnapshot) -> list[Document]:
+    """Those that the driver tells of, then those that only regions name."""
+    told = {
+        uuid
+        for device in snapshot.devices
+        for uuid in (device.uuid, *(mig.uuid for mig in device.mig_devices))
+    }
+    used = {device.uuid for container in snapshot.containers for device in container.devices}
+    return [_device(snapshot, device.uuid, device) for device in snapshot.devices] + [
+        _device(snapshot, uuid, None) for uuid in sorted(used - told)
+    ]
+
+
+def _device(snapshot: NodeSnapshot, uuid: str, device: Device | None) -> Document:
+    mig_devices = () if device is None else device.mig_devices
+    throttled = {} if device is None else device.throttled
     return {
-        "uuid": device.uuid,
-        "index": device.index,
-        "minor": device.minor,
-        "name": device.name,
-        "memory_total_bytes": device.memory_total,
-        "memory_used_bytes": device.memory_used,
-        "core_utilization_percent": device.core_utilization,
-        "memory_utilization_percent": device.memory_utilization,
-        "power_watts": device.power_watts,
-        "temperature_celsius": device.temperature_celsius,
-        "ecc_errors": dict(device.ecc_errors),
-        "throttled": sorted(reason for reason, held in device.throttled.items() if held),
-        "dead_memory_bytes": _dead_memory(snapshot.containers, parts),
+        "uuid": uuid,
+        **{name: getattr(device, fact, None) for name, fact in _FACTS.items()},
+        "ecc_errors": {} if device is None else dict(device.ecc_errors),
+        "throttled": sorted(reason for reason, held in throttled.items() if held),
+        "dead_memory_bytes": _dead_memory(
+            snapshot.containers, {uuid, *(mig.uuid for mig in mig_devices)}
+        ),
         "unattributed": [
             {"namespace": found.namespace, "pod": found.pod, "memory_bytes": found.memory}
             for found in snapshot.unattributed
-            if found.device_uuid == device.uuid and found.memory
+            if found.device_uuid == uuid and found.memory
         ],
         "mig_devices": [
             {
@@ -156,39 +177,9 @@ def _card(snapshot: NodeSnapshot, device: Device) -> Document:
                 "memory_total_bytes": mig.memory_total,
                 "memory_used_bytes": mig.memory_used,
             }
-            for mig in device.mig_devices
+            for mig in mig_devices
         ],
     }
-
-
-def _unnamed_cards(snapshot: NodeSnapshot) -> list[Document]:
-    """Cards that containers use and NVML doesn't tell of."""
-    named = {
-        uuid
-        for device in snapshot.devices
-        for uuid in (device.uuid, *(mig.uuid for mig in device.mig_devices))
-    }
-    used = {device.uuid for container in snapshot.containers for device in container.devices}
-    return [
-        {
-            "uuid": uuid,
-            "index": None,
-            "minor": None,
-            "name": None,
-            "memory_total_bytes": None,
-            "memory_used_bytes": None,
-            "core_utilization_percent": None,
-            "memory_utilization_percent": None,
-            "power_watts": None,
-            "temperature_celsius": None,
-            "ecc_errors": {},
-            "throttled": [],
-            "dead_memory_bytes": _dead_memory(snapshot.containers, {uuid}),
-            "unattributed": [],
-            "mig_devices": [],
-        }
-        for uuid in sorted(used - named)
-    ]
 
 
 def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:
@@ -210,16 +201,16 @@ def _container(container: Container, active: Mapping[str, list[Container]]) -> D
         "pod_uid": container.pod_uid,
         "pod_known": container.pod_known,
         "status": _status(container),
-        "region_state": container.state,
-        "error": None if container.error is None else _text(container.error),
-        "path": _text(container.path),
+        "region_state": container.reading.state,
+        "error": None if container.reading.error is None else _text(container.reading.error),
+        "path": _text(container.reading.path),
         "layout": None if region is None else region.layout,
         "priority": None if region is None else region.priority,
         "core_limit_enforced": None if region is None else region.utilization_switch == 1,
         "launches_blocked": blocked,
         "blocked_by": _blocked_by(container, active) if blocked else [],
         "last_kernel_time": None if region is None else region.last_kernel_time or None,
-        "devices": [_device(device) for device in container.devices],
+        "devices": [_container_device(device) for device in container.devices],
         "processes": [_process(process) for process in container.processes],
         "problems": _problems(region),
     }
@@ -229,7 +220,7 @@ def _status(container: Container) -> str:
     """One word for what the container does; the schema says what each means."""
     region = container.region
     if region is None:
-        return container.state
+        return container.reading.state
     if region.recent_kernel < 0:
         return "blocked"
     states = {process.state for process in container.processes} - {"dead"}
@@ -238,7 +229,7 @@ def _status(container: Container) -> str:
     return "suspended" if states else "no_process"
 
 
-def _device(device: ContainerDevice) -> Document:
+def _container_device(device: ContainerDevice) -> Document:
     memory = device.memory
     return {
         "index": device.index,
@@ -253,7 +244,7 @@ def _device(device: ContainerDevice) -> Document:
             "data": memory.data,
             "other": memory.other,
         },
-        "memory_nvml_bytes": None if memory is None else memory.nvml,
+        "memory_nvml_bytes": None if memory is None else memory.driver,
         "dead_memory_bytes": device.dead_memory,
         "core_utilization_percent": device.core_utilization,
         "core_limit_percent": device.core_limit if device.core_limit not in (0, 100) else None,
@@ -297,8 +288,8 @@ def _problems(region: Region | None) -> list[Document]:
     return problems
 
 
-def _active_by_card(containers: Iterable[Container]) -> Mapping[str, list[Container]]:
-    """The containers that launched kernels since the last rounds of feedback, by card."""
+def _active_by_device(containers: Iterable[Container]) -> Mapping[str, list[Container]]:
+    """The containers that launched kernels since the last rounds of feedback, by device."""
     active: defaultdict[str, list[Container]] = defaultdict(list)
     for container in containers:
         if container.region is not None and container.region.recent_kernel > 0:
@@ -309,7 +300,7 @@ def _active_by_card(containers: Iterable[Container]) -> Mapping[str, list[Contai
 
 def _blocked_by(container: Container, active: Mapping[str, list[Container]]) -> list[Document]:
     """Those with a higher priority (a lower number, not below 0) that are active on one of
-    the container's cards: for them its launches wait."""
+    the container's devices: for them its launches wait."""
     assert container.region is not None
     own = container.region.priority
     found = {
@@ -332,12 +323,13 @@ def _blocked_by(container: Container, active: Mapping[str, list[Container]]) -> 
 
 def _sources(snapshot: NodeSnapshot) -> list[Document]:
     health = snapshot.health
+    devices = health.devices
     return [
         {
             "name": "containers directory",
-            "up": health.inventory.up,
+            "up": health.containers.up,
             "synced": None,
-            "error": None if health.inventory.error is None else _text(health.inventory.error),
+            "error": None if health.containers.error is None else _text(health.containers.error),
         },
         {
             "name": f"pods ({health.pod_source})",
@@ -346,8 +338,8 @@ def _sources(snapshot: NodeSnapshot) -> list[Document]:
             "error": None,
         },
         {
-            "name": "NVML",
-            "up": None if health.nvml is None else health.nvml.up,
+            "name": "GPUs" if devices is None else f"GPUs ({devices.source})",
+            "up": None if devices is None else devices.up,
             "synced": None,
             "error": None,
         },

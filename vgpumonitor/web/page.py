@@ -26,7 +26,7 @@ _FILES = (
     "page.css",
     "icon.svg",
     "app.js",
-    "cards.js",
+    "gpus.js",
     "charts.js",
     "detail.js",
     "dom.js",

@@ -3,6 +3,7 @@ over the real pynvml, which loads the C form."""
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,7 +16,8 @@ import pytest
 from testing.nvml import STATE_VARIABLE
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import SimulatedNvml
-from vgpumonitor.sources.devices.nvml.source import Device, NvmlHealth, NvmlSample, NvmlSource
+from vgpumonitor.sources.devices import Device, DeviceHealth
+from vgpumonitor.sources.devices.nvml import NvmlSource
 
 T = TypeVar("T")
 
@@ -33,15 +35,15 @@ class Run:
     def write(self, simulated: SimulatedNvml) -> None:
         simulated.write(self.state)
 
-    def sample(self, timeout: float = SOON) -> NvmlSample | None:
+    def sample(self, timeout: float = SOON) -> tuple[Device, ...] | None:
         return _result(self._executor.submit(_sample, timeout))
 
     def devices(self) -> tuple[Device, ...]:
         sample = self.sample()
         assert sample is not None
-        return sample.devices
+        return sample
 
-    def health(self) -> NvmlHealth:
+    def health(self) -> DeviceHealth:
         return _result(self._executor.submit(_health))
 
     def known(self) -> tuple[Device, ...]:
@@ -90,11 +92,11 @@ def _stop() -> None:
     _source.stop()
 
 
-def _sample(timeout: float) -> NvmlSample | None:
-    return _source.sample(timeout)
+def _sample(timeout: float) -> tuple[Device, ...] | None:
+    return asyncio.run(_source.sample(timeout))
 
 
-def _health() -> NvmlHealth:
+def _health() -> DeviceHealth:
     return _source.health()
 
 

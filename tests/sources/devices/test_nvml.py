@@ -3,13 +3,13 @@ with the real pynvml over the compiled library, and with the library in Python."
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,8 @@ from testing.tools import require
 from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig, SimulatedNvml
-from vgpumonitor.sources.devices.nvml.source import (
-    Device,
-    DeviceProcess,
-    MigDevice,
-    NvmlSample,
-    NvmlSource,
-)
+from vgpumonitor.sources.devices import Device, DeviceProcess, MigDevice
+from vgpumonitor.sources.devices.nvml import NvmlSource
 
 GIB = 1 << 30
 L40S = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
@@ -83,10 +78,13 @@ NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, cards=(CAR
 
 COMPUTING = (DeviceProcess(100, 8 * GIB), DeviceProcess(101, 12 * GIB))
 DEVICE = Device(
+    vendor="NVIDIA",
     index=0,
     uuid=L40S,
     minor=1,
     name="NVIDIA L40S",
+    driver_version="570.124.06",
+    cuda_version="12.8",
     memory_total=48 * GIB,
     memory_used=20 * GIB,
     core_utilization=75,
@@ -106,10 +104,13 @@ DEVICE = Device(
     mig_devices=(),
 )
 MIG_DEVICE = Device(
+    vendor="NVIDIA",
     index=1,
     uuid=A100,
     minor=0,
     name="NVIDIA A100-SXM4-80GB",
+    driver_version="570.124.06",
+    cuda_version="12.8",
     memory_total=80 * GIB,
     memory_used=30 * GIB,
     core_utilization=None,
@@ -154,7 +155,7 @@ def nvml(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
 
 class TestSample:
     def test_everything_that_nvml_tells(self, nvml: Run) -> None:
-        assert nvml.sample() == NvmlSample("570.124.06", "12.8", (DEVICE, MIG_DEVICE))
+        assert nvml.sample() == (DEVICE, MIG_DEVICE)
         assert nvml.known() == (DEVICE, MIG_DEVICE)
         # That a card with MIG has no utilisation is all that failed.
         assert nvml.health().up
@@ -168,8 +169,8 @@ class TestSample:
         assert [known.uuid for known in nvml.known()] == [L40S]
 
     def test_a_node_without_cards(self, nvml: Run) -> None:
-        nvml.write(SimulatedNvml(cuda_version=13000))
-        assert nvml.sample() == NvmlSample("570.124.06", "13.0", ())
+        nvml.write(SimulatedNvml())
+        assert nvml.sample() == ()
 
     def test_a_process_that_computes_and_draws_counts_once(self, nvml: Run) -> None:
         both = replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
@@ -279,7 +280,10 @@ class TestErrors:
     def test_a_call_about_no_card_fails_alone(self, nvml: Run) -> None:
         calls = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion")
         nvml.write(replace(NODE, errors={(call, "-"): UNKNOWN for call in calls}))
-        assert nvml.sample() == NvmlSample(None, None, (DEVICE, MIG_DEVICE))
+        assert nvml.sample() == tuple(
+            replace(device, driver_version=None, cuda_version=None)
+            for device in (DEVICE, MIG_DEVICE)
+        )
         assert [nvml.health().errors[call, ""] for call in calls] == [1, 1]
 
     def test_a_call_of_a_mig_device_fails_alone(self, nvml: Run) -> None:
@@ -316,7 +320,7 @@ class TestErrors:
     ) -> None:
         state = tmp_path / "nvml.state"
         NODE.write(state)
-        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml.source")
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
         power = ("nvmlDeviceGetPowerUsage", "0")
         with in_python(state) as nvml:
             nvml.sample()
@@ -325,9 +329,9 @@ class TestErrors:
                 nvml.write(replace(NODE, errors={} if code is None else {power: code}))
                 nvml.sample()
             assert [record.getMessage() for record in caplog.records] == [
-                f"nvmlDeviceGetPowerUsage of {L40S}: Unknown Error",
-                f"nvmlDeviceGetPowerUsage of {L40S}: GPU is lost",
-                f"nvmlDeviceGetPowerUsage of {L40S}: GPU is lost",
+                f"nvmlDeviceGetPowerUsage of {L40S} failed: Unknown Error",
+                f"nvmlDeviceGetPowerUsage of {L40S} failed: GPU is lost",
+                f"nvmlDeviceGetPowerUsage of {L40S} failed: GPU is lost",
             ]
             assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -413,7 +417,7 @@ class TestDriver:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         state = tmp_path / "nvml.state"
-        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml.source")
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
         with in_python(state, retry_seconds=3600) as nvml:
             for _ in range(5):
                 assert nvml.sample() is None
@@ -421,7 +425,7 @@ class TestDriver:
             assert nvml.sample() is None
             assert nvml.health().errors == {("nvmlInit", ""): 1}
         assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-            (logging.INFO, "nvmlInit: Driver Not Loaded")
+            (logging.INFO, "nvmlInit failed: Driver Not Loaded")
         ]
 
     def test_has_no_library_on_this_machine(self) -> None:
@@ -433,15 +437,13 @@ class TestDriver:
             pytest.skip("this machine has the driver's libnvidia-ml.so.1")
         source = NvmlSource()
         source.start()
-        assert source.sample(30) is None
+        assert asyncio.run(source.sample(30)) is None
         assert not source.health().up
         assert source.health().errors == {("nvmlInit", ""): 1}
         source.stop()
 
     def test_pynvml_is_not_imported_without_need(self) -> None:
-        code = (
-            "import sys, vgpumonitor.sources.devices.nvml.source; sys.exit('pynvml' in sys.modules)"
-        )
+        code = "import sys, vgpumonitor.sources.devices.nvml; sys.exit('pynvml' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -449,7 +451,7 @@ class TestHang:
     def test_costs_one_wait_and_what_came_before_is_served(self, nvml: Run) -> None:
         everything = nvml.sample()
         nvml.write(replace(NODE, hangs=frozenset({("nvmlDeviceGetName", "1")})))
-        assert nvml.sample(timeout=3.0) == NvmlSample("570.124.06", "12.8", (DEVICE,))
+        assert nvml.sample(timeout=3.0) == (DEVICE,)
         assert not nvml.health().up
         assert nvml.health().errors["timeout", ""] == 1
         # It would have to wait for much longer than this test does for its result.
@@ -481,7 +483,7 @@ class TestHang:
     ) -> None:
         state = tmp_path / "nvml.state"
         NODE.write(state)
-        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml.source")
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
         with in_python(state) as nvml:
             nvml.sample()
             caplog.clear()
@@ -496,52 +498,22 @@ class TestHang:
             ]
 
 
-class _Watched(SimulatedLibrary):
-    """Notes the threads that call it and counts its samples; waits for ``gate`` in each."""
-
-    def __init__(self, state: Path) -> None:
-        super().__init__(state)
-        self.threads: set[str] = set()
-        self.samples = 0
-        self.gate = threading.Event()
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        self.threads.add(threading.current_thread().name)
-        self.samples += 1
-        self.gate.wait()
-        return super().nvmlDeviceGetCount()
-
-
 class TestThread:
-    def test_callers_of_one_time_share_a_sample(self, tmp_path: Path) -> None:
+    def test_alone_calls_nvml_and_looks_again_for_each_sample(self, tmp_path: Path) -> None:
+        class Watched(SimulatedLibrary):
+            def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+                threads.append(threading.current_thread().name)
+                return super().nvmlDeviceGetCount()
+
+        threads: list[str] = []
         state = tmp_path / "nvml.state"
         NODE.write(state)
-        library = _Watched(state)
-        source = NvmlSource(library)
-        asking: list[int] = []
-
-        def ask(number: int) -> NvmlSample | None:
-            asking.append(number)
-            return source.sample(60)
-
+        source = NvmlSource(Watched(state))
         source.start()
-        try:
-            with ThreadPoolExecutor(8) as callers:
-                results = [callers.submit(ask, number) for number in range(8)]
-                # They wait for the first sample, start's: 9 if each had one of its own.
-                eventually(lambda: library.samples == 1 and len(asking) == 8)
-                library.gate.set()
-                samples = [result.result(60) for result in results]
-            assert all(sample is not None for sample in samples)
-            assert library.samples < 9
-            before = library.samples
-            for more in range(1, 4):
-                assert source.sample(60) is not None
-                assert library.samples == before + more
-            assert library.threads == {"nvml"}
-        finally:
-            library.gate.set()
-            source.stop()
+        for looks in (2, 3, 4):  # The first is start's.
+            assert asyncio.run(source.sample(60)) is not None
+            assert threads == ["nvml"] * looks
+        source.stop()
 
     def test_stop_shuts_nvml_down(self, tmp_path: Path) -> None:
         state = tmp_path / "nvml.state"
@@ -549,10 +521,10 @@ class TestThread:
         library = SimulatedLibrary(state)
         source = NvmlSource(library)
         source.start()
-        assert source.sample(60) is not None
+        assert asyncio.run(source.sample(60)) is not None
         assert library.nvmlDeviceGetCount() == 2
         source.stop()
-        eventually(lambda: not source.health().up)
+        assert not source.health().up
         with pytest.raises(pynvml.NVMLError, match="Uninitialized"):
             library.nvmlDeviceGetCount()
 
@@ -571,9 +543,9 @@ class TestThread:
         source = NvmlSource(library)
         source.start()
         try:
-            assert source.sample(60) is None
-            assert "can't sample NVML" in caplog.text
+            assert asyncio.run(source.sample(60)) is None
+            assert "NVML can't be sampled" in caplog.text
             library.odd = False
-            assert source.sample(60) == NvmlSample("570.124.06", "12.8", (DEVICE, MIG_DEVICE))
+            assert asyncio.run(source.sample(60)) == (DEVICE, MIG_DEVICE)
         finally:
             source.stop()

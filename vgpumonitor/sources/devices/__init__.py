@@ -1,1 +1,12 @@
-"""The node's GPUs, as their drivers tell of them: one package a vendor."""
+"""Where devices are known from: one package per vendor's driver (``nvml``), each a
+``DeviceSource``. What is right of the sources knows ``Device`` alone."""
+
+from vgpumonitor.sources.devices.model import (
+    Device,
+    DeviceHealth,
+    DeviceProcess,
+    DeviceSource,
+    MigDevice,
+)
+
+__all__ = ["Device", "DeviceHealth", "DeviceProcess", "DeviceSource", "MigDevice"]

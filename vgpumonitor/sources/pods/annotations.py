@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeGuard, TypeVar
 
 from vgpumonitor.sources.pods.model import Allocation, MigAllocation
 from vgpumonitor.sources.pods.quantity import parse_quantity
+from vgpumonitor.vendors import NVIDIA
 
 KOORDINATOR = "scheduling.koordinator.sh/device-allocated"
 HAMI = "hami.io/vgpu-devices-allocated"
@@ -40,10 +41,9 @@ _MAX_MINOR = 1 << 20
 _MAX_BYTES = (1 << 63) - 1
 _MIB = 1 << 20
 
-_UUID = r"(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 #: HAMi before 2.10 appends the MIG template and slot: ``GPU-…[1-0]``.
-_HAMI_UUID = re.compile(rf"({_UUID})(?:\[[0-9]{{1,4}}-[0-9]{{1,4}}\])?")
-_PLAIN_UUID = re.compile(_UUID)
+_HAMI_UUID = re.compile(rf"({NVIDIA.uuid})(?:\[[0-9]{{1,4}}-[0-9]{{1,4}}\])?")
+_PLAIN_UUID = re.compile(NVIDIA.uuid)
 _PROFILE = re.compile(r"[0-9a-z.+]{1,64}")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
 

@@ -1,12 +1,12 @@
 // Asks for the snapshot every few seconds and shows it.
 
-import { cardHistory, Cards } from "./cards.js";
+import { gpuHistory, Gpus } from "./gpus.js";
 import { Detail, detailHistory } from "./detail.js";
 import { setText } from "./dom.js";
 import { clock, count, shortUuid, size } from "./format.js";
 import { History } from "./history.js";
 import { showProblems } from "./problems.js";
-import { cardNames, COLUMNS, rowsOf, STATES } from "./rows.js";
+import { gpuNames, COLUMNS, rowsOf, STATES } from "./rows.js";
 import { Table } from "./table.js";
 
 const INTERVAL = 3000;
@@ -22,13 +22,13 @@ let latest = null;
 const detail = new Detail(document);
 const open = (row) => detail.open(row, latest.time, history);
 const table = new Table(document, view, remember, open);
-const cards = new Cards(get("cards"), (uuid) => table.choose(uuid), open);
+const gpus = new Gpus(get("gpus"), (uuid) => table.choose(uuid), open);
 
 function viewOf(kept) {
   const sort = COLUMNS.some((column) => column.key === kept.get("sort")) ? kept.get("sort") : "memory";
   return {
     text: kept.get("text") || "",
-    card: kept.get("card") || "",
+    gpu: kept.get("gpu") || "",
     state: Object.hasOwn(STATES, kept.get("state")) ? kept.get("state") : "",
     sort,
     descending: kept.has("sort") ? kept.get("order") === "descending" : true,
@@ -38,7 +38,7 @@ function viewOf(kept) {
 // Filter and order are in the address, so that it can be kept and passed on.
 function remember() {
   const kept = new URLSearchParams();
-  for (const name of ["text", "card", "state"]) if (view[name]) kept.set(name, view[name]);
+  for (const name of ["text", "gpu", "state"]) if (view[name]) kept.set(name, view[name]);
   kept.set("sort", view.sort);
   kept.set("order", view.descending ? "descending" : "ascending");
   window.history.replaceState(null, "", `#view?${kept}`);
@@ -46,25 +46,26 @@ function remember() {
 
 function show(snapshot) {
   latest = snapshot;
-  const rows = rowsOf(snapshot, cardNames(snapshot), shortUuid);
-  history.add(snapshot.time, new Map([...cardHistory(snapshot, rows), ...detailHistory(rows)]));
+  const rows = rowsOf(snapshot, gpuNames(snapshot), shortUuid);
+  history.add(snapshot.time, new Map([...gpuHistory(snapshot, rows), ...detailHistory(rows)]));
   document.title = `${snapshot.node} – vgpumonitor`;
   setText(get("node"), snapshot.node);
-  const used = snapshot.cards.reduce((sum, card) => sum + (card.memory_used_bytes || 0), 0);
-  const total = snapshot.cards.reduce((sum, card) => sum + (card.memory_total_bytes || 0), 0);
+  const used = snapshot.devices.reduce((sum, gpu) => sum + (gpu.memory_used_bytes || 0), 0);
+  const total = snapshot.devices.reduce((sum, gpu) => sum + (gpu.memory_total_bytes || 0), 0);
   const texts = [
-    count(snapshot.cards.length, "card", "cards"),
+    count(snapshot.devices.length, "GPU", "GPUs"),
     count(snapshot.containers.length, "container", "containers"),
   ];
   if (total) texts.push(`${size(used)} of ${size(total)} in use`);
   setText(get("totals"), texts.join(" · "));
   showProblems(get("problems"), get("problem-list"), snapshot);
-  cards.update(snapshot, rows, history);
-  table.update(rows, snapshot.time, snapshot.cards);
+  gpus.update(snapshot, rows, history);
+  table.update(rows, snapshot.time, snapshot.devices);
   detail.update(rows, snapshot.time, history);
   const versions = [`vgpumonitor ${snapshot.exporter_version}`];
-  if (snapshot.driver_version) versions.push(`driver ${snapshot.driver_version}`);
-  if (snapshot.cuda_version) versions.push(`CUDA ${snapshot.cuda_version}`);
+  const each = (field) => new Set(snapshot.devices.map((device) => device[field]).filter(Boolean));
+  for (const version of each("driver_version")) versions.push(`driver ${version}`);
+  for (const version of each("cuda_version")) versions.push(`CUDA ${version}`);
   const errors = Object.entries(snapshot.region_errors).map(([reason, number]) => `${reason} ${number}`);
   if (errors.length) versions.push(`region errors since the start: ${errors.join(", ")}`);
   setText(get("versions"), versions.join(" · "));
@@ -123,7 +124,7 @@ get("pause").addEventListener("click", () => {
 });
 document.addEventListener("visibilitychange", poll);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  cards.redraw();
+  gpus.redraw();
   detail.redraw();
 });
 poll();

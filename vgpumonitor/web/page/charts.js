@@ -1,4 +1,4 @@
-// Lines over the last minutes: percent of a card, 0 to 100, drawn by uPlot.
+// Lines over the last minutes: percent of a GPU, 0 to 100, drawn by uPlot.
 /* global uPlot */
 
 import { clock } from "./format.js";
@@ -53,7 +53,7 @@ export class PercentChart {
         padding: [6, 26, 0, 0],
         scales: {
           x: { time: true, range: (plot) => spanOf(plot.data[0]) },
-          // Limits may add up to far more than a card; the use is what should be legible.
+          // Limits may add up to far more than a GPU; the use is what should be legible.
           y: { range: (_, __, most) => [0, Math.min(Math.max(100, most || 0), 200)] },
         },
         axes: [

@@ -28,7 +28,7 @@ export class Detail {
     this.body.append(this.facts);
     if (row.device) {
       this.body.append(
-        this.#chart("Cores, percent of the card", "cores", [
+        this.#chart("Cores, percent of the GPU", "cores", [
           { label: "used", colour: "--accent", filled: true },
           { label: "limit", colour: "--muted", dashed: true },
         ]),
@@ -110,7 +110,7 @@ function facts(row, time) {
     found.push(["Blocked by", names.join(", ")]);
   }
   if (device) {
-    found.push(["Card", `${row.card} · ${device.uuid}`]);
+    found.push(["GPU", `${row.gpu} · ${device.uuid}`]);
     found.push(["Memory", `${size(row.memory)}${row.memoryLimit === null ? ", no limit" : ` of ${size(row.memoryLimit)}`}`]);
     if (device.memory_by_kind) {
       const { context, module, data, other } = device.memory_by_kind;

@@ -39,7 +39,7 @@ export function problemsOf(snapshot) {
       for (const field of device.implausible) {
         partly.push({
           container,
-          why: `${field} of its card ${device.index} is more than the card has`,
+          why: `${field} of its GPU ${device.index} is more than the GPU has`,
           place: `${device.uuid} ${field}`,
         });
       }

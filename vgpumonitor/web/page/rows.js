@@ -14,7 +14,7 @@ export const COLUMNS = [
   { key: "namespace", title: "Namespace" },
   { key: "pod", title: "Pod" },
   { key: "container", title: "Container" },
-  { key: "card", title: "Card" },
+  { key: "gpu", title: "GPU" },
   { key: "memory", title: "Memory", number: true },
   { key: "memoryLimit", title: "Memory limit", number: true },
   { key: "cores", title: "Cores", number: true },
@@ -23,21 +23,21 @@ export const COLUMNS = [
   { key: "state", title: "State" },
 ];
 
-// The name of each card and MIG device by UUID: its index where NVML tells it.
-export function cardNames(snapshot) {
+// The name of each GPU and MIG device by UUID: its index where the driver tells it.
+export function gpuNames(snapshot) {
   const names = new Map();
-  for (const card of snapshot.cards) {
-    const name = card.index === null ? null : String(card.index);
-    names.set(card.uuid, { card: card.uuid, name });
-    for (const mig of card.mig_devices) {
+  for (const gpu of snapshot.devices) {
+    const name = gpu.index === null ? null : String(gpu.index);
+    names.set(gpu.uuid, { gpu: gpu.uuid, name });
+    for (const mig of gpu.mig_devices) {
       const instance = mig.gpu_instance_id === null ? "MIG" : `MIG ${mig.gpu_instance_id}`;
-      names.set(mig.uuid, { card: card.uuid, name: name === null ? null : `${name} ${instance}` });
+      names.set(mig.uuid, { gpu: gpu.uuid, name: name === null ? null : `${name} ${instance}` });
     }
   }
   return names;
 }
 
-// One row per container and card; one for a container without a card yet.
+// One row per container and GPU; one for a container without a GPU yet.
 export function rowsOf(snapshot, names, shortUuid) {
   const rows = [];
   for (const container of snapshot.containers) {
@@ -48,11 +48,11 @@ export function rowsOf(snapshot, names, shortUuid) {
         key: `${container.pod_uid}/${container.container}/${device ? device.uuid : ""}`,
         source: container,
         device,
-        cardUuid: named ? named.card : device ? device.uuid : null,
+        gpuUuid: named ? named.gpu : device ? device.uuid : null,
         namespace: container.namespace,
         pod: container.pod,
         container: container.container,
-        card: device ? (named && named.name) || shortUuid(device.uuid) : null,
+        gpu: device ? (named && named.name) || shortUuid(device.uuid) : null,
         memory: device ? device.memory_used_bytes : null,
         memoryLimit: device ? device.memory_limit_bytes : null,
         cores: device ? device.core_utilization_percent : null,
@@ -60,7 +60,7 @@ export function rowsOf(snapshot, names, shortUuid) {
         lastKernel: container.last_kernel_time,
         state: container.status,
       };
-      row.text = [row.namespace, row.pod, row.container, row.card, STATES[row.state], device && device.uuid]
+      row.text = [row.namespace, row.pod, row.container, row.gpu, STATES[row.state], device && device.uuid]
         .filter(Boolean)
         .join(" ")
         .toLowerCase();
@@ -70,12 +70,12 @@ export function rowsOf(snapshot, names, shortUuid) {
   return rows;
 }
 
-// Rows that have every word of the text, on the card and in the state that were chosen.
-export function filtered(rows, { text, card, state }) {
+// Rows that have every word of the text, on the GPU and in the state that were chosen.
+export function filtered(rows, { text, gpu, state }) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   return rows.filter(
     (row) =>
-      (!card || row.cardUuid === card) &&
+      (!gpu || row.gpuUuid === gpu) &&
       (!state || row.state === state) &&
       words.every((word) => row.text.includes(word)),
   );

@@ -18,7 +18,7 @@ const MARKS = {
 };
 
 export class Table {
-  // `view` is { text, card, state, sort, descending }; `changed` is called when a user
+  // `view` is { text, gpu, state, sort, descending }; `changed` is called when a user
   // changes it, `open` with the row that a user opens.
   constructor(root, view, changed, open) {
     this.get = (id) => root.getElementById(id);
@@ -33,24 +33,24 @@ export class Table {
     this.#controls();
   }
 
-  update(rows, time, cards) {
+  update(rows, time, gpus) {
     this.rows = rows;
     this.time = time;
-    const named = cards.map((card) => [card.uuid, card.index === null ? card.uuid : `${card.index}`]);
-    if (this.view.card && !named.some(([uuid]) => uuid === this.view.card)) {
-      named.push([this.view.card, this.view.card]);
+    const named = gpus.map((gpu) => [gpu.uuid, gpu.index === null ? gpu.uuid : `${gpu.index}`]);
+    if (this.view.gpu && !named.some(([uuid]) => uuid === this.view.gpu)) {
+      named.push([this.view.gpu, this.view.gpu]);
     }
-    options(this.get("card-filter"), [["", "all"], ...named], this.view.card);
+    options(this.get("gpu-filter"), [["", "all"], ...named], this.view.gpu);
     this.#show(false);
   }
 
-  // Show only the containers of one card.
-  choose(card) {
-    this.view.card = card;
-    this.get("card-filter").value = card;
+  // Show only the containers of one GPU.
+  choose(gpu) {
+    this.view.gpu = gpu;
+    this.get("gpu-filter").value = gpu;
     this.#viewChanged();
     this.get("containers").scrollIntoView();
-    this.get("card-filter").focus({ preventScroll: true });
+    this.get("gpu-filter").focus({ preventScroll: true });
   }
 
   #header() {
@@ -75,8 +75,8 @@ export class Table {
       view.text = event.target.value;
       this.#viewChanged();
     });
-    this.get("card-filter").addEventListener("change", (event) => {
-      view.card = event.target.value;
+    this.get("gpu-filter").addEventListener("change", (event) => {
+      view.gpu = event.target.value;
       this.#viewChanged();
     });
     options(this.get("state-filter"), [["", "all"], ...Object.entries(STATES)], view.state);
@@ -187,12 +187,12 @@ export class Table {
 
 function fillRow(node, row, time) {
   node.row = row;
-  const [namespace, pod, container, card, memory, memoryLimit, cores, coreLimit, lastKernel, state] =
+  const [namespace, pod, container, gpu, memory, memoryLimit, cores, coreLimit, lastKernel, state] =
     node.children;
   setText(namespace, row.namespace || NONE);
   setText(pod.firstChild, row.pod);
   setText(container, row.container);
-  setText(card, row.card ?? NONE);
+  setText(gpu, row.gpu ?? NONE);
   meter(memory, size(row.memory), row.memory, row.memoryLimit);
   setText(memoryLimit, row.memoryLimit === null ? (row.device ? "none" : NONE) : size(row.memoryLimit));
   meter(cores, percent(row.cores), row.cores, row.coreLimit ?? 100);

@@ -1,17 +1,17 @@
-// Each card: a bar of its memory with the containers in it, and its cores over time.
+// Each GPU: a bar of its memory with the containers in it, and its cores over time.
 
 import { PercentChart } from "./charts.js";
 import { element, reconcile, setAttribute, setText } from "./dom.js";
 import { count, percent, shortUuid, size } from "./format.js";
 
 const LINES = [
-  { label: "card", colour: "--accent", filled: true },
+  { label: "GPU", colour: "--accent", filled: true },
   { label: "containers", colour: "--second" },
   { label: "limits", colour: "--muted", dashed: true },
 ];
 
-export class Cards {
-  // `choose` is called with a card's UUID, `open` with a row.
+export class Gpus {
+  // `choose` is called with a GPU's UUID, `open` with a row.
   constructor(parent, choose, open) {
     this.parent = parent;
     this.choose = choose;
@@ -20,37 +20,37 @@ export class Cards {
   }
 
   update(snapshot, rows, history) {
-    const byCard = new Map(snapshot.cards.map((card) => [card.uuid, []]));
-    for (const row of rows) if (byCard.has(row.cardUuid)) byCard.get(row.cardUuid).push(row);
-    const cards = snapshot.cards.map((card) => ({
-      card,
-      rows: byCard.get(card.uuid),
-      promised: snapshot.allocations.filter((promised) => promised.card_uuid === card.uuid),
+    const byGpu = new Map(snapshot.devices.map((gpu) => [gpu.uuid, []]));
+    for (const row of rows) if (byGpu.has(row.gpuUuid)) byGpu.get(row.gpuUuid).push(row);
+    const gpus = snapshot.devices.map((gpu) => ({
+      gpu,
+      rows: byGpu.get(gpu.uuid),
+      allocations: snapshot.allocations.filter((allocated) => allocated.device_uuid === gpu.uuid),
     }));
     for (const [uuid, chart] of this.charts) {
-      if (!byCard.has(uuid)) {
+      if (!byGpu.has(uuid)) {
         chart.destroy();
         this.charts.delete(uuid);
       }
     }
     reconcile(
       this.parent,
-      cards,
-      ({ card }) => card.uuid,
+      gpus,
+      ({ gpu }) => gpu.uuid,
       (item) => this.#make(item),
       (node, item) => this.#fill(node, item, history),
     );
-    this.parent.classList.toggle("none", cards.length === 0);
+    this.parent.classList.toggle("none", gpus.length === 0);
   }
 
   redraw() {
     for (const chart of this.charts.values()) chart.build();
   }
 
-  #make({ card }) {
-    const id = `card-${card.uuid}`;
+  #make({ gpu }) {
+    const id = `gpu-${gpu.uuid}`;
     const button = element("button", { type: "button", class: "link" });
-    button.addEventListener("click", () => this.choose(card.uuid));
+    button.addEventListener("click", () => this.choose(gpu.uuid));
     const node = element(
       "article",
       { class: "panel", "aria-labelledby": id },
@@ -78,19 +78,19 @@ export class Cards {
     return node;
   }
 
-  #fill(node, { card, rows, promised }, history) {
+  #fill(node, { gpu, rows, allocations }, history) {
     const part = (selector) => node.querySelector(selector);
-    setText(part("h3 button"), card.index === null ? shortUuid(card.uuid) : `Card ${card.index}`);
-    setAttribute(part("h3 button"), "title", `${card.uuid}: show its containers`);
-    setText(part(".name"), card.name || "not known to NVML");
+    setText(part("h3 button"), gpu.index === null ? shortUuid(gpu.uuid) : `GPU ${gpu.index}`);
+    setAttribute(part("h3 button"), "title", `${gpu.uuid}: show its containers`);
+    setText(part(".name"), gpu.name || "unknown to the driver");
     const sensors = [];
-    if (card.temperature_celsius !== null) sensors.push(`${Math.round(card.temperature_celsius)} °C`);
-    if (card.power_watts !== null) sensors.push(`${Math.round(card.power_watts)} W`);
-    if (card.throttled.length) sensors.push(`▼ throttled: ${card.throttled.join(", ")}`);
+    if (gpu.temperature_celsius !== null) sensors.push(`${Math.round(gpu.temperature_celsius)} °C`);
+    if (gpu.power_watts !== null) sensors.push(`${Math.round(gpu.power_watts)} W`);
+    if (gpu.throttled.length) sensors.push(`▼ throttled: ${gpu.throttled.join(", ")}`);
     setText(part(".sensors"), sensors.join(" · "));
 
     const blocks = rows.map((row) => blockOf(row));
-    for (const found of card.unattributed) {
+    for (const found of gpu.unattributed) {
       blocks.push({
         key: `unattributed ${found.namespace}/${found.pod}`,
         width: found.memory_bytes,
@@ -101,18 +101,18 @@ export class Cards {
       });
     }
     const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
-    const used = card.memory_used_bytes ?? sum(rows.map((row) => row.memory));
+    const used = gpu.memory_used_bytes ?? sum(rows.map((row) => row.memory));
     const limits = sum(rows.map((row) => row.memoryLimit));
-    const unattributed = sum(card.unattributed.map((found) => found.memory_bytes));
-    const total = card.memory_total_bytes;
+    const unattributed = sum(gpu.unattributed.map((found) => found.memory_bytes));
+    const total = gpu.memory_total_bytes;
     const scale = Math.max(total || 0, sum(blocks.map((block) => block.width)), 1);
 
     const texts = [
       total === null ? `${size(used)} used` : `${size(used)} of ${size(total)} used`,
       `limits ${size(limits)}`,
     ];
-    if (promised.length) texts.push(`promised ${size(sum(promised.map((one) => one.memory_bytes)))}`);
-    if (card.dead_memory_bytes) texts.push(`✕ dead ${size(card.dead_memory_bytes)}`);
+    if (allocations.length) texts.push(`allocated ${size(sum(allocations.map((one) => one.memory_bytes)))}`);
+    if (gpu.dead_memory_bytes) texts.push(`✕ dead ${size(gpu.dead_memory_bytes)}`);
     if (unattributed) texts.push(`? in no region ${size(unattributed)}`);
     figure(part(".memory-figure"), "Memory", texts);
     setAttribute(
@@ -130,21 +130,21 @@ export class Cards {
     const containers = sum(rows.map((row) => row.cores));
     const limited = rows.filter((row) => row.coreLimit !== null);
     const cores = [];
-    if (card.core_utilization_percent !== null) cores.push(percent(card.core_utilization_percent));
+    if (gpu.core_utilization_percent !== null) cores.push(percent(gpu.core_utilization_percent));
     cores.push(`containers ${percent(containers)}`);
     if (limited.length) cores.push(`limits ${percent(sum(limited.map((row) => row.coreLimit)))}`);
     figure(part(".cores-figure"), "Cores", cores);
     setAttribute(part(".chart"), "aria-label", `Cores over the last minutes; now: ${cores.join(", ")}`);
-    let chart = this.charts.get(card.uuid);
+    let chart = this.charts.get(gpu.uuid);
     if (!chart) {
       chart = new PercentChart(part(".chart"), LINES, 104);
-      this.charts.set(card.uuid, chart);
+      this.charts.set(gpu.uuid, chart);
     }
-    chart.set(history.times, ...LINES.map((line) => history.get(`${line.label} ${card.uuid}`)));
+    chart.set(history.times, ...LINES.map((line) => history.get(`${line.label} ${gpu.uuid}`)));
 
     reconcile(
       part(".migs"),
-      card.mig_devices,
+      gpu.mig_devices,
       (mig) => mig.uuid,
       () => element("li"),
       (item, mig) =>
@@ -157,17 +157,17 @@ export class Cards {
 }
 
 // The values of the charts' lines, by series of the history.
-export function cardHistory(snapshot, rows) {
+export function gpuHistory(snapshot, rows) {
   const values = new Map();
   const add = (key, value) => values.set(key, (values.get(key) || 0) + value);
-  for (const card of snapshot.cards) {
-    if (card.core_utilization_percent !== null) {
-      values.set(`card ${card.uuid}`, card.core_utilization_percent);
+  for (const gpu of snapshot.devices) {
+    if (gpu.core_utilization_percent !== null) {
+      values.set(`GPU ${gpu.uuid}`, gpu.core_utilization_percent);
     }
   }
   for (const row of rows) {
-    if (row.cores !== null) add(`containers ${row.cardUuid}`, row.cores);
-    if (row.coreLimit !== null) add(`limits ${row.cardUuid}`, row.coreLimit);
+    if (row.cores !== null) add(`containers ${row.gpuUuid}`, row.cores);
+    if (row.coreLimit !== null) add(`limits ${row.gpuUuid}`, row.coreLimit);
   }
   return values;
 }

@@ -1,0 +1,43 @@
+"""What the sources say at one moment: all that a snapshot is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.devices import Device, DeviceHealth
+from vgpumonitor.sources.pods import PodsView
+from vgpumonitor.sources.processes import ContainerRef
+
+if TYPE_CHECKING:
+    from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcessesView:
+    """The host's processes: ``live`` PIDs, None where liveness is off, and the container of
+    each process on a device that was looked up."""
+
+    live: frozenset[int] | None = None
+    pods: Mapping[int, ContainerRef] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceViews:
+    """``time`` is the one clock reading, Unix seconds. ``known_devices`` name devices (UUID,
+    minor, memory) also while one or the driver is away; ``seconds`` are the durations of the
+    scrape's parts. What is switched off is None."""
+
+    time: float
+    containers: ContainersView = field(default_factory=ContainersView)
+    pod_source: str = "none"
+    pods: PodsView = field(default_factory=PodsView)
+    devices: tuple[Device, ...] = ()
+    known_devices: tuple[Device, ...] = ()
+    device_health: DeviceHealth | None = None
+    processes: HostProcessesView = field(default_factory=HostProcessesView)
+    feedback: FeedbackHealth | None = None
+    cleanup: CleanupHealth | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)

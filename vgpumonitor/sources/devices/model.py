@@ -1,0 +1,96 @@
+"""What a device is, whoever made it, and what every source of devices offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProcess:
+    """A process on a device: its PID as this process's PID namespace sees it, and the bytes
+    that it holds, None where the driver can't tell."""
+
+    pid: int
+    memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MigDevice:
+    """A MIG device. ``name`` is its profile, such as ``1g.10gb``; memory is in bytes. What the
+    driver does not tell is None. MIG devices have no utilization."""
+
+    uuid: str
+    name: str | None
+    gpu_instance_id: int
+    compute_instance_id: int
+    memory_total: int | None
+    memory_used: int | None
+    processes: tuple[DeviceProcess, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU. ``index`` is the driver's. What the driver does not tell is None, or has no entry.
+
+    Memory is in bytes; ``memory_used`` leaves out what the driver reserves, where the two can
+    be told apart. Utilizations are in percent. ``ecc_errors`` are by kind, corrected and
+    uncorrected, over the device's life; ``throttled`` says by reason whether it holds the
+    clocks down now. ``processes`` are those that compute and those that draw; on a device with
+    MIG, those of its MIG devices. ``cuda_version`` is the newest that the driver supports, such
+    as ``12.4``.
+    """
+
+    vendor: str
+    index: int
+    uuid: str
+    minor: int | None
+    name: str | None
+    driver_version: str | None
+    cuda_version: str | None
+    memory_total: int | None
+    memory_used: int | None
+    core_utilization: int | None
+    memory_utilization: int | None
+    power_watts: float | None
+    temperature_celsius: int | None
+    ecc_errors: Mapping[str, int]
+    throttled: Mapping[str, bool]
+    processes: tuple[DeviceProcess, ...] | None
+    mig_devices: tuple[MigDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHealth:
+    """How a device source, called ``source``, fares.
+
+    ``up`` is whether its driver answers. ``errors`` counts failures by the driver's function
+    and the UUID of the device asked about, which is empty where the call is about none or its
+    UUID is not known; ``("timeout", "")`` are samples that were not there in time.
+    """
+
+    source: str
+    up: bool
+    errors: Mapping[tuple[str, str], int]
+
+
+class DeviceSource(Protocol):
+    """A place that devices are known from. ``name`` is for people."""
+
+    name: str
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def sample(self, timeout: float) -> tuple[Device, ...] | None:  # noqa: ASYNC109
+        """The devices now, within ``timeout`` seconds: those that could be read by then. None
+        where the driver tells nothing."""
+
+    @property
+    def known(self) -> tuple[Device, ...]:
+        """The devices as last seen, also while one or the driver is away: for what stays
+        (UUID, minor, memory_total); all else is old."""
+
+    def health(self) -> DeviceHealth: ...
