@@ -62,8 +62,8 @@ class Scrape:
 
 
 class Scraper:
-    """Scrapes the sources. ``devices`` and the controllers' health are None where they are off;
-    ``liveness`` is on, off, or auto: on where the host's processes can be seen."""
+    """Scrapes the sources. ``devices`` and the controllers' health are None where they are
+    off."""
 
     def __init__(
         self,
@@ -72,16 +72,14 @@ class Scraper:
         containers: ContainersDirectory,
         pods: PodSource,
         devices: DeviceSource | None,
-        processes: HostProcesses,
-        liveness: str,
+        identification: ProcessIdentification,
         feedback: Callable[[], FeedbackHealth] | None = None,
         cleanup: Callable[[], CleanupHealth] | None = None,
     ) -> None:
         self._containers = containers
         self._pods = pods
         self._devices = devices
-        self._processes = processes
-        self._liveness = liveness
+        self._identification = identification
         self._feedback = feedback
         self._cleanup = cleanup
         self._builder = SnapshotBuilder(node)
@@ -154,7 +152,7 @@ class Scraper:
         self._count = len(containers.containers)
         self._highest_count = max(self._highest_count, self._count)
         began = time.perf_counter()
-        processes = self._look_at_processes(containers, devices)
+        identities = self._look_at_processes(containers, devices)
         seconds["processes"] = time.perf_counter() - began
         source = self._devices
         return self._builder.build(
@@ -166,7 +164,7 @@ class Scraper:
                 devices=devices,
                 known_devices=() if source is None else source.known,
                 device_health=None if source is None else source.health(),
-                processes=processes,
+                identities=identities,
                 feedback=None if self._feedback is None else self._feedback(),
                 cleanup=None if self._cleanup is None else self._cleanup(),
                 seconds=seconds,
@@ -175,18 +173,17 @@ class Scraper:
 
     def _look_at_processes(
         self, containers: ContainersView, devices: tuple[Device, ...]
-    ) -> HostProcessesView:
-        visible = self._processes.visible()
-        live = None
-        if self._liveness == "on" or (self._liveness == "auto" and visible):
-            live = self._processes.live_pids()
-        if not visible:
-            return HostProcessesView(live)
-        found = {
-            pid: self._processes.pod_of(pid)
-            for pid in outside_regions(devices, containers.containers)
-        }
-        return HostProcessesView(live, {pid: ref for pid, ref in found.items() if ref is not None})
+    ) -> Identities:
+        return self._identification.look(
+            containers.containers,
+            self._pods.view,
+            {
+                process.pid
+                for device in devices
+                for part in (device, *device.mig_devices)
+                for process in part.processes or ()
+            },
+        )
 
 
 async def _timed(seconds: dict[str, float], part: str, work: Awaitable[T]) -> T:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
+from vgpumonitor.snapshot.attribution import attribute
 from vgpumonitor.snapshot.containers import Containers
 from vgpumonitor.snapshot.model import Health, NodeSnapshot
-from vgpumonitor.snapshot.pods import allocations, mig_devices
-from vgpumonitor.snapshot.unattributed import unattributed
+from vgpumonitor.snapshot.over import is_over
+from vgpumonitor.snapshot.pods import allocations, mig_devices, pod_infos
 from vgpumonitor.snapshot.views import SourceViews
+from vgpumonitor.sources.devices import Device
 
 
 class SnapshotBuilder:
@@ -17,29 +20,47 @@ class SnapshotBuilder:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._containers = Containers()
+        self._containers = Containers(node)
 
     def build(self, views: SourceViews) -> NodeSnapshot:
-        readings = views.containers.containers
+        pods, identities = views.pods, views.identities
+        shown = [
+            reading
+            for reading in views.containers.containers
+            if not is_over(reading, pods, identities.lives(reading))
+        ]
+        attribution = attribute(views.devices, shown, pods, identities)
         containers = self._containers.update(
-            readings, views.pods, views.processes, views.known_devices
+            shown, pods, identities, attribution, views.known_devices, _told(views.devices)
         )
         return NodeSnapshot(
             node=self._node,
             time=views.time,
             containers=containers,
             devices=views.devices,
-            allocations=allocations(views.pods.pods.values(), views.known_devices),
-            unattributed=unattributed(views.devices, readings, views.pods, views.processes),
-            mig_devices=mig_devices(containers, views.pods),
+            pods=pod_infos(containers, pods),
+            allocations=allocations(pods.pods.values(), views.known_devices),
+            unattributed=attribution.unattributed,
+            mig_devices=mig_devices(containers, pods, views.known_devices),
             health=Health(
                 containers=views.containers,
                 region_errors=Counter(views.containers.errors) + self._containers.implausible,
                 pod_source=views.pod_source,
-                pods=views.pods,
+                pods=pods,
                 devices=views.device_health,
                 feedback=views.feedback,
                 cleanup=views.cleanup,
+                host_processes_visible=identities.visible,
                 seconds=views.seconds,
             ),
         )
+
+
+def _told(devices: Iterable[Device]) -> frozenset[str]:
+    """The devices and MIG devices whose processes the driver tells."""
+    return frozenset(
+        part.uuid
+        for device in devices
+        for part in (device, *device.mig_devices)
+        if part.processes is not None
+    )

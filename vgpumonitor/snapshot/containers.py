@@ -1,36 +1,72 @@
-"""The containers: which are over, whose each is, which of its processes live, and the sums."""
+"""The containers: whose each is, which of its processes live, and what both witnesses say."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
-from vgpumonitor.snapshot.model import Container, ContainerDevice, ContainerProcess, MemoryUse
-from vgpumonitor.snapshot.views import HostProcessesView
-from vgpumonitor.sources.containers.directory import ContainerReading
-from vgpumonitor.sources.devices import Device, MigDevice
+from vgpumonitor.region.launches import is_limit, limit_holds, waits
+from vgpumonitor.region.model import SUSPENDED, Region, RegionProcess
+from vgpumonitor.snapshot.attribution import Attribution, Part
+from vgpumonitor.snapshot.identity import Identities, Key, Unfound, slots_in_use
+from vgpumonitor.snapshot.model import (
+    Container,
+    ContainerDevice,
+    ContainerProcess,
+    DriverProcess,
+    DriverUse,
+    MemoryUse,
+    ProcessDeviceUse,
+    ProcessState,
+)
+from vgpumonitor.sources.containers import ContainerReading
+from vgpumonitor.sources.devices import Device, MigDevice, ProcessUtilization
 from vgpumonitor.sources.pods import PodsView
+from vgpumonitor.sources.processes import HostProcess
 
-#: finishedAt has whole seconds: a directory changed this much later belongs to a new start.
-_FINISHED_RESOLUTION = 1.0
+log = logging.getLogger(__name__)
+
+#: HAMi's deviceMemoryScaling makes limits above the device's memory on purpose; times as much
+#: is believed.
+_SCALING = 16
+#: Bytes that are believed where neither the device's memory nor a limit is known.
+_UNKNOWN_MOST = 1 << 50
+#: HAMi-core's sums are of 64 bits, and wrap.
+_WRAP = (1 << 64) - 1
+
+
+class _Place(Struct, frozen=True, gc=False):
+    """Where the driver has a part: its GPU's UUID and index, its MIG UUID, its bytes."""
+
+    device_uuid: str
+    device_index: int | None
+    mig_uuid: str
+    total: int | None
 
 
 class _Inputs(Struct, frozen=True, gc=False):
-    """All that a container's value depends on. ``totals`` are the bytes of the region's
-    devices, None where they are not known."""
+    """All that a container's value depends on. ``places`` are those of the region's devices and
+    of the parts that only the driver tells of; ``driver`` is None where no driver tells of
+    processes, and then nothing is known to bypass."""
 
-    reading: ContainerReading
-    pod_known: bool
+    node: str
+    key: Key
     names: tuple[str, str]
-    dead: frozenset[int]
-    totals: tuple[int | None, ...]
+    pod_known: bool
+    limited: bool
+    reading: ContainerReading | None
+    identities: tuple[HostProcess | None, ...]
+    unfound: Unfound
+    places: Mapping[Part, _Place]
+    driver: Mapping[Part, tuple[DriverProcess, ...]] | None
 
     def same_as(self, other: _Inputs) -> bool:
         # A region file gives the same object until its bytes change: its slots need no look.
-        return self.reading.region is other.reading.region and self == other
+        mine, theirs = (None if i.reading is None else i.reading.region for i in (self, other))
+        return mine is theirs and self == other
 
 
 class Containers:
@@ -38,193 +74,331 @@ class Containers:
     while nothing that it depends on has changed, so that its text can be kept too.
 
     ``implausible`` counts the values left out because they can't be true, by reason, over all
-    snapshots.
+    snapshots; what a container has of them is logged once.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], tuple[_Inputs, Container]] = {}
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._kept: dict[Key, tuple[_Inputs, Container]] = {}
+        self._logged: dict[Key, tuple[tuple[str, ...], ...]] = {}
         self.implausible: Counter[str] = Counter()
 
     def update(
         self,
         readings: Iterable[ContainerReading],
         pods: PodsView,
-        host: HostProcessesView,
-        devices: Iterable[Device],
+        identities: Identities,
+        attribution: Attribution,
+        known_devices: Iterable[Device],
+        told: frozenset[Part],
     ) -> tuple[Container, ...]:
-        """``devices`` are those whose memory is known, also while they are away."""
-        totals = _memory_totals(devices)
-        shown = [reading for reading in readings if not _finished(reading, pods, host)]
-        names = _names(shown, pods)
+        """``readings`` are those of containers that are not over; ``known_devices`` are named
+        also while they are away; of the parts in ``told`` the driver tells the processes."""
+        by_key: dict[Key, ContainerReading | None] = {
+            (reading.pod_uid, reading.container): reading for reading in readings
+        }
+        for key in attribution.containers:
+            by_key.setdefault(key, None)
+        names = _names(by_key, pods)
+        places = _places(known_devices)
         # Containers that are over go first, so that those that came can have their memory.
-        for key in self._kept.keys() - names.keys():
+        for key in self._kept.keys() - by_key.keys():
             del self._kept[key]
+            self._logged.pop(key, None)
         containers = []
-        for reading in shown:
-            key = reading.pod_uid, reading.container
-            region = reading.region
+        for key, reading in by_key.items():
+            region = None if reading is None else reading.region
+            on_parts = attribution.containers.get(key, {})
+            parts = [device.uuid for device in region.devices if device.uuid] if region else []
+            pod = pods.pods.get(key[0])
             inputs = _Inputs(
+                self._node,
+                key,
+                names[key[0]],
+                pod is not None,
+                reading is not None or (pod is not None and pod.limited),
                 reading,
-                reading.pod_uid in pods.pods,
-                names[key],
-                frozenset() if region is None else _dead_host_pids(region, host.live),
-                ()
-                if region is None
-                else tuple([totals.get(device.uuid or "") for device in region.devices]),
+                identities.slots.get(key, ()),
+                identities.unfound,
+                {part: places[part] for part in (*parts, *on_parts) if part in places},
+                {part: on_parts.get(part, ()) for part in {*parts, *on_parts} if part in told}
+                if identities.visible
+                else None,
             )
             last = self._kept.get(key)
             if last is None or not last[0].same_as(inputs):
                 last = self._kept[key] = inputs, _container(inputs)
+                self._log(last[1])
             containers.append(last[1])
         self.implausible.update(
-            [reason for container in containers for reason in _implausible(container)]
+            [
+                reason
+                for container in containers
+                for device in container.devices
+                for reason in device.implausible
+            ]
         )
         return tuple(containers)
 
-
-def _implausible(container: Container) -> Iterator[str]:
-    for device in container.devices:
-        if device.memory is None or device.memory_limit is None:
-            yield "bad_memory"
-        if device.core_utilization is None:
-            yield "bad_utilization"
-
-
-def _finished(reading: ContainerReading, pods: PodsView, host: HostProcessesView) -> bool:
-    """Whether this container is over, so that what its directory holds is history.
-
-    A pod that left a source is over unless one of its processes is known to live (a pod
-    deleted by force may still hold its device). A pod that no source ever knew is not.
-    """
-    pod = pods.pods.get(reading.pod_uid)
-    if pod is None:
-        return reading.pod_uid in pods.deleted and not (
-            host.live is not None
-            and reading.region is not None
-            and any(process.hostpid in host.live for process in reading.region.processes)
-        )
-    if pod.finished:
-        return True
-    status = pod.containers.get(reading.container)
-    if status is None or not status.finished:
-        return False
-    # The source may lag behind kubelet, or be away: a directory that changed later is new.
-    return status.finished_at is None or (
-        reading.changed <= status.finished_at + _FINISHED_RESOLUTION
-    )
+    def _log(self, container: Container) -> None:
+        """Says once what of a container can't be true."""
+        found = tuple([device.implausible for device in container.devices])
+        if found == self._logged.get(container.key, ()):
+            return
+        self._logged[container.key] = found
+        for device in container.devices:
+            if device.implausible:
+                log.warning(
+                    "region has figures that can't be true, which are left out",
+                    extra={
+                        "namespace": container.namespace,
+                        "pod": container.pod,
+                        "container": container.container,
+                        "device": device.uuid,
+                        "reasons": ",".join(device.implausible),
+                    },
+                )
 
 
 def _names(
-    readings: Iterable[ContainerReading], pods: PodsView
-) -> dict[tuple[str, str], tuple[str, str]]:
-    """Namespace and pod name by (pod UID, container). One pair of names stands for one UID:
-    where several claim it, the one that the source lists now has it, then the one whose
-    directory changed last; the others are named by their UID."""
+    by_key: Mapping[Key, ContainerReading | None], pods: PodsView
+) -> dict[str, tuple[str, str]]:
+    """Namespace and pod name by pod UID. One pair of names stands for one UID: where several
+    claim it, the one that the source lists now has it, then the one whose directory changed
+    last; the others are named by their UID."""
     claims: defaultdict[tuple[str, str], list[tuple[bool, float, str]]] = defaultdict(list)
-    readings = list(readings)
-    for reading in readings:
-        pod = pods.pods.get(reading.pod_uid) or pods.deleted.get(reading.pod_uid)
+    for (uid, _), reading in by_key.items():
+        pod = pods.pods.get(uid) or pods.deleted.get(uid)
         if pod is not None:
-            listed = reading.pod_uid in pods.pods
-            claims[pod.namespace, pod.name].append((listed, reading.changed, reading.pod_uid))
+            changed = 0.0 if reading is None else reading.changed
+            claims[pod.namespace, pod.name].append((uid in pods.pods, changed, uid))
     owners = {max(claim)[2]: names for names, claim in claims.items()}
-    return {
-        (reading.pod_uid, reading.container): owners.get(reading.pod_uid, ("", reading.pod_uid))
-        for reading in readings
-    }
+    return {uid: owners.get(uid, ("", uid)) for uid, _ in by_key}
 
 
-def _dead_host_pids(region: Region, live: frozenset[int] | None) -> frozenset[int]:
-    """Host PIDs of the processes in use that don't exist; empty where ``live`` is None."""
-    if live is None:
-        return frozenset()
-    return frozenset(
-        process.hostpid
-        for process in region.processes
-        if process.status != GONE and process.hostpid > 0 and process.hostpid not in live
-    )
-
-
-def _memory_totals(devices: Iterable[Device]) -> Mapping[str, int]:
-    """Bytes by UUID, of the devices and MIG devices whose memory is known."""
-    totals = {}
+def _places(devices: Iterable[Device]) -> dict[Part, _Place]:
+    places = {}
     for device in devices:
-        parts: list[Device | MigDevice] = [device, *device.mig_devices]
-        for part in parts:
-            if part.memory_total is not None:
-                totals[part.uuid] = part.memory_total
-    return totals
+        places[device.uuid] = _Place(device.uuid, device.index, "", device.memory_total)
+        for mig in device.mig_devices:
+            places[mig.uuid] = _mig_place(device, mig)
+    return places
+
+
+def _mig_place(device: Device, mig: MigDevice) -> _Place:
+    return _Place(device.uuid, device.index, mig.uuid, mig.memory_total)
+
+
+def _place(part: Part, places: Mapping[Part, _Place]) -> _Place:
+    return places.get(part) or _Place(part, None, part if part.startswith("MIG-") else "", None)
 
 
 def _container(inputs: _Inputs) -> Container:
-    reading, (namespace, pod) = inputs.reading, inputs.names
-    region = reading.region
-    live: list[RegionProcess] = []
-    dead: list[RegionProcess] = []
-    for process in () if region is None else region.processes:
-        if process.status != GONE:
-            (dead if process.hostpid in inputs.dead else live).append(process)
+    reading = inputs.reading
+    region = None if reading is None else reading.region
+    slots = slots_in_use(region)
+    states = [
+        _state(slot, process, inputs.unfound)
+        for slot, process in zip(slots, inputs.identities or [None] * len(slots), strict=True)
+    ]
+    devices = [] if region is None else _region_devices(inputs, region, slots, states)
+    there = {device.uuid for device in devices}
+    for part in sorted(inputs.driver or {}):
+        if part not in there:
+            place = _place(part, inputs.places)
+            devices.append(
+                ContainerDevice(
+                    None,
+                    part,
+                    place.device_uuid,
+                    place.device_index,
+                    place.mig_uuid,
+                    driver=_driver_use(inputs, part),
+                    bypassed=_bypassed(inputs, part),
+                )
+            )
+    return Container(
+        inputs.node,
+        *inputs.names,
+        inputs.key[1],
+        inputs.key[0],
+        inputs.pod_known,
+        reading,
+        tuple(devices),
+        tuple([*_slot_processes(inputs, devices, slots, states), *_others(inputs, devices)]),
+    )
+
+
+def _state(
+    slot: RegionProcess, process: HostProcess | None, unfound: Unfound
+) -> ProcessState:
+    if process is None and unfound != "believed":
+        return unfound
+    return "suspended" if slot.status == SUSPENDED else "running"
+
+
+def _region_devices(
+    inputs: _Inputs,
+    region: Region,
+    slots: tuple[RegionProcess, ...],
+    states: list[ProcessState],
+) -> list[ContainerDevice]:
+    live = [slot for slot, state in zip(slots, states, strict=True) if state != "dead"]
+    dead = [slot for slot, state in zip(slots, states, strict=True) if state == "dead"]
+    host_pid_known = any(slot.hostpid > 0 for slot in live)
     devices = []
-    for index, device in enumerate(() if region is None else region.devices):
+    for index, device in enumerate(region.devices):
         if device.uuid is None:
             continue
-        total = inputs.totals[index]
-        limit_fits = total is None or device.memory_limit_bytes <= total
+        place = _place(device.uuid, inputs.places)
+        implausible: list[str] = []
+        limit = _believed(
+            device.memory_limit_bytes,
+            _UNKNOWN_MOST if place.total is None else _SCALING * place.total,
+            implausible,
+        )
+        if place.total is not None:
+            most = max(place.total, limit or 0)
+        else:
+            most = limit or _UNKNOWN_MOST
         devices.append(
             ContainerDevice(
                 index,
                 device.uuid,
-                memory_limit=device.memory_limit_bytes if limit_fits else None,
-                core_limit=device.sm_limit_percent,
-                memory=_memory_use(live, index, total),
-                core_utilization=_core_utilization(live, index),
-                dead_memory=sum([process.devices[index].total for process in dead]),
+                place.device_uuid,
+                place.device_index,
+                place.mig_uuid,
+                limit,
+                device.sm_limit_percent,
+                None if region.missing else _memory_use(live, index, most, implausible),
+                _core_utilization(device.sm_limit_percent, live, index, implausible),
+                _believed(
+                    sum([slot.devices[index].total for slot in dead]) & _WRAP, most, implausible
+                ),
+                limit_holds(region, device, host_pid_known),
+                waits(region, device, host_pid_known),
+                _driver_use(inputs, device.uuid),
+                _bypassed(inputs, device.uuid),
+                tuple(dict.fromkeys(implausible)),
             )
         )
-    places = tuple([(device.index, device.uuid) for device in devices])
-    return Container(
-        namespace,
-        pod,
-        reading.container,
-        reading.pod_uid,
-        inputs.pod_known,
-        reading,
-        tuple(devices),
-        tuple(
-            [
-                ContainerProcess(
-                    process.pid,
-                    process.hostpid,
-                    state or ("suspended" if process.status == SUSPENDED else "running"),
-                    process.devices,
-                    places,
-                )
-                for processes, state in ((live, None), (dead, "dead"))
-                for process in processes
-            ]
+    return devices
+
+
+def _believed(size: int, most: int, implausible: list[str]) -> int | None:
+    if size <= most:
+        return size
+    implausible.append("bad_memory")
+    return None
+
+
+def _memory_use(
+    live: Iterable[RegionProcess], index: int, most: int, implausible: list[str]
+) -> MemoryUse:
+    """The sums over the live processes on device ``index``. One process' count may have wrapped
+    below zero, where HAMi-core accounts without a lock: it is right again in the sum."""
+    context = module = data = total = 0
+    for slot in live:
+        use = slot.devices[index]
+        context += use.context
+        module += use.module
+        data += use.data
+        total += use.total
+    return MemoryUse(
+        *[_believed(size & _WRAP, most, implausible) for size in (context, module, data, total)]
+    )
+
+
+def _core_utilization(
+    core_limit: int, live: Iterable[RegionProcess], index: int, implausible: list[str]
+) -> int | None:
+    """Percent, summed, where HAMi-core measures: its watcher runs where there is a core limit,
+    and does nothing for a process whose host PID it has not found."""
+    shares = [slot.devices[index].sm_util for slot in live if slot.hostpid > 0]
+    if not is_limit(core_limit) or not shares:
+        return None
+    if max(shares) > 100:
+        implausible.append("bad_utilization")
+        return None
+    return sum(shares)
+
+
+def _driver_use(inputs: _Inputs, part: Part) -> DriverUse | None:
+    processes = (inputs.driver or {}).get(part)
+    if not processes:
+        return None
+    sizes = [process.memory for process in processes]
+    utilizations = [process.utilization for process in processes]
+    return DriverUse(
+        sum([size for size in sizes if size is not None]) if None not in sizes else None,
+        None
+        if None in utilizations
+        else ProcessUtilization(
+            sum([each.core for each in utilizations if each is not None]),
+            sum([each.memory_controller for each in utilizations if each is not None]),
+            sum([each.encoder for each in utilizations if each is not None]),
+            sum([each.decoder for each in utilizations if each is not None]),
         ),
     )
 
 
-def _memory_use(
-    processes: Iterable[RegionProcess], index: int, total: int | None
-) -> MemoryUse | None:
-    """The sums over ``processes`` on device ``index``; None where one is above ``total``,
-    the device's memory in bytes."""
-    context = module = data = used = driver = 0
-    for process in processes:
-        use = process.devices[index]
-        context += use.context
-        module += use.module
-        data += use.data
-        used += use.total
-        driver += use.monitor_used
-    if total is not None and max(context, module, data, used, driver) > total:
+def _bypassed(inputs: _Inputs, part: Part) -> int | None:
+    """What the processes hold that are in no slot of the region, or have none to be in."""
+    processes = (inputs.driver or {}).get(part)
+    if processes is None or not inputs.limited:
         return None
-    return MemoryUse(context, module, data, used, driver)
+    sizes = [process.memory for process in processes if not process.in_slot]
+    return sum([size for size in sizes if size is not None]) if None not in sizes else None
 
 
-def _core_utilization(processes: Iterable[RegionProcess], index: int) -> int | None:
-    """Percent, summed; None where a process claims more than a device has."""
-    shares = [process.devices[index].sm_util for process in processes]
-    return None if max(shares, default=0) > 100 else sum(shares)
+def _slot_processes(
+    inputs: _Inputs,
+    devices: list[ContainerDevice],
+    slots: tuple[RegionProcess, ...],
+    states: list[ProcessState],
+) -> list[ContainerProcess]:
+    by_pid = {
+        (part, process.pid): process
+        for part, processes in (inputs.driver or {}).items()
+        for process in processes
+    }
+    found = []
+    identities = inputs.identities or (None,) * len(slots)
+    for slot, state, process in zip(slots, states, identities, strict=True):
+        if process is not None:
+            host_pid = process.pid
+        else:
+            host_pid = max(0, slot.hostpid) if state != "dead" else 0
+        uses = []
+        for place, device in enumerate(devices):
+            if device.index is None:
+                continue
+            use = slot.devices[device.index]
+            driver = by_pid.get((device.uuid, host_pid)) if process is not None else None
+            core = None if driver is None or driver.utilization is None else driver.utilization.core
+            measured = slot.hostpid > 0 and is_limit(device.core_limit or 0)
+            uses.append(
+                ProcessDeviceUse(
+                    place,
+                    use.total if use.total <= _UNKNOWN_MOST else None,
+                    use.sm_util if measured and use.sm_util <= 100 else None,
+                    None if driver is None else driver.memory,
+                    core,
+                )
+            )
+        found.append(ContainerProcess(slot.pid, host_pid, state, tuple(uses)))
+    return found
+
+
+def _others(inputs: _Inputs, devices: list[ContainerDevice]) -> list[ContainerProcess]:
+    """The processes on devices that are in no slot."""
+    found: defaultdict[tuple[int, int], list[ProcessDeviceUse]] = defaultdict(list)
+    for place, device in enumerate(devices):
+        for process in (inputs.driver or {}).get(device.uuid, ()):
+            if not process.in_slot:
+                core = None if process.utilization is None else process.utilization.core
+                found[process.inner_pid, process.pid].append(
+                    ProcessDeviceUse(place, None, None, process.memory, core)
+                )
+    state: ProcessState = "bypassing" if inputs.limited else "running"
+    return [ContainerProcess(*pids, state, tuple(uses)) for pids, uses in found.items()]

@@ -11,14 +11,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from msgspec import Struct
 
-from vgpumonitor.region.model import RegionProcess
-from vgpumonitor.sources.processes import ContainerRef, HostProcess, HostProcessesView
+from vgpumonitor.region.model import GONE, Region, RegionProcess
+from vgpumonitor.sources.containers import ContainerReading
+from vgpumonitor.sources.pods import PodsView
+from vgpumonitor.sources.processes import ContainerRef, HostProcess, HostProcesses
 
 #: A container by its pod's UID and its name.
 Key = tuple[str, str]
+
+#: What a slot without a process of the host is: its process does not exist, can't be told, or
+#: exists because HAMi-core says so.
+Unfound = Literal["dead", "unidentified", "believed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """``slots`` has the process of each slot in use of each region, in their order, None where
+    there is none. ``processes`` are those of the slots and those that were asked about, by their
+    PID on the host; empty where the host's processes can't be seen (``visible``)."""
+
+    slots: Mapping[Key, tuple[HostProcess | None, ...]] = field(default_factory=dict)
+    processes: Mapping[int, HostProcess] = field(default_factory=dict)
+    visible: bool = False
+    unfound: Unfound = "believed"
+
+    def lives(self, reading: ContainerReading) -> bool:
+        """Whether any process of a region is known to live."""
+        return any(self.slots.get((reading.pod_uid, reading.container), ()))
 
 
 class SlotOwner(Struct, frozen=True, gc=False):
@@ -42,39 +66,107 @@ class SlotOwner(Struct, frozen=True, gc=False):
         )
 
 
-#: The host's process of each slot of a container, in the slots' order; None where there is none.
-Identities = Mapping[Key, tuple[HostProcess | None, ...]]
+class ProcessIdentification:
+    """Looks the processes of slots and devices up. For one thread at a time."""
+
+    def __init__(
+        self, processes: HostProcesses, liveness: Literal["auto", "on", "off"] = "auto"
+    ) -> None:
+        """``liveness`` on takes a process that is not found for dead even where PIDs don't seem
+        to be the host's; off takes none for dead."""
+        self._processes = processes
+        self._liveness = liveness
+
+    def look(
+        self,
+        readings: Iterable[ContainerReading],
+        pods: PodsView,
+        on_devices: Iterable[int] = (),
+    ) -> Identities:
+        """``on_devices`` are the PIDs of the processes that the drivers tell of."""
+        visible = self._liveness == "on" or self._processes.visible()
+        if not visible:
+            return Identities(unfound="believed" if self._liveness == "off" else "unidentified")
+        owners = slot_owners(readings, pods)
+        on_devices = tuple(on_devices)
+        asked = {slot.hostpid for owner in owners for slot in owner.slots}
+        found = self._processes.look(asked.union(on_devices))
+        slots, need = _identify(owners, found, on_devices)
+        complete = True
+        if need:
+            others, complete = self._processes.look_over(frozenset(need))
+            slots, _ = _identify(owners, found, on_devices, others)
+            found |= {each.pid: each for of in slots.values() for each in of if each is not None}
+        else:
+            self._processes.rest()
+        if self._liveness == "off":
+            unfound: Unfound = "believed"
+        else:
+            unfound = "dead" if complete else "unidentified"
+        return Identities(slots, found, True, unfound)
+
+
+def slots_in_use(region: Region | None) -> tuple[RegionProcess, ...]:
+    """A freed slot keeps the PIDs and the byte counts of the process that had it."""
+    if region is None:
+        return ()
+    return tuple([each for each in region.processes if each.status != GONE and each.pid])
+
+
+def slot_owners(readings: Iterable[ContainerReading], pods: PodsView) -> list[SlotOwner]:
+    owners = []
+    for reading in readings:
+        slots = slots_in_use(reading.region)
+        if slots:
+            pod = pods.pods.get(reading.pod_uid) or pods.deleted.get(reading.pod_uid)
+            own = other = frozenset[str]()
+            for container in () if pod is None else pod.containers.values():
+                if container.name == reading.container:
+                    own = container.ids
+                else:
+                    other |= container.ids
+            owners.append(SlotOwner((reading.pod_uid, reading.container), slots, own, other))
+    return owners
 
 
 def identify(
-    owners: Sequence[SlotOwner], host: HostProcessesView, on_devices: Iterable[int] = ()
-) -> Identities:
-    """The process of each slot: the one at its host PID, otherwise one of those that have a
-    device open (``on_devices``, PIDs of the host), otherwise any. No process is two slots'.
-    """
+    owners: Sequence[SlotOwner],
+    asked: Mapping[int, HostProcess],
+    on_devices: Iterable[int] = (),
+    others: Iterable[HostProcess] = (),
+) -> dict[Key, tuple[HostProcess | None, ...]]:
+    """The process of each slot: the one at its host PID, otherwise one of those that are on a
+    device (``on_devices``, PIDs of the host), otherwise one of the ``others``. No process is two
+    slots'. ``asked`` are the processes at the host PIDs and on the devices."""
+    return _identify(owners, asked, on_devices, others)[0]
+
+
+def _identify(
+    owners: Sequence[SlotOwner],
+    asked: Mapping[int, HostProcess],
+    on_devices: Iterable[int],
+    others: Iterable[HostProcess] = (),
+) -> tuple[dict[Key, tuple[HostProcess | None, ...]], list[tuple[Key, int]]]:
+    """Also the slots without a process, by their container and PID."""
     found: dict[Key, list[HostProcess | None]] = {o.key: [None] * len(o.slots) for o in owners}
     taken: set[int] = set()
-    open_slots: list[tuple[SlotOwner, int]] = []
+    unfound: list[tuple[SlotOwner, int]] = []
     for owner in owners:
         for place, slot in enumerate(owner.slots):
-            process = host.processes.get(slot.hostpid)
+            process = asked.get(slot.hostpid)
             if process is not None and _fits(owner, slot, process) and process.pid not in taken:
                 taken.add(process.pid)
                 found[owner.key][place] = process
             else:
-                open_slots.append((owner, place))
-    if not open_slots:
-        return {key: tuple(processes) for key, processes in found.items()}
-    for candidates in (
-        [host.processes[pid] for pid in on_devices if pid in host.processes],
-        host.others,
-    ):
+                unfound.append((owner, place))
+    candidates = (asked[pid] for pid in on_devices if pid in asked)
+    for some in (candidates, others) if unfound else ():
         by_pid: defaultdict[tuple[str, int], list[HostProcess]] = defaultdict(list)
-        for process in candidates:
+        for process in some:
             if process.container is not None:
                 by_pid[process.container.pod_uid, process.inner_pid].append(process)
         remaining = []
-        for owner, place in open_slots:
+        for owner, place in unfound:
             slot = owner.slots[place]
             for process in by_pid.get((owner.key[0], slot.pid), ()):
                 if process.pid not in taken and _fits(owner, slot, process):
@@ -83,8 +175,11 @@ def identify(
                     break
             else:
                 remaining.append((owner, place))
-        open_slots = remaining
-    return {key: tuple(processes) for key, processes in found.items()}
+        unfound = remaining
+    return (
+        {key: tuple(processes) for key, processes in found.items()},
+        [(owner.key, owner.slots[place].pid) for owner, place in unfound],
+    )
 
 
 def _fits(owner: SlotOwner, slot: RegionProcess, process: HostProcess) -> bool:

@@ -6,22 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vgpumonitor.snapshot.identity import Identities
 from vgpumonitor.sources.containers.directory import ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth
 from vgpumonitor.sources.pods import PodsView
-from vgpumonitor.sources.processes import ContainerRef
 
 if TYPE_CHECKING:
     from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
-
-
-@dataclass(frozen=True, slots=True)
-class HostProcessesView:
-    """The host's processes: ``live`` PIDs, None where liveness is off, and the container of
-    each process on a device that was looked up."""
-
-    live: frozenset[int] | None = None
-    pods: Mapping[int, ContainerRef] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +28,7 @@ class SourceViews:
     devices: tuple[Device, ...] = ()
     known_devices: tuple[Device, ...] = ()
     device_health: DeviceHealth | None = None
-    processes: HostProcessesView = field(default_factory=HostProcessesView)
+    identities: Identities = field(default_factory=Identities)
     feedback: FeedbackHealth | None = None
     cleanup: CleanupHealth | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -11,8 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -58,22 +57,6 @@ class HostProcess(Struct, frozen=True, gc=False):
     pid: int
     inner_pid: int
     container: ContainerRef | None
-
-
-@dataclass(frozen=True, slots=True)
-class HostProcessesView:
-    """What was seen of the host's processes at one moment.
-
-    ``visible`` says that PIDs are the host's here, so that a process that isn't found does not
-    exist. ``processes`` are those that were asked for and live; ``others`` are what a look over
-    all of them found in pods' containers, None where none was needed. ``complete`` is false
-    while such a look was needed and could not be finished: who was not found may exist.
-    """
-
-    visible: bool = False
-    processes: Mapping[int, HostProcess] = field(default_factory=dict)
-    others: Collection[HostProcess] = ()
-    complete: bool = True
 
 
 class _Known(Struct, gc=False):

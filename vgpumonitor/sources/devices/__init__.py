@@ -7,6 +7,7 @@ from vgpumonitor.sources.devices.model import (
     DeviceProcess,
     DeviceSource,
     MigDevice,
+    ProcessUtilization,
 )
 
-__all__ = ["Device", "DeviceHealth", "DeviceProcess", "DeviceSource", "MigDevice"]
+__all__ = ["Device", "DeviceHealth", "DeviceProcess", "DeviceSource", "MigDevice", "ProcessUtilization"]

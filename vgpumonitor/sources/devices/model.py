@@ -6,14 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class DeviceProcess:
-    """A process on a device: its PID as this process's PID namespace sees it, and the bytes
-    that it holds, None where the driver can't tell."""
+
+class ProcessUtilization(Struct, frozen=True, gc=False):
+    """What a process had of a device since the last look, in percent."""
+
+    core: int = 0
+    memory_controller: int = 0
+    encoder: int = 0
+    decoder: int = 0
+
+
+class DeviceProcess(Struct, frozen=True, gc=False):
+    """A process on a device: its PID as this process's PID namespace sees it, the bytes that it
+    holds, None where the driver can't tell, and its utilization, None likewise (MIG): one that
+    did nothing has 0."""
 
     pid: int
     memory: int | None
+    utilization: ProcessUtilization | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,8 @@ class MigDevice:
 class Device:
     """A GPU. ``index`` is the driver's. What the driver does not tell is None, or has no entry.
 
-    Memory is in bytes; ``memory_used`` leaves out what the driver reserves, where the two can
-    be told apart. Utilizations are in percent. ``ecc_errors`` are by kind, corrected and
+    Memory is in bytes; ``memory_used`` leaves out what the driver reserves, ``memory_reserved``,
+    which is None where the driver can't tell the two apart. Utilizations are in percent. ``ecc_errors`` are by kind, corrected and
     uncorrected, over the device's life; ``throttled`` says by reason whether it holds the
     clocks down now. ``processes`` are those that compute and those that draw; on a device with
     MIG, those of its MIG devices. ``cuda_version`` is the newest that the driver supports, such
@@ -51,6 +63,7 @@ class Device:
     cuda_version: str | None
     memory_total: int | None
     memory_used: int | None
+    memory_reserved: int | None
     core_utilization: int | None
     memory_utilization: int | None
     power_watts: float | None

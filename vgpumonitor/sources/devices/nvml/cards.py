@@ -68,6 +68,7 @@ def _read_device(
         cuda_version=cuda_version,
         memory_total=None if memory is None else int(memory.total),
         memory_used=None if memory is None else int(memory.used),
+        memory_reserved=None if memory is None else getattr(memory, "reserved", None),
         core_utilization=None if utilization is None else int(utilization.gpu),
         memory_utilization=None if utilization is None else int(utilization.memory),
         power_watts=None if milliwatts is None else milliwatts / 1000,
