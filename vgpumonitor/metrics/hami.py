@@ -59,17 +59,17 @@ def _device(name: str, text: str, value: DeviceValue) -> Family:
 FAMILIES: tuple[Family, ...] = (
     _host(
         "hami_host_gpu_memory_used_bytes",
-        "Memory in use on the card, in bytes",
+        "Memory in use on the GPU, in bytes",
         lambda device: device.memory_used,
     ),
     _host(
         "hami_host_gpu_utilization_ratio",
-        "Core utilization of the card (0-100)",
+        "Core utilization of the GPU (0-100)",
         lambda device: device.core_utilization,
     ),
     _host(
         "hami_host_gpu_memory_controller_utilization_ratio",
-        "Memory controller utilization of the card (0-100)",
+        "Memory controller utilization of the GPU (0-100)",
         lambda device: device.memory_utilization,
     ),
     _device(
