@@ -1,4 +1,12 @@
-"""The set ``vgpu``: what nobody else exports. Base units; ratios run from 0 to 1."""
+"""The set ``vgpu``: what nobody else exports. Base units; ratios run from 0 to 1:
+
+vgpu_allocated_memory_bytes{namespace="team-a",pod="train-0",device_uuid="GPU-…",
+    device_minor="3"} 12079595520
+vgpu_memory_used_bytes{namespace="team-a",pod="train-0",container="train",
+    device_uuid="GPU-…",kind="context"} 314572800
+vgpu_processes{namespace="team-a",pod="train-0",container="train",state="running"} 1
+vgpu_device_memory_total_bytes{node="node-1",device_uuid="GPU-…",device_index="0"} 42949672960
+"""
 
 from __future__ import annotations
 
