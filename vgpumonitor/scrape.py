@@ -111,7 +111,7 @@ class Scraper:
         seconds: dict[str, float] = {}
         containers, devices = await asyncio.gather(
             _timed(seconds, "regions", self._read_containers()),
-            _timed(seconds, "nvml", self._sample_devices()),
+            _timed(seconds, "devices", self._sample_devices()),
         )
         snapshot = await asyncio.wrap_future(
             self._renderer.submit(lambda: self._snapshot(now, containers, devices, seconds))
