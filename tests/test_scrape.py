@@ -16,7 +16,7 @@ from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.snapshot import NodeSnapshot, UnattributedMemory
-from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+from vgpumonitor.sources.containers import ContainersDirectory, ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth, DeviceProcess, DeviceSource
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.processes import HostProcesses

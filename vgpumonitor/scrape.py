@@ -21,7 +21,7 @@ from vgpumonitor.snapshot import (
     SourceViews,
     outside_regions,
 )
-from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+from vgpumonitor.sources.containers import ContainersDirectory, ContainersView
 from vgpumonitor.sources.devices import Device, DeviceSource
 from vgpumonitor.sources.pods import PodSource
 from vgpumonitor.sources.processes import HostProcesses

@@ -47,7 +47,7 @@ from vgpumonitor.snapshot import (
     SnapshotBuilder,
     SourceViews,
 )
-from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodsView
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from vgpumonitor.region.model import GONE, SUSPENDED, Region, RegionProcess
 from vgpumonitor.snapshot.model import Container, ContainerDevice, ContainerProcess, MemoryUse
 from vgpumonitor.snapshot.views import HostProcessesView
-from vgpumonitor.sources.containers.directory import ContainerReading
+from vgpumonitor.sources.containers import ContainerReading
 from vgpumonitor.sources.devices import Device, MigDevice
 from vgpumonitor.sources.pods import PodsView
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from vgpumonitor.region.model import GONE
 from vgpumonitor.snapshot.model import UnattributedMemory
 from vgpumonitor.snapshot.views import HostProcessesView
-from vgpumonitor.sources.containers.directory import ContainerReading
+from vgpumonitor.sources.containers import ContainerReading
 from vgpumonitor.sources.devices import Device
 from vgpumonitor.sources.pods import PodsView
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth
 from vgpumonitor.sources.pods import PodsView
 from vgpumonitor.sources.processes import ContainerRef
