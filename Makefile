@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 
-.PHONY: demo test lint test-tools dashboards alerts bench stack image lock clean
+.PHONY: demo test lint test-tools dashboards alerts docs bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
@@ -31,6 +31,10 @@ dashboards: .venv/dev
 
 alerts: .venv/dev
 	$(BIN)/python -m alerts.generate
+
+# The tables of docs/metrics.md.
+docs: .venv/dev
+	$(BIN)/python -m docs.generate
 
 # Measures the exporter on this machine and prints a table.
 bench: .venv/dev

@@ -18,7 +18,7 @@ from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.simulate.node import SimulatedNode
 from vgpumonitor.snapshot import NodeSnapshot, SnapshotBuilder, SourceViews
-from vgpumonitor.sources.containers.directory import ContainersDirectory
+from vgpumonitor.sources.containers import ContainersDirectory
 
 FAMILIES = families_for("all")
 

@@ -11,7 +11,7 @@ from vgpumonitor.snapshot import (
     SnapshotBuilder,
     SourceViews,
 )
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersView
+from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices import Device
 from vgpumonitor.sources.pods import Pod, PodsView
 

@@ -57,10 +57,15 @@ def test_a_call_that_hangs_is_waited_for_once(thread: HangTolerantThread) -> Non
 
 
 def test_a_call_behind_one_that_hangs_is_waited_for_once(thread: HangTolerantThread) -> None:
-    answers = threading.Event()
+    begun, answers = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        answers.wait(60)
 
     async def main() -> None:
-        hanging = thread.submit(lambda: answers.wait(60))
+        hanging = thread.submit(hang)
+        begun.wait(20)
         with pytest.raises(TimeoutError, match="no result within"):
             await thread.within(lambda: None, 0.01)
         with pytest.raises(TimeoutError, match="an earlier call still hangs"):

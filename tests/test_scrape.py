@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from testing.region_files import put
+from testing.values import CARD, GIB, OTHER, card
 from vgpumonitor import scrape as scrape_module
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
-from vgpumonitor.snapshot import NodeSnapshot
-from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+from vgpumonitor.snapshot import NodeSnapshot, UnattributedMemory
+from vgpumonitor.sources.containers import ContainersDirectory, ContainersView
+from vgpumonitor.sources.devices import Device, DeviceHealth, DeviceProcess, DeviceSource
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.processes import HostProcesses
 
@@ -26,17 +28,34 @@ TIMEOUTS = 'vgpumonitor_region_errors_total{reason="timeout"} '
 FAMILIES = families_for("documented,vgpu")
 
 
-def scraper_of(containers: ContainersDirectory, families: tuple[Family, ...] = FAMILIES) -> Scraper:
-    """Over ``containers``, without pods and devices."""
-    return Scraper(
-        "node-1",
-        families,
-        containers,
-        NoPodSource(),
-        None,
-        HostProcesses("/proc"),
-        "off",
-    )
+def scraper_of(
+    containers: ContainersDirectory,
+    families: tuple[Family, ...] = FAMILIES,
+    devices: DeviceSource | None = None,
+    procfs: Path = Path("/proc"),
+) -> Scraper:
+    """Over ``containers``, without pods."""
+    processes = HostProcesses(procfs)
+    return Scraper("node-1", families, containers, NoPodSource(), devices, processes, "off")
+
+
+class Devices:
+    """The same devices at each sample."""
+
+    name = "test"
+
+    def __init__(self, *devices: Device) -> None:
+        self.known = devices
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def sample(self, timeout: float) -> tuple[Device, ...]:  # noqa: ASYNC109
+        return self.known
+
+    def health(self) -> DeviceHealth:
+        return DeviceHealth(self.name, True, {})
 
 
 async def text_of(scraper: Scraper) -> str:
@@ -135,3 +154,20 @@ def test_one_who_gives_up_takes_the_text_from_nobody(tmp_path: Path) -> None:
         assert b"slow 1" in await first
 
     asyncio.run(run())
+
+
+def test_a_freed_slot_hides_no_pod(tmp_path: Path) -> None:
+    """HAMi-core 2.9 frees a slot by its status: the PID that stays in it may be another's."""
+    put("hami-2.9.0-mixed-exits", tmp_path / "containers" / NAME / "x.cache")
+    procfs = tmp_path / "proc"
+    cgroup = f"0::/kubepods.slice/kubepods-pod{OTHER.replace('-', '_')}.slice/cri-{'0' * 64}.scope"
+    for pid, file, text in ((2, "comm", "kthreadd\n"), (100000, "cgroup", f"{cgroup}\n")):
+        (procfs / str(pid)).mkdir(parents=True)
+        (procfs / str(pid) / file).write_text(text)
+    devices = Devices(card(processes=(DeviceProcess(100000, 3 * GIB), DeviceProcess(100001, GIB))))
+    containers = ContainersDirectory(tmp_path / "containers")
+    scraper = scraper_of(containers, devices=devices, procfs=procfs)
+    assert set(asyncio.run(scraper.collect()).snapshot.unattributed) == {
+        UnattributedMemory(CARD, 0, "", OTHER, 3 * GIB),
+        UnattributedMemory(CARD, 0, "", "", 0),
+    }

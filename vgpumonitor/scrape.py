@@ -21,7 +21,7 @@ from vgpumonitor.snapshot import (
     SourceViews,
     outside_regions,
 )
-from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+from vgpumonitor.sources.containers import ContainersDirectory, ContainersView
 from vgpumonitor.sources.devices import Device, DeviceSource
 from vgpumonitor.sources.pods import PodSource
 from vgpumonitor.sources.processes import HostProcesses
@@ -109,7 +109,7 @@ class Scraper:
         seconds: dict[str, float] = {}
         containers, devices = await asyncio.gather(
             _timed(seconds, "regions", self._read_containers()),
-            _timed(seconds, "nvml", self._sample_devices()),
+            _timed(seconds, "devices", self._sample_devices()),
         )
         snapshot = await asyncio.wrap_future(
             self._renderer.submit(lambda: self._snapshot(now, containers, devices, seconds))

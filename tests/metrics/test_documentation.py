@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
+import pytest
+
+from docs.generate import PAGE, with_tables
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.region.model import REASONS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+
+def test_the_tables_are_up_to_date() -> None:
+    page = PAGE.read_text()
+    assert with_tables(page) == page, "run `make docs`"
 
 
-def rows(cells: int) -> list[list[str]]:
-    found = [
-        [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in PAGE.splitlines()
-        if line.startswith("| ")
-    ]
-    return [row for row in found if len(row) == cells]
+def test_every_family_and_reason_has_one_row() -> None:
+    rows = re.findall(r"^\| (\w+) \|", PAGE.read_text(), re.MULTILINE)
+    named = [row for row in rows if row not in ("family", "reason")]
+    families = [family.name for family in families_for("all", process_metrics=True)]
+    assert sorted(named) == sorted([*families, *REASONS])
 
 
-def test_every_family_is_on_the_page_and_nothing_else() -> None:
-    page = {
-        name: (kind, labels.replace("–", ""), text)
-        for name, kind, labels, text in rows(4)
-        if name != "family"
-    }
-    code = {
-        family.name: (family.type, ", ".join(family.labels), family.help)
-        for family in families_for("all", process_metrics=True)
-    }
-    assert page == code
+def test_a_table_is_made_anew_between_its_marks_alone() -> None:
+    page = "before\n<!-- generated: reasons -->\n| old | row |\n<!-- end -->\n| after | |\n"
+    made = with_tables(page)
+    assert made.startswith(
+        "before\n<!-- generated: reasons -->\n\n| reason | meaning |\n| --- | --- |\n"
+    )
+    assert "| empty | the file has no bytes |\n" in made
+    assert made.endswith(" |\n\n<!-- end -->\n| after | |\n")
+    assert "old" not in made
 
 
-def test_every_reason_is_on_the_page_and_nothing_else() -> None:
-    section = PAGE.partition("The reasons of")[2]
-    page = dict(re.findall(r"^\| (\w+) \| (.+) \|$", section, re.MULTILINE))
-    assert page == REASONS
+def test_a_table_of_nothing_is_refused() -> None:
+    with pytest.raises(KeyError, match="nobody"):
+        with_tables("<!-- generated: nobody -->\n<!-- end -->\n")

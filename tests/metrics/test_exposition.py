@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import re
 import tracemalloc
 from collections.abc import Iterable
+from types import ModuleType
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -33,6 +35,7 @@ from testing.values import (
 )
 from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
+from vgpumonitor.metrics import documented, exporter, hami, vgpu
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import ContainerFamily, DeviceFamily, Family
 from vgpumonitor.metrics.sets import families_for
@@ -44,7 +47,7 @@ from vgpumonitor.snapshot import (
     SnapshotBuilder,
     SourceViews,
 )
-from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodsView
 
@@ -190,6 +193,15 @@ ctrname="train",vdeviceid="0",deviceuuid="{CARD}"}} {307 * MIB + GIB + 1}
 vGPU_device_memory_usage_in_bytes{{zone="vGPU",podnamespace="team-b",podname="mig-0",\
 ctrname="serve",vdeviceid="0",deviceuuid="{MIG}"}} 0
 """
+
+
+@pytest.mark.parametrize("module", [documented, hami, vgpu, exporter])
+def test_what_a_set_shows_of_itself_is_what_it_serves(module: ModuleType) -> None:
+    text = re.sub(r"(GPU|MIG)-[0-9a-f-]+", r"\1-…", Exposition(ALL).render(everything()).decode())
+    shown = (module.__doc__ or "").partition(":\n")[2].replace("\n    ", "").split("\n")
+    samples = [line for line in shown if line]
+    assert len(samples) > 1
+    assert set(samples) <= set(text.splitlines())
 
 
 class TestText:
@@ -458,7 +470,9 @@ class TestSets:
         assert set(whole) - set(less) == {"Device_memory_desc_of_container"}
 
     def test_an_unknown_word_is_named(self) -> None:
-        with pytest.raises(ValueError, match="'documentd' is no set of metrics"):
+        with pytest.raises(
+            ValueError, match="unknown metric set 'documentd': expected documented, hami, vgpu, all"
+        ):
             families_for("documentd,vgpu")
 
     def test_process_metrics_are_off_unless_asked_for(self) -> None:

@@ -36,7 +36,7 @@ from tests.web.page_server import PageServer
 from vgpumonitor import __version__
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, PodAllocation
-from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
 from vgpumonitor.sources.processes import ContainerRef

@@ -44,7 +44,7 @@ from testing.values import (
 from tests.web.page_server import PageServer
 from vgpumonitor import formatting
 from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
-from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
 

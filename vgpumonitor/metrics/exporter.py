@@ -1,4 +1,9 @@
-"""What the exporter says about itself. Always served: alerts on the exporter need it."""
+"""What the exporter says about itself. Always served, since alerts on the exporter need it:
+
+vgpumonitor_regions{state="ok"} 2
+vgpumonitor_region_errors_total{reason="bad_magic"} 4
+vgpumonitor_pod_source_up 1
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""The set ``hami``: the names of HAMi 2.9 and later. Its ratios run from 0 to 100."""
+"""The set ``hami``: the names of HAMi 2.9 and later. Its ratios run from 0 to 100:
+
+hami_host_gpu_memory_used_bytes{zone="vGPU",node="node-1",device_index="0",
+    device_uuid="GPU-…",device_type="NVIDIA-A100"} 21474836480
+hami_vgpu_memory_used_bytes{zone="vGPU",namespace="team-a",pod="train-0",container="train",
+    vdevice_index="0",device_uuid="GPU-…"} 1395654657
+"""
 
 from __future__ import annotations
 
@@ -59,17 +65,17 @@ def _device(name: str, text: str, value: DeviceValue) -> Family:
 FAMILIES: tuple[Family, ...] = (
     _host(
         "hami_host_gpu_memory_used_bytes",
-        "Memory in use on the card, in bytes",
+        "Memory in use on the GPU, in bytes",
         lambda device: device.memory_used,
     ),
     _host(
         "hami_host_gpu_utilization_ratio",
-        "Core utilization of the card (0-100)",
+        "Core utilization of the GPU (0-100)",
         lambda device: device.core_utilization,
     ),
     _host(
         "hami_host_gpu_memory_controller_utilization_ratio",
-        "Memory controller utilization of the card (0-100)",
+        "Memory controller utilization of the GPU (0-100)",
         lambda device: device.memory_utilization,
     ),
     _device(

@@ -14,7 +14,7 @@ _WITHOUT = "-memory-desc"
 
 
 def families_for(choice: str, process_metrics: bool = False) -> tuple[Family, ...]:
-    """The families of ``choice``: set names parted by commas, ``all``, and ``-memory-desc``
+    """The families of ``choice``: set names separated by commas, ``all``, and ``-memory-desc``
     to leave the memory description out; with ``process_metrics`` also those per process.
     What the exporter says about itself is always among them.
 
@@ -28,7 +28,7 @@ def families_for(choice: str, process_metrics: bool = False) -> tuple[Family, ..
     for name in names:
         if name not in (*SETS, "all", _WITHOUT):
             raise ValueError(
-                f"{name!r} is no set of metrics; there are {', '.join(SETS)}, all and {_WITHOUT}"
+                f"unknown metric set {name!r}: expected {', '.join(SETS)}, all or {_WITHOUT}"
             )
     if _WITHOUT in names:
         families = [family for family in families if family is not documented.MEMORY_DESCRIPTION]

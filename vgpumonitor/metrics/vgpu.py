@@ -1,4 +1,12 @@
-"""The set ``vgpu``: what nobody else exports. Base units; ratios run from 0 to 1."""
+"""The set ``vgpu``: what nobody else exports. Base units; ratios run from 0 to 1:
+
+vgpu_allocated_memory_bytes{namespace="team-a",pod="train-0",device_uuid="GPU-…",
+    device_minor="3"} 12079595520
+vgpu_memory_used_bytes{namespace="team-a",pod="train-0",container="train",
+    device_uuid="GPU-…",kind="context"} 314572800
+vgpu_processes{namespace="team-a",pod="train-0",container="train",state="running"} 1
+vgpu_device_memory_total_bytes{node="node-1",device_uuid="GPU-…",device_index="0"} 42949672960
+"""
 
 from __future__ import annotations
 
@@ -147,13 +155,13 @@ def _ratio(percent: int | None) -> float | None:
 FAMILIES: tuple[Family, ...] = (
     NodeFamily(
         "vgpu_allocated_memory_bytes",
-        "Device memory that the scheduler allocated to the pod on the card, in bytes",
+        "Device memory that the scheduler allocated to the pod on the GPU, in bytes",
         _ALLOCATION,
         samples=_allocations(lambda allocated: allocated.memory_bytes),
     ),
     NodeFamily(
         "vgpu_allocated_core_ratio",
-        "Share of the card's cores that the scheduler allocated to the pod (1 is the whole card)",
+        "Share of the GPU's cores that the scheduler allocated to the pod (1 is the whole GPU)",
         _ALLOCATION,
         samples=_allocations(lambda allocated: allocated.core_ratio),
     ),
@@ -176,12 +184,12 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _per_device(
         "vgpu_core_limit_ratio",
-        "Core limit of the container (1 is the whole card); no series where there is none",
+        "Core limit of the container (1 is the whole GPU); no series where there is none",
         lambda _, device: _ratio(device.core_limit or None),
     ),
     _per_device(
         "vgpu_core_utilization_ratio",
-        "SM utilization of the container's live processes (1 is the whole card)",
+        "SM utilization of the container's live processes (1 is the whole GPU)",
         lambda _, device: _ratio(device.core_utilization),
     ),
     _per_device(
@@ -233,62 +241,62 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpu_device_info",
-        "The card: its name, minor number and driver",
+        "The GPU: its name, minor number and driver",
         (*_DEVICE, "name", "driver_version", "cuda_version", "minor"),
         samples=_device_info,
     ),
     NodeFamily(
         "vgpu_device_memory_total_bytes",
-        "Memory of the card, in bytes",
+        "Memory of the GPU, in bytes",
         _DEVICE,
         samples=_per_gpu(lambda device: device.memory_total),
     ),
     NodeFamily(
         "vgpu_device_memory_used_bytes",
-        "Memory in use on the card, in bytes",
+        "Memory in use on the GPU, in bytes",
         _DEVICE,
         samples=_per_gpu(lambda device: device.memory_used),
     ),
     NodeFamily(
         "vgpu_device_core_utilization_ratio",
-        "Core utilization of the card (1 is all of it)",
+        "Core utilization of the GPU (1 is all of it)",
         _DEVICE,
         samples=_per_gpu(lambda device: _ratio(device.core_utilization)),
     ),
     NodeFamily(
         "vgpu_device_power_watts",
-        "Power draw of the card, in watts",
+        "Power draw of the GPU, in watts",
         _DEVICE,
         samples=_per_gpu(lambda device: device.power_watts),
     ),
     NodeFamily(
         "vgpu_device_temperature_celsius",
-        "Temperature of the card, in degrees Celsius",
+        "Temperature of the GPU, in degrees Celsius",
         _DEVICE,
         samples=_per_gpu(lambda device: device.temperature_celsius),
     ),
     NodeFamily(
         "vgpu_device_ecc_errors_total",
-        "Memory errors that ECC found on the card, by kind",
+        "Memory errors that ECC found on the GPU, by kind",
         (*_DEVICE, "kind"),
         "counter",
         samples=_ecc_errors,
     ),
     NodeFamily(
         "vgpu_device_throttled",
-        "Whether the card's clocks are held down for this reason (1) or not (0)",
+        "Whether the GPU's clocks are held down for this reason (1) or not (0)",
         (*_DEVICE, "reason"),
         samples=_throttled,
     ),
     NodeFamily(
         "vgpu_device_memory_unattributed_bytes",
-        "Memory on the card of processes that are in no region, in bytes",
+        "Memory on the GPU of processes that are in no region, in bytes",
         (*_DEVICE, "namespace", "pod"),
         samples=_unattributed,
     ),
     NodeFamily(
         "vgpu_mig_device_info",
-        "MIG device of the card",
+        "MIG device of the GPU",
         (*_DEVICE, "mig_uuid", "profile", "gpu_instance_id", "compute_instance_id"),
         samples=_mig_info,
     ),
@@ -318,7 +326,7 @@ PROCESS_FAMILIES: tuple[Family, ...] = (
     ),
     ProcessFamily(
         "vgpu_process_core_utilization_ratio",
-        "SM utilization of the process (1 is the whole card)",
+        "SM utilization of the process (1 is the whole GPU)",
         _PROCESS,
         samples=_per_process(_core_ratios),
     ),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from vgpumonitor.region.model import Region
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersView
+from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth, ProcessUtilization
 from vgpumonitor.sources.pods import PodsView
 

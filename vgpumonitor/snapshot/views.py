@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vgpumonitor.snapshot.identity import Identities
-from vgpumonitor.sources.containers.directory import ContainersView
+from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth
 from vgpumonitor.sources.pods import PodsView
 

@@ -76,7 +76,7 @@ class NvmlSource:
         errors = self._client.errors
         if self._timeouts:
             errors[_TIMEOUT] = self._timeouts
-        hangs = self._given_up is not None and not self._given_up.done
+        hangs = self._current is self._given_up and not self._current.done
         return DeviceHealth(self.name, self._client.up and not hangs, errors)
 
     @property

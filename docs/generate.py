@@ -1,0 +1,51 @@
+"""``python -m docs.generate``: writes the tables of metrics.md from the declarations.
+
+A table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on the page is
+prose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from vgpumonitor.metrics import exporter, vgpu
+from vgpumonitor.metrics.family import Family
+from vgpumonitor.metrics.sets import SETS
+from vgpumonitor.region.model import REASONS
+
+PAGE = Path(__file__).parent / "metrics.md"
+
+_TABLE = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def with_tables(page: str) -> str:
+    """The page with each of its tables as the code has it now. Raises KeyError for a table
+    that the code knows nothing of."""
+    tables = {
+        **{name: _families(families) for name, families in SETS.items()},
+        "processes": _families(vgpu.PROCESS_FAMILIES),
+        "exporter": _families(exporter.FAMILIES),
+        "reasons": _table(("reason", "meaning"), REASONS.items()),
+    }
+    return _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{tables[found[1]]}\n", page)
+
+
+def _families(families: Iterable[Family]) -> str:
+    return _table(
+        ("family", "type", "labels", "help"),
+        [
+            (family.name, family.type, ", ".join(family.labels) or "–", family.help)
+            for family in families
+        ],
+    )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text()))
