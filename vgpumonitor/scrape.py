@@ -15,16 +15,15 @@ from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.snapshot import (
-    HostProcessesView,
+    Identities,
     NodeSnapshot,
+    ProcessIdentification,
     SnapshotBuilder,
     SourceViews,
-    outside_regions,
 )
 from vgpumonitor.sources.containers import ContainersDirectory, ContainersView
-from vgpumonitor.sources.devices import Device, DeviceSource
+from vgpumonitor.sources.devices import Device, DeviceSource, parts_of
 from vgpumonitor.sources.pods import PodSource
-from vgpumonitor.sources.processes import HostProcesses
 
 if TYPE_CHECKING:
     from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
@@ -177,12 +176,7 @@ class Scraper:
         return self._identification.look(
             containers.containers,
             self._pods.view,
-            {
-                process.pid
-                for device in devices
-                for part in (device, *device.mig_devices)
-                for process in part.processes or ()
-            },
+            {process.pid for part in parts_of(devices) for process in part.processes or ()},
         )
 
 

@@ -17,6 +17,7 @@ from vgpumonitor import descriptors, memory
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
+from vgpumonitor.snapshot import ProcessIdentification
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.devices import DeviceSource
 from vgpumonitor.sources.pods.select import make_pod_source
@@ -82,7 +83,11 @@ async def serve(
             from vgpumonitor.controllers import Cleanup
 
             cleanup = Cleanup(
-                inventory, pods, processes, grace=settings.gc_grace, dry_run=settings.dry_run
+                inventory,
+                pods,
+                ProcessIdentification(HostProcesses(settings.procfs)),
+                grace=settings.gc_grace,
+                dry_run=settings.dry_run,
             )
             actions.append(cleanup)
         scraper = Scraper(
@@ -91,8 +96,7 @@ async def serve(
             inventory,
             pods,
             devices,
-            processes,
-            settings.process_liveness,
+            ProcessIdentification(processes, settings.process_liveness),
             None if feedback is None else lambda: feedback.health,
             None if cleanup is None else lambda: cleanup.health,
         )

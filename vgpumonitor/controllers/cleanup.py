@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 
 from vgpumonitor.controllers.ticker import ticks
 from vgpumonitor.hang import HangTolerantThread
+from vgpumonitor.snapshot.over import unreliable
 from vgpumonitor.sources.containers.directory import ContainerReading, ContainersDirectory
-from vgpumonitor.sources.pods.model import PodSource, PodsView
+from vgpumonitor.sources.pods.model import PodSource
 
 if TYPE_CHECKING:
-    from vgpumonitor.sources.processes import HostProcesses
+    from vgpumonitor.snapshot import Identities, ProcessIdentification
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Cleanup:
         self,
         inventory: ContainersDirectory,
         pods: PodSource,
-        processes: HostProcesses,
+        identification: ProcessIdentification,
         grace: float = GRACE,
         dry_run: bool = False,
         max_tried: int = MAX_TRIED,
@@ -75,7 +76,7 @@ class Cleanup:
         """``grace`` is in seconds. The two clocks are for tests."""
         self._inventory = inventory
         self._pods = pods
-        self._processes = processes
+        self._identification = identification
         self._grace = grace
         self._dry_run = dry_run
         self._max_tried = max_tried
@@ -110,7 +111,7 @@ class Cleanup:
         """One round. A directory is tried when its pod has been unknown in every round for
         the grace, by a source that was up in all of them."""
         view, pods = self._inventory.read(), self._pods.view
-        waits_for = _unreliable(view.error if not view.up else None, pods)
+        waits_for = view.error if not view.up else unreliable(pods)
         if waits_for != self._waits_for:
             self._waits_for = waits_for
             if waits_for is not None:
@@ -135,7 +136,7 @@ class Cleanup:
         self.health = replace(self.health, last_round=time.time())
 
     def _try(self, names: list[str], entries: dict[str, ContainerReading], now: float) -> None:
-        live = (self._processes.live_pids() if self._processes.visible() else None) or frozenset()
+        identities = self._identification.look([entries[name] for name in names], self._pods.view)
         top = os.open(self._inventory.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
@@ -144,7 +145,7 @@ class Cleanup:
                 # The others' turn comes before this one's again.
                 self._without_pod[name] = now
                 try:
-                    self._check_processes(entries[name], live)
+                    _check_processes(entries[name], identities)
                     self._remove(top, name, entries[name])
                 except RefusalError as refusal:
                     self._note(name, f"it stays: {refusal}")
@@ -168,7 +169,7 @@ class Cleanup:
         with _opened(top, name) as directory:
             newest = _examine(directory, _mount(top), MAX_DEPTH)
             pods = self._pods.view
-            if (reason := _unreliable(None, pods)) is not None:
+            if (reason := unreliable(pods)) is not None:
                 raise RefusalError(reason)
             if entry.pod_uid in pods.pods:
                 raise RefusalError("its pod is listed again")
@@ -193,14 +194,6 @@ class Cleanup:
                 log.info("removed", extra=about)
             self.health = replace(self.health, removed=self.health.removed + 1)
 
-    def _check_processes(self, entry: ContainerReading, live: frozenset[int]) -> None:
-        for process in entry.region.processes if entry.region is not None else ():
-            if process.hostpid in live:
-                of = self._processes.pod_of(process.hostpid)
-                # The PID may be another pod's process by now.
-                if of is None or of.pod_uid == entry.pod_uid:
-                    raise RefusalError(f"process {process.hostpid} of its region lives")
-
     def _empty(self, directory: int) -> None:
         mount = _mount(directory)
         for name, status in _entries(directory):
@@ -221,16 +214,10 @@ class Cleanup:
             log.warning("directory of a pod that is gone", extra={"entry": name, "error": text})
 
 
-def _unreliable(error: str | None, pods: PodsView) -> str | None:
-    """Why nothing may be removed now: ``error`` itself, or what the list of pods lacks."""
-    if error is None and pods.synced is None:
-        return "the pods are not known yet"
-    if error is None and not pods.up:
-        return "the pods can't be read"
-    if error is None and not pods.pods and not pods.deleted:
-        # With another node's name a list is empty, complete and up to date.
-        return "no pod of this node has been seen yet; is its name right?"
-    return error
+def _check_processes(entry: ContainerReading, identities: Identities) -> None:
+    for process in identities.slots.get((entry.pod_uid, entry.container), ()):
+        if process is not None:
+            raise RefusalError(f"process {process.pid} of its region lives")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from vgpumonitor.metrics.values import (
     last_kernel,
     memory,
     memory_limit,
+    memory_with_reserve,
     vdevice_labels,
 )
 from vgpumonitor.snapshot import NodeSnapshot
@@ -35,15 +36,9 @@ _CONTAINER = ("podnamespace", "podname", "ctrname", "vdeviceid", "deviceuuid")
 
 
 def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    instances = {
-        mig.uuid: str(mig.gpu_instance_id)
-        for device in snapshot.devices
-        for mig in device.mig_devices
-    }
-    for container in snapshot.containers:
-        for device in container.devices:
-            if device.uuid in instances:
-                yield (*vdevice_labels(container, device), instances[device.uuid]), 1
+    for mig in snapshot.mig_devices:
+        names = mig.namespace, mig.pod, mig.container
+        yield (*names, str(mig.index), mig.device_uuid, str(mig.gpu_instance_id)), 1
 
 
 #: Its byte counts are labels, so that each allocation makes a new series: it can be left out.
@@ -68,7 +63,7 @@ FAMILIES: tuple[Family, ...] = (
         "GPU device memory usage",
         _HOST,
         constant=_ZONE,
-        samples=host_device(lambda device: device.memory_used),
+        samples=host_device(memory_with_reserve),
     ),
     NodeFamily(
         "HostCoreUtilization",

@@ -1,8 +1,8 @@
 """What the exporter says about itself. Always served, since alerts on the exporter need it:
 
-vgpumonitor_regions{state="ok"} 2
-vgpumonitor_region_errors_total{reason="bad_magic"} 4
-vgpumonitor_pod_source_up 1
+vgpumonitor_regions{node="node-1",state="ok"} 2
+vgpumonitor_region_errors_total{node="node-1",reason="bad_magic"} 4
+vgpumonitor_pod_source_up{node="node-1"} 1
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 def _one(value: Callable[[NodeSnapshot], float | None]) -> Callable[[NodeSnapshot], list[Sample]]:
-    """The one sample of a family without labels; none where the value is None."""
+    """The one sample of a family that has the node for its only label; none where the value is
+    None."""
 
     def samples(snapshot: NodeSnapshot) -> list[Sample]:
         found = value(snapshot)
-        return [] if found is None else [((), found)]
+        return [] if found is None else [((snapshot.node,), found)]
 
     return samples
 
@@ -35,7 +36,7 @@ def _by_label(
 ) -> Callable[[NodeSnapshot], Iterable[Sample]]:
     def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
         for label, value in values(snapshot).items():
-            yield (label,), value
+            yield (snapshot.node, label), value
 
     return samples
 
@@ -53,7 +54,7 @@ def _cleanup(
 
 
 def _regions(snapshot: NodeSnapshot) -> Mapping[str, float]:
-    states = Counter(entry.state for entry in snapshot.health.containers.containers)
+    states = Counter(each.reading.state for each in snapshot.containers if each.reading)
     return {state: states[state] for state in ("ok", "waiting", "unreadable")}
 
 
@@ -64,72 +65,79 @@ def _region_errors(snapshot: NodeSnapshot) -> Mapping[str, float]:
 
 def _nvml_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
     if snapshot.health.devices is not None:
-        yield from snapshot.health.devices.errors.items()
+        for (call, uuid), count in snapshot.health.devices.errors.items():
+            yield (snapshot.node, call, uuid), count
 
 
 FAMILIES: tuple[Family, ...] = (
     NodeFamily(
         "vgpumonitor_build_info",
         "Version of the exporter",
-        ("version",),
-        samples=lambda _: [((__version__,), 1)],
+        ("node", "version"),
+        samples=lambda snapshot: [((snapshot.node, __version__), 1)],
     ),
     NodeFamily(
         "vgpumonitor_collect_duration_seconds",
         "Seconds that the parts of this collection took",
-        ("part",),
+        ("node", "part"),
         samples=_by_label(lambda snapshot: snapshot.health.seconds),
     ),
     NodeFamily(
         "vgpumonitor_regions",
         "Directories of containers, by the state of their region file",
-        ("state",),
+        ("node", "state"),
         samples=_by_label(_regions),
     ),
     NodeFamily(
         "vgpumonitor_region_errors_total",
         "Region files and values in them that could not be used, by reason",
-        ("reason",),
+        ("node", "reason"),
         "counter",
         samples=_by_label(_region_errors),
     ),
     NodeFamily(
         "vgpumonitor_torn_reads_total",
         "Process slots left out of a scrape since they stayed half-written",
-        (),
+        ("node",),
         "counter",
         samples=_one(lambda snapshot: snapshot.health.containers.torn_reads),
     ),
     NodeFamily(
         "vgpumonitor_pod_source_up",
         "Whether the pod source can be read now (1) or serves what it last knew (0)",
-        (),
+        ("node",),
         samples=_one(lambda snapshot: int(snapshot.health.pods.up)),
     ),
     NodeFamily(
         "vgpumonitor_pod_source_synced_timestamp_seconds",
         "Unix time at which the pods were last known to be complete",
-        (),
+        ("node",),
         samples=_one(lambda snapshot: snapshot.health.pods.synced),
     ),
     NodeFamily(
         "vgpumonitor_annotation_errors_total",
         "Pod annotations that could not be understood",
-        ("annotation",),
+        ("node", "annotation"),
         "counter",
         samples=_by_label(lambda snapshot: snapshot.health.pods.annotation_errors),
     ),
     NodeFamily(
         "vgpumonitor_watch_events_total",
         "Events from the watches on the containers directory",
-        (),
+        ("node",),
         "counter",
         samples=_one(lambda snapshot: snapshot.health.containers.watch_events),
     ),
     NodeFamily(
+        "vgpumonitor_host_processes_visible",
+        "Whether the host's processes can be seen (1), or all is as HAMi-core says (0)",
+        ("node",),
+        samples=_one(lambda snapshot: int(snapshot.health.host_processes_visible)),
+    ),
+    NodeFamily(
         "vgpumonitor_nvml_up",
         "Whether NVML answers (1) or not (0); no series where it is switched off",
-        (),
+        ("node",),
         samples=_one(
             lambda snapshot: (
                 None if snapshot.health.devices is None else int(snapshot.health.devices.up)
@@ -139,21 +147,21 @@ FAMILIES: tuple[Family, ...] = (
     NodeFamily(
         "vgpumonitor_nvml_errors_total",
         "NVML calls that failed",
-        ("call", "device_uuid"),
+        ("node", "call", "device_uuid"),
         "counter",
         samples=_nvml_errors,
     ),
     NodeFamily(
         "vgpumonitor_feedback_rounds_total",
         "Rounds of feedback",
-        (),
+        ("node",),
         "counter",
         samples=_feedback(lambda health: health.rounds),
     ),
     NodeFamily(
         "vgpumonitor_feedback_writes_total",
         "Words that feedback wrote into region files; in a dry run, would have written",
-        ("word",),
+        ("node", "word"),
         "counter",
         samples=_by_label(
             lambda snapshot: (
@@ -164,34 +172,34 @@ FAMILIES: tuple[Family, ...] = (
     NodeFamily(
         "vgpumonitor_feedback_failures_total",
         "Words that feedback could not write",
-        (),
+        ("node",),
         "counter",
         samples=_feedback(lambda health: health.failures),
     ),
     NodeFamily(
         "vgpumonitor_feedback_last_round_timestamp_seconds",
         "Unix time of the last round of feedback",
-        (),
+        ("node",),
         samples=_feedback(lambda health: health.last_round),
     ),
     NodeFamily(
         "vgpumonitor_gc_removed_total",
         "Directories of containers that clean-up removed; in a dry run, would have removed",
-        (),
+        ("node",),
         "counter",
         samples=_cleanup(lambda health: health.removed),
     ),
     NodeFamily(
         "vgpumonitor_gc_failures_total",
         "Directories of containers that clean-up could not remove",
-        (),
+        ("node",),
         "counter",
         samples=_cleanup(lambda health: health.failures),
     ),
     NodeFamily(
         "vgpumonitor_gc_last_round_timestamp_seconds",
         "Unix time of the last round of clean-up",
-        (),
+        ("node",),
         samples=_cleanup(lambda health: health.last_round),
     ),
 )

@@ -1,4 +1,4 @@
-"""The set ``hami``: the names of HAMi 2.9 and later. Its ratios run from 0 to 100:
+"""The set ``hami``: the names of HAMi 2.10, and of its master after it. Ratios run from 0 to 100:
 
 hami_host_gpu_memory_used_bytes{zone="vGPU",node="node-1",device_index="0",
     device_uuid="GPU-…",device_type="NVIDIA-A100"} 21474836480
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from vgpumonitor import __version__
 from vgpumonitor.metrics.family import (
     AgeFamily,
     DeviceFamily,
@@ -24,6 +25,7 @@ from vgpumonitor.metrics.values import (
     last_kernel,
     memory,
     memory_limit,
+    memory_with_reserve,
     vdevice_labels,
 )
 from vgpumonitor.snapshot import NodeSnapshot
@@ -52,6 +54,18 @@ def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
         )
 
 
+_ECC = {
+    "corrected": host_device(lambda device: device.ecc_errors.get("corrected")),
+    "uncorrected": host_device(lambda device: device.ecc_errors.get("uncorrected")),
+}
+
+
+def _ecc_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for kind, samples in _ECC.items():
+        for labels, count in samples(snapshot):
+            yield (*labels, kind), count
+
+
 def _host(name: str, text: str, value: Callable[[Device], float | None]) -> Family:
     return NodeFamily(name, text, _HOST, constant=_ZONE, samples=host_device(value))
 
@@ -65,8 +79,8 @@ def _device(name: str, text: str, value: DeviceValue) -> Family:
 FAMILIES: tuple[Family, ...] = (
     _host(
         "hami_host_gpu_memory_used_bytes",
-        "Memory in use on the GPU, in bytes",
-        lambda device: device.memory_used,
+        "Memory in use on the GPU, the driver's reserve included, in bytes",
+        memory_with_reserve,
     ),
     _host(
         "hami_host_gpu_utilization_ratio",
@@ -77,6 +91,24 @@ FAMILIES: tuple[Family, ...] = (
         "hami_host_gpu_memory_controller_utilization_ratio",
         "Memory controller utilization of the GPU (0-100)",
         lambda device: device.memory_utilization,
+    ),
+    _host(
+        "hami_host_gpu_temperature_celsius",
+        "Temperature of the GPU, in degrees Celsius",
+        lambda device: device.temperature_celsius,
+    ),
+    _host(
+        "hami_host_gpu_power_usage_watts",
+        "Power draw of the GPU, in watts",
+        lambda device: device.power_watts,
+    ),
+    NodeFamily(
+        "hami_host_gpu_ecc_errors_total",
+        "Memory errors that ECC found on the GPU, by kind",
+        (*_HOST, "error_type"),
+        "counter",
+        constant=_ZONE,
+        samples=_ecc_errors,
     ),
     _device(
         "hami_vgpu_memory_used_bytes",
@@ -133,5 +165,12 @@ FAMILIES: tuple[Family, ...] = (
         ),
         constant=_ZONE,
         samples=_mig_devices,
+    ),
+    NodeFamily(
+        "hami_build_info",
+        "Version of the exporter, under the name that HAMi's dashboards look for",
+        ("version", "revision", "build_date"),
+        constant=_ZONE,
+        samples=lambda _: [((__version__, "", ""), 1)],
     ),
 )

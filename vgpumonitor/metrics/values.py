@@ -11,7 +11,8 @@ from vgpumonitor.sources.devices import Device
 
 
 def container_labels(container: Container) -> tuple[str, ...]:
-    return container.namespace, container.pod, container.container
+    """Its node and its names."""
+    return container.node, container.namespace, container.pod, container.container
 
 
 def vdevice_labels(container: Container, device: ContainerDevice) -> tuple[str, ...]:
@@ -25,7 +26,7 @@ def vdevice_labels(container: Container, device: ContainerDevice) -> tuple[str, 
     )
 
 
-def memory(size: Callable[[MemoryUse], int]) -> DeviceValue:
+def memory(size: Callable[[MemoryUse], int | None]) -> DeviceValue:
     return lambda _, device: None if device.memory is None else size(device.memory)
 
 
@@ -34,21 +35,37 @@ def memory_limit(_: Container, device: ContainerDevice) -> float | None:
 
 
 def core_utilization(_: Container, device: ContainerDevice) -> float | None:
-    return device.core_utilization
+    """Percent: HAMi-core's sum where it measures, otherwise the driver's, otherwise 0, since
+    those who use these families have no other."""
+    if device.index is None:
+        return None
+    if device.core_utilization is not None:
+        return device.core_utilization
+    if device.driver is not None and device.driver.utilization is not None:
+        return device.driver.utilization.core
+    return None if "core_utilization" in device.implausible else 0
 
 
 def of_region(value: Callable[[Region], float | None]) -> DeviceValue:
     """A value of the region as a whole, for each of its devices."""
 
-    def of_device(container: Container, _: ContainerDevice) -> float | None:
-        region = container.reading.region
-        return None if region is None else value(region)
+    def of_device(container: Container, device: ContainerDevice) -> float | None:
+        region = container.region
+        return None if region is None or device.index is None else value(region)
 
     return of_device
 
 
 #: The moment of the last kernel; none for layout 0, or before the first.
 last_kernel = of_region(lambda region: region.last_kernel_time or None)
+
+
+def memory_with_reserve(device: Device) -> int | None:
+    """Bytes in use on a device with what the driver reserves, as NVML's first version of the
+    call has it, and HAMi's monitor."""
+    if device.memory_used is None:
+        return None
+    return device.memory_used + (device.memory_reserved or 0)
 
 
 def host_device(
@@ -64,3 +81,7 @@ def host_device(
                 yield (snapshot.node, str(device.index), device.uuid, type_), found
 
     return samples
+
+
+def ratio(percent: int | None) -> float | None:
+    return None if percent is None else percent / 100

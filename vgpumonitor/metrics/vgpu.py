@@ -1,17 +1,22 @@
-"""The set ``vgpu``: what nobody else exports. Base units; ratios run from 0 to 1:
+"""The set ``vgpu``: both witnesses of each container, and what was allocated. Base units; ratios
+run from 0 to 1:
 
-vgpu_allocated_memory_bytes{namespace="team-a",pod="train-0",device_uuid="GPU-…",
-    device_minor="3"} 12079595520
-vgpu_memory_used_bytes{namespace="team-a",pod="train-0",container="train",
-    device_uuid="GPU-…",kind="context"} 314572800
-vgpu_processes{namespace="team-a",pod="train-0",container="train",state="running"} 1
-vgpu_device_memory_total_bytes{node="node-1",device_uuid="GPU-…",device_index="0"} 42949672960
+vgpu_allocated_memory_bytes{node="node-1",namespace="team-a",pod="train-0",device_index="0",
+    device_uuid="GPU-…",device_minor="3"} 12079595520
+vgpu_memory_used_bytes{node="node-1",namespace="team-a",pod="train-0",container="train",
+    device_index="0",device_uuid="GPU-…",mig_uuid="",kind="context"} 314572800
+vgpu_nvml_memory_used_bytes{node="node-1",namespace="team-a",pod="train-0",container="train",
+    device_index="0",device_uuid="GPU-…",mig_uuid=""} 9216983040
+vgpu_processes{node="node-1",namespace="team-a",pod="train-0",container="train",
+    state="running"} 1
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from vgpumonitor.metrics import vgpu_devices
 from vgpumonitor.metrics.family import (
     ContainerFamily,
     ContainerValue,
@@ -22,55 +27,92 @@ from vgpumonitor.metrics.family import (
     ProcessFamily,
     Sample,
 )
-from vgpumonitor.metrics.values import container_labels, last_kernel, memory, of_region
+from vgpumonitor.metrics.values import (
+    container_labels,
+    last_kernel,
+    memory,
+    of_region,
+    ratio,
+)
+from vgpumonitor.region.launches import is_limit
 from vgpumonitor.snapshot import (
     Container,
     ContainerDevice,
-    ContainerProcess,
+    DriverUse,
     NodeSnapshot,
     PodAllocation,
+    ProcessDeviceUse,
 )
-from vgpumonitor.sources.devices import Device, MigDevice
+from vgpumonitor.sources.devices import ProcessUtilization
 
-_CONTAINER = ("namespace", "pod", "container")
-_CONTAINER_DEVICE = (*_CONTAINER, "device_uuid")
-_DEVICE = ("node", "device_uuid", "device_index")
-_ALLOCATION = ("namespace", "pod", "device_uuid", "device_minor")
+_CONTAINER = ("node", "namespace", "pod", "container")
+_CONTAINER_DEVICE = (*_CONTAINER, "device_index", "device_uuid", "mig_uuid")
+_ALLOCATION = ("node", "namespace", "pod", "device_index", "device_uuid", "device_minor")
+_POD = ("node", "namespace", "pod", "uid", "workload_kind", "workload", "isolation")
 
 
 def _labels(container: Container, device: ContainerDevice) -> tuple[str, ...]:
-    return container.namespace, container.pod, container.container, device.uuid
+    return (
+        *container_labels(container),
+        "" if device.device_index is None else str(device.device_index),
+        device.device_uuid,
+        device.mig_uuid,
+    )
 
 
 def _per_device(name: str, text: str, value: DeviceValue) -> Family:
     return DeviceFamily(name, text, _CONTAINER_DEVICE, subject=_labels, values={(): value})
 
 
-def _per_gpu(
-    value: Callable[[Device], float | None],
-) -> Callable[[NodeSnapshot], Iterable[Sample]]:
-    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
-        for device in snapshot.devices:
-            found = value(device)
-            if found is not None:
-                yield _gpu(snapshot, device), found
+def _driver(value: Callable[[DriverUse], float | None]) -> DeviceValue:
+    return lambda _, device: None if device.driver is None else value(device.driver)
+
+
+def _driver_ratio(part: Callable[[ProcessUtilization], int]) -> DeviceValue:
+    return _driver(
+        lambda driver: None if driver.utilization is None else part(driver.utilization) / 100
+    )
+
+
+def _flag(value: bool | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _core_limit(_: Container, device: ContainerDevice) -> float | None:
+    limit = device.core_limit
+    return None if limit is None or not is_limit(limit) else limit / 100
+
+
+def _pod_info(labels: Sequence[str]) -> Callable[[NodeSnapshot], Iterable[Sample]]:
+    def samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
+        for pod in snapshot.pods:
+            workload = pod.workload_kind, pod.workload
+            chosen = (pod.labels.get(label, "") for label in labels)
+            values = (
+                *(snapshot.node, pod.namespace, pod.pod, pod.uid),
+                *(*workload, pod.isolation),
+                *chosen,
+            )
+            yield values, 1
 
     return samples
-
-
-def _gpu(snapshot: NodeSnapshot, device: Device) -> tuple[str, str, str]:
-    return snapshot.node, device.uuid, str(device.index)
 
 
 def _allocations(
     value: Callable[[PodAllocation], float | None],
 ) -> Callable[[NodeSnapshot], Iterable[Sample]]:
-    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    def samples(snapshot: NodeSnapshot) -> Iterator[Sample]:
         for allocated in snapshot.allocations:
             found = value(allocated)
-            minor = "" if allocated.device_minor is None else str(allocated.device_minor)
+            index, minor = allocated.device_index, allocated.device_minor
+            labels = (
+                *(snapshot.node, allocated.namespace, allocated.pod),
+                "" if index is None else str(index),
+                allocated.device_uuid,
+                "" if minor is None else str(minor),
+            )
             if found is not None:
-                yield (allocated.namespace, allocated.pod, allocated.device_uuid, minor), found
+                yield labels, found
 
     return samples
 
@@ -85,74 +127,41 @@ def _processes(state: str) -> ContainerValue:
 
 
 def _per_process(
-    values: Callable[[ContainerProcess], Mapping[str, float]],
+    value: Callable[[ProcessDeviceUse], float | None],
 ) -> Callable[[Container], Iterable[Sample]]:
-    """One sample per live process and device; ``values`` are by device UUID."""
+    """One sample per process that is not dead, and device."""
 
-    def samples(container: Container) -> Iterable[Sample]:
+    def samples(container: Container) -> Iterator[Sample]:
         for process in container.processes:
-            if process.state != "dead":
-                pids = str(process.pid), str(process.host_pid)
-                for uuid, value in values(process).items():
-                    yield (*container_labels(container), uuid, *pids), value
-
-    return samples
-
-
-def _core_ratios(process: ContainerProcess) -> Mapping[str, float]:
-    return {uuid: percent / 100 for uuid, percent in process.core_utilization.items()}
-
-
-def _device_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for device in snapshot.devices:
-        versions = device.driver_version or "", device.cuda_version or ""
-        minor = "" if device.minor is None else str(device.minor)
-        yield (*_gpu(snapshot, device), device.name or "", *versions, minor), 1
-
-
-def _mig_info(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for device in snapshot.devices:
-        for mig in device.mig_devices:
-            instances = str(mig.gpu_instance_id), str(mig.compute_instance_id)
-            yield (*_gpu(snapshot, device), mig.uuid, mig.name or "", *instances), 1
-
-
-def _per_mig_device(
-    value: Callable[[MigDevice], float | None],
-) -> Callable[[NodeSnapshot], Iterable[Sample]]:
-    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
-        for device in snapshot.devices:
-            for mig in device.mig_devices:
-                found = value(mig)
+            if process.state == "dead":
+                continue
+            pids = str(process.pid), str(process.host_pid)
+            for use in process.uses:
+                found = value(use)
                 if found is not None:
-                    yield (*_gpu(snapshot, device), mig.uuid), found
+                    yield (*_labels(container, container.devices[use.place]), *pids), found
 
     return samples
 
 
-def _ecc_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for device in snapshot.devices:
-        for kind, count in device.ecc_errors.items():
-            yield (*_gpu(snapshot, device), kind), count
-
-
-def _throttled(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for device in snapshot.devices:
-        for reason, active in device.throttled.items():
-            yield (*_gpu(snapshot, device), reason), int(active)
-
-
-def _unattributed(snapshot: NodeSnapshot) -> Iterable[Sample]:
-    for found in snapshot.unattributed:
-        device = snapshot.node, found.device_uuid, str(found.device_index)
-        yield (*device, found.namespace, found.pod), found.memory
-
-
-def _ratio(percent: int | None) -> float | None:
-    return None if percent is None else percent / 100
+def pod_info(labels: Sequence[str] = ()) -> Family:
+    """vgpu_pod_info with the pods' ``labels``, each as ``label_`` and its name, in which all
+    that no metric label can have is ``_``. Raises ValueError where two become the same."""
+    names = [f"label_{re.sub(r'[^a-zA-Z0-9_]', '_', label)}" for label in labels]
+    for name in names:
+        if names.count(name) > 1:
+            same = ", ".join(label for label, own in zip(labels, names, strict=True) if own == name)
+            raise ValueError(f"the pod labels {same} would all be {name}: expected one of them")
+    return NodeFamily(
+        "vgpu_pod_info",
+        "The pod: its workload, and what isolates it on its GPUs",
+        (*_POD, *names),
+        samples=_pod_info(tuple(labels)),
+    )
 
 
 FAMILIES: tuple[Family, ...] = (
+    pod_info(),
     NodeFamily(
         "vgpu_allocated_memory_bytes",
         "Device memory that the scheduler allocated to the pod on the GPU, in bytes",
@@ -167,7 +176,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     DeviceFamily(
         "vgpu_memory_used_bytes",
-        "Device memory that the container's live processes use, in bytes, by kind",
+        "Device memory of the container's live processes by HAMi-core's account, in bytes, by kind",
         (*_CONTAINER_DEVICE, "kind"),
         subject=_labels,
         values={
@@ -185,23 +194,53 @@ FAMILIES: tuple[Family, ...] = (
     _per_device(
         "vgpu_core_limit_ratio",
         "Core limit of the container (1 is the whole GPU); no series where there is none",
-        lambda _, device: _ratio(device.core_limit or None),
+        _core_limit,
     ),
     _per_device(
         "vgpu_core_utilization_ratio",
-        "SM utilization of the container's live processes (1 is the whole GPU)",
-        lambda _, device: _ratio(device.core_utilization),
+        "SM utilization of the container's live processes, as HAMi-core measured it (1 is the "
+        "whole GPU); no series where it does not measure",
+        lambda _, device: ratio(device.core_utilization),
     ),
     _per_device(
-        "vgpu_memory_nvml_bytes",
-        "Device memory that NVML says the container's live processes hold, in bytes",
-        memory(lambda use: use.driver),
+        "vgpu_nvml_memory_used_bytes",
+        "Device memory that the container's processes hold by the driver's account, in bytes",
+        _driver(lambda driver: driver.memory),
+    ),
+    _per_device(
+        "vgpu_nvml_core_utilization_ratio",
+        "SM utilization of the container's processes by the driver's samples (1 is the whole GPU)",
+        _driver_ratio(lambda utilization: utilization.core),
+    ),
+    _per_device(
+        "vgpu_nvml_memory_controller_utilization_ratio",
+        "Memory controller utilization of the container's processes by the driver's samples",
+        _driver_ratio(lambda utilization: utilization.memory_controller),
+    ),
+    _per_device(
+        "vgpu_nvml_encoder_utilization_ratio",
+        "Encoder utilization of the container's processes by the driver's samples",
+        _driver_ratio(lambda utilization: utilization.encoder),
+    ),
+    _per_device(
+        "vgpu_nvml_decoder_utilization_ratio",
+        "Decoder utilization of the container's processes by the driver's samples",
+        _driver_ratio(lambda utilization: utilization.decoder),
+    ),
+    _per_device(
+        "vgpu_memory_bypassed_bytes",
+        "Device memory of the container's processes that HAMi-core does not account for, by the "
+        "driver's account, in bytes",
+        lambda _, device: device.bypassed,
     ),
     ContainerFamily(
         "vgpu_processes",
         "Processes of the container that use the device, by state",
         (*_CONTAINER, "state"),
-        values={(state,): _processes(state) for state in ("running", "suspended", "dead")},
+        values={
+            (state,): _processes(state)
+            for state in ("running", "suspended", "dead", "unidentified")
+        },
     ),
     _per_device(
         "vgpu_dead_process_memory_bytes",
@@ -210,7 +249,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _per_device(
         "vgpu_last_kernel_timestamp_seconds",
-        "Unix time of the container's last kernel launch",
+        "Unix time of the container's last kernel launch, or of a process that attached",
         last_kernel,
     ),
     _per_device(
@@ -220,13 +259,13 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _per_device(
         "vgpu_core_limit_enforced",
-        "Whether the core limit holds now (1) or is lifted (0)",
-        of_region(lambda region: int(region.utilization_switch == 1)),
+        "Whether there is a core limit and it holds in fact (1) or not (0)",
+        lambda _, device: _flag(device.core_limit_enforced),
     ),
     _per_device(
         "vgpu_launches_blocked",
-        "Whether the container's kernel launches wait for a higher priority (1) or not (0)",
-        of_region(lambda region: int(region.recent_kernel < 0)),
+        "Whether the container's kernel launches wait in fact for a higher priority (1) or not (0)",
+        lambda _, device: _flag(device.launches_blocked),
     ),
     ContainerFamily(
         "vgpu_region_info",
@@ -239,79 +278,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         values={(): lambda container: None if container.region is None else 1},
     ),
-    NodeFamily(
-        "vgpu_device_info",
-        "The GPU: its name, minor number and driver",
-        (*_DEVICE, "name", "driver_version", "cuda_version", "minor"),
-        samples=_device_info,
-    ),
-    NodeFamily(
-        "vgpu_device_memory_total_bytes",
-        "Memory of the GPU, in bytes",
-        _DEVICE,
-        samples=_per_gpu(lambda device: device.memory_total),
-    ),
-    NodeFamily(
-        "vgpu_device_memory_used_bytes",
-        "Memory in use on the GPU, in bytes",
-        _DEVICE,
-        samples=_per_gpu(lambda device: device.memory_used),
-    ),
-    NodeFamily(
-        "vgpu_device_core_utilization_ratio",
-        "Core utilization of the GPU (1 is all of it)",
-        _DEVICE,
-        samples=_per_gpu(lambda device: _ratio(device.core_utilization)),
-    ),
-    NodeFamily(
-        "vgpu_device_power_watts",
-        "Power draw of the GPU, in watts",
-        _DEVICE,
-        samples=_per_gpu(lambda device: device.power_watts),
-    ),
-    NodeFamily(
-        "vgpu_device_temperature_celsius",
-        "Temperature of the GPU, in degrees Celsius",
-        _DEVICE,
-        samples=_per_gpu(lambda device: device.temperature_celsius),
-    ),
-    NodeFamily(
-        "vgpu_device_ecc_errors_total",
-        "Memory errors that ECC found on the GPU, by kind",
-        (*_DEVICE, "kind"),
-        "counter",
-        samples=_ecc_errors,
-    ),
-    NodeFamily(
-        "vgpu_device_throttled",
-        "Whether the GPU's clocks are held down for this reason (1) or not (0)",
-        (*_DEVICE, "reason"),
-        samples=_throttled,
-    ),
-    NodeFamily(
-        "vgpu_device_memory_unattributed_bytes",
-        "Memory on the GPU of processes that are in no region, in bytes",
-        (*_DEVICE, "namespace", "pod"),
-        samples=_unattributed,
-    ),
-    NodeFamily(
-        "vgpu_mig_device_info",
-        "MIG device of the GPU",
-        (*_DEVICE, "mig_uuid", "profile", "gpu_instance_id", "compute_instance_id"),
-        samples=_mig_info,
-    ),
-    NodeFamily(
-        "vgpu_mig_device_memory_total_bytes",
-        "Memory of the MIG device, in bytes",
-        (*_DEVICE, "mig_uuid"),
-        samples=_per_mig_device(lambda mig: mig.memory_total),
-    ),
-    NodeFamily(
-        "vgpu_mig_device_memory_used_bytes",
-        "Memory in use on the MIG device, in bytes",
-        (*_DEVICE, "mig_uuid"),
-        samples=_per_mig_device(lambda mig: mig.memory_used),
-    ),
+    *vgpu_devices.FAMILIES,
 )
 
 _PROCESS = (*_CONTAINER_DEVICE, "pid", "host_pid")
@@ -320,14 +287,26 @@ _PROCESS = (*_CONTAINER_DEVICE, "pid", "host_pid")
 PROCESS_FAMILIES: tuple[Family, ...] = (
     ProcessFamily(
         "vgpu_process_memory_used_bytes",
-        "Device memory that the process uses, in bytes",
+        "Device memory of the process by HAMi-core's account, in bytes",
         _PROCESS,
-        samples=_per_process(lambda process: process.memory),
+        samples=_per_process(lambda use: use.memory),
     ),
     ProcessFamily(
         "vgpu_process_core_utilization_ratio",
-        "SM utilization of the process (1 is the whole GPU)",
+        "SM utilization of the process, as HAMi-core measured it (1 is the whole GPU)",
         _PROCESS,
-        samples=_per_process(_core_ratios),
+        samples=_per_process(lambda use: ratio(use.core_utilization)),
+    ),
+    ProcessFamily(
+        "vgpu_process_nvml_memory_used_bytes",
+        "Device memory that the process holds by the driver's account, in bytes",
+        _PROCESS,
+        samples=_per_process(lambda use: use.driver_memory),
+    ),
+    ProcessFamily(
+        "vgpu_process_nvml_core_utilization_ratio",
+        "SM utilization of the process by the driver's samples (1 is the whole GPU)",
+        _PROCESS,
+        samples=_per_process(lambda use: ratio(use.driver_core_utilization)),
     ),
 )

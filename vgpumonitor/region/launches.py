@@ -27,9 +27,7 @@ def is_limit(percent: int) -> bool:
 def limit_holds(region: Region, device: RegionDevice, host_pid_known: bool) -> bool:
     """Whether the core limit holds on ``device``; ``host_pid_known`` says that HAMi-core knows
     the host PID of a live process."""
-    return (
-        host_pid_known and region.utilization_switch == 1 and is_limit(device.sm_limit_percent)
-    )
+    return host_pid_known and region.utilization_switch == 1 and is_limit(device.sm_limit_percent)
 
 
 def waits(region: Region, device: RegionDevice, host_pid_known: bool) -> bool:

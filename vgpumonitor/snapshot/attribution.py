@@ -22,9 +22,7 @@ class Attribution:
     that they are on. ``unattributed`` is the memory in bytes of the processes in no container
     of the node's Kubernetes, by device UUID; a device is missing where that can't be told."""
 
-    containers: Mapping[Key, Mapping[Part, tuple[DriverProcess, ...]]] = field(
-        default_factory=dict
-    )
+    containers: Mapping[Key, Mapping[Part, tuple[DriverProcess, ...]]] = field(default_factory=dict)
     unattributed: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ from vgpumonitor.snapshot.model import Health, NodeSnapshot
 from vgpumonitor.snapshot.over import is_over
 from vgpumonitor.snapshot.pods import allocations, mig_devices, pod_infos
 from vgpumonitor.snapshot.views import SourceViews
-from vgpumonitor.sources.devices import Device
+from vgpumonitor.sources.devices import Device, parts_of
 
 
 class SnapshotBuilder:
@@ -58,9 +58,4 @@ class SnapshotBuilder:
 
 def _told(devices: Iterable[Device]) -> frozenset[str]:
     """The devices and MIG devices whose processes the driver tells."""
-    return frozenset(
-        part.uuid
-        for device in devices
-        for part in (device, *device.mig_devices)
-        if part.processes is not None
-    )
+    return frozenset(part.uuid for part in parts_of(devices) if part.processes is not None)

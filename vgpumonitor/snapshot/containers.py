@@ -132,10 +132,10 @@ class Containers:
             containers.append(last[1])
         self.implausible.update(
             [
-                reason
+                "bad_utilization" if figure == "core_utilization" else "bad_memory"
                 for container in containers
                 for device in container.devices
-                for reason in device.implausible
+                for figure in device.implausible
             ]
         )
         return tuple(containers)
@@ -155,7 +155,7 @@ class Containers:
                         "pod": container.pod,
                         "container": container.container,
                         "device": device.uuid,
-                        "reasons": ",".join(device.implausible),
+                        "figures": ",".join(device.implausible),
                     },
                 )
 
@@ -225,13 +225,11 @@ def _container(inputs: _Inputs) -> Container:
         inputs.pod_known,
         reading,
         tuple(devices),
-        tuple([*_slot_processes(inputs, devices, slots, states), *_others(inputs, devices)]),
+        (*_slot_processes(inputs, devices, slots, states), *_others(inputs, devices)),
     )
 
 
-def _state(
-    slot: RegionProcess, process: HostProcess | None, unfound: Unfound
-) -> ProcessState:
+def _state(slot: RegionProcess, process: HostProcess | None, unfound: Unfound) -> ProcessState:
     if process is None and unfound != "believed":
         return unfound
     return "suspended" if slot.status == SUSPENDED else "running"
@@ -253,14 +251,14 @@ def _region_devices(
         place = _place(device.uuid, inputs.places)
         implausible: list[str] = []
         limit = _believed(
+            "memory_limit",
             device.memory_limit_bytes,
             _UNKNOWN_MOST if place.total is None else _SCALING * place.total,
             implausible,
         )
+        most = limit or _UNKNOWN_MOST
         if place.total is not None:
             most = max(place.total, limit or 0)
-        else:
-            most = limit or _UNKNOWN_MOST
         devices.append(
             ContainerDevice(
                 index,
@@ -273,7 +271,10 @@ def _region_devices(
                 None if region.missing else _memory_use(live, index, most, implausible),
                 _core_utilization(device.sm_limit_percent, live, index, implausible),
                 _believed(
-                    sum([slot.devices[index].total for slot in dead]) & _WRAP, most, implausible
+                    "dead_memory",
+                    sum([slot.devices[index].total for slot in dead]) & _WRAP,
+                    most,
+                    implausible,
                 ),
                 limit_holds(region, device, host_pid_known),
                 waits(region, device, host_pid_known),
@@ -285,10 +286,10 @@ def _region_devices(
     return devices
 
 
-def _believed(size: int, most: int, implausible: list[str]) -> int | None:
+def _believed(figure: str, size: int, most: int, implausible: list[str]) -> int | None:
     if size <= most:
         return size
-    implausible.append("bad_memory")
+    implausible.append(figure)
     return None
 
 
@@ -305,7 +306,10 @@ def _memory_use(
         data += use.data
         total += use.total
     return MemoryUse(
-        *[_believed(size & _WRAP, most, implausible) for size in (context, module, data, total)]
+        *[
+            _believed("memory", size & _WRAP, most, implausible)
+            for size in (context, module, data, total)
+        ]
     )
 
 
@@ -318,7 +322,7 @@ def _core_utilization(
     if not is_limit(core_limit) or not shares:
         return None
     if max(shares) > 100:
-        implausible.append("bad_utilization")
+        implausible.append("core_utilization")
         return None
     return sum(shares)
 

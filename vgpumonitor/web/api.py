@@ -122,6 +122,14 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
     }
 
 
+#: The names here of a container's figures.
+_FIGURES = {
+    "memory": "memory_used_bytes",
+    "memory_limit": "memory_limit_bytes",
+    "dead_memory": "dead_memory_bytes",
+    "core_utilization": "core_utilization_percent",
+}
+
 #: A device's facts, by their names here; null for a device that the driver doesn't tell of.
 _FACTS = {
     "vendor": "vendor",
@@ -132,6 +140,7 @@ _FACTS = {
     "cuda_version": "cuda_version",
     "memory_total_bytes": "memory_total",
     "memory_used_bytes": "memory_used",
+    "memory_reserved_bytes": "memory_reserved",
     "core_utilization_percent": "core_utilization",
     "memory_utilization_percent": "memory_utilization",
     "power_watts": "power_watts",
@@ -163,11 +172,7 @@ def _device(snapshot: NodeSnapshot, uuid: str, device: Device | None) -> Documen
         "dead_memory_bytes": _dead_memory(
             snapshot.containers, {uuid, *(mig.uuid for mig in mig_devices)}
         ),
-        "unattributed": [
-            {"namespace": found.namespace, "pod": found.pod, "memory_bytes": found.memory}
-            for found in snapshot.unattributed
-            if found.device_uuid == uuid and found.memory
-        ],
+        "unattributed_memory_bytes": snapshot.unattributed.get(uuid),
         "mig_devices": [
             {
                 "uuid": mig.uuid,
@@ -184,7 +189,7 @@ def _device(snapshot: NodeSnapshot, uuid: str, device: Device | None) -> Documen
 
 def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:
     return sum(
-        device.dead_memory
+        device.dead_memory or 0
         for container in containers
         for device in container.devices
         if device.uuid in uuids
@@ -192,8 +197,8 @@ def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:
 
 
 def _container(container: Container, active: Mapping[str, list[Container]]) -> Document:
-    region = container.region
-    blocked = None if region is None else region.recent_kernel < 0
+    region, reading = container.region, container.reading
+    blocked = _any(device.launches_blocked for device in container.devices)
     return {
         "namespace": container.namespace,
         "pod": container.pod,
@@ -201,39 +206,48 @@ def _container(container: Container, active: Mapping[str, list[Container]]) -> D
         "pod_uid": container.pod_uid,
         "pod_known": container.pod_known,
         "status": _status(container),
-        "region_state": container.reading.state,
-        "error": None if container.reading.error is None else _text(container.reading.error),
-        "path": _text(container.reading.path),
+        "region_state": "none" if reading is None else reading.state,
+        "error": None if reading is None or reading.error is None else _text(reading.error),
+        "path": None if reading is None else _text(reading.path),
         "layout": None if region is None else region.layout,
         "priority": None if region is None else region.priority,
-        "core_limit_enforced": None if region is None else region.utilization_switch == 1,
+        "core_limit_enforced": _any(device.core_limit_enforced for device in container.devices),
         "launches_blocked": blocked,
         "blocked_by": _blocked_by(container, active) if blocked else [],
         "last_kernel_time": None if region is None else region.last_kernel_time or None,
         "devices": [_container_device(device) for device in container.devices],
-        "processes": [_process(process) for process in container.processes],
+        "processes": [_process(container, process) for process in container.processes],
         "problems": _problems(region),
     }
 
 
+def _any(flags: Iterable[bool | None]) -> bool | None:
+    """Whether any is true; None where none is known."""
+    known = [flag for flag in flags if flag is not None]
+    return any(known) if known else None
+
+
 def _status(container: Container) -> str:
     """One word for what the container does; the schema says what each means."""
-    region = container.region
-    if region is None:
+    if container.reading is not None and container.region is None:
         return container.reading.state
-    if region.recent_kernel < 0:
+    if any(device.launches_blocked for device in container.devices):
         return "blocked"
     states = {process.state for process in container.processes} - {"dead"}
-    if "running" in states:
+    if states & {"running", "unidentified", "bypassing"}:
         return "running"
     return "suspended" if states else "no_process"
 
 
 def _container_device(device: ContainerDevice) -> Document:
-    memory = device.memory
+    memory, driver = device.memory, device.driver
+    utilization = None if driver is None else driver.utilization
     return {
         "index": device.index,
         "uuid": device.uuid,
+        "device_uuid": device.device_uuid,
+        "device_index": device.device_index,
+        "mig_uuid": device.mig_uuid or None,
         "memory_used_bytes": None if memory is None else memory.total,
         "memory_limit_bytes": device.memory_limit or None,
         "memory_by_kind": None
@@ -244,34 +258,39 @@ def _container_device(device: ContainerDevice) -> Document:
             "data": memory.data,
             "other": memory.other,
         },
-        "memory_nvml_bytes": None if memory is None else memory.driver,
         "dead_memory_bytes": device.dead_memory,
         "core_utilization_percent": device.core_utilization,
         "core_limit_percent": device.core_limit if device.core_limit not in (0, 100) else None,
-        "implausible": [
-            name
-            for name, value in (
-                ("memory_used_bytes", memory),
-                ("memory_limit_bytes", device.memory_limit),
-                ("core_utilization_percent", device.core_utilization),
-            )
-            if value is None
-        ],
+        "driver": None
+        if driver is None
+        else {
+            "memory_used_bytes": driver.memory,
+            "core_utilization_percent": None if utilization is None else utilization.core,
+            "memory_controller_utilization_percent": None
+            if utilization is None
+            else utilization.memory_controller,
+            "encoder_utilization_percent": None if utilization is None else utilization.encoder,
+            "decoder_utilization_percent": None if utilization is None else utilization.decoder,
+        },
+        "bypassed_memory_bytes": device.bypassed,
+        "implausible": [_FIGURES[figure] for figure in device.implausible],
     }
 
 
-def _process(process: ContainerProcess) -> Document:
+def _process(container: Container, process: ContainerProcess) -> Document:
     return {
-        "pid": process.pid,
+        "pid": process.pid or None,
         "host_pid": process.host_pid or None,
         "state": process.state,
         "devices": [
             {
-                "uuid": uuid,
-                "memory_used_bytes": size,
-                "core_utilization_percent": process.core_utilization[uuid],
+                "uuid": container.devices[use.place].uuid,
+                "memory_used_bytes": use.memory,
+                "core_utilization_percent": use.core_utilization,
+                "driver_memory_used_bytes": use.driver_memory,
+                "driver_core_utilization_percent": use.driver_core_utilization,
             }
-            for uuid, size in process.memory.items()
+            for use in process.uses
         ],
     }
 
@@ -283,7 +302,10 @@ def _problems(region: Region | None) -> list[Document]:
         {"reason": reason, "message": _text(message)} for reason, message in region.problems
     ]
     if region.torn:
-        message = f"{region.torn} process slots stayed half-written and are left out"
+        message = (
+            f"{region.torn} process slots stayed half-written: {region.missing} are left out, the "
+            "others are as they were last seen whole"
+        )
         problems.append({"reason": "torn", "message": message})
     return problems
 

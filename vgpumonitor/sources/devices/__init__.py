@@ -8,6 +8,15 @@ from vgpumonitor.sources.devices.model import (
     DeviceSource,
     MigDevice,
     ProcessUtilization,
+    parts_of,
 )
 
-__all__ = ["Device", "DeviceHealth", "DeviceProcess", "DeviceSource", "MigDevice", "ProcessUtilization"]
+__all__ = [
+    "Device",
+    "DeviceHealth",
+    "DeviceProcess",
+    "DeviceSource",
+    "MigDevice",
+    "ProcessUtilization",
+    "parts_of",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,11 +47,11 @@ class Device:
     """A GPU. ``index`` is the driver's. What the driver does not tell is None, or has no entry.
 
     Memory is in bytes; ``memory_used`` leaves out what the driver reserves, ``memory_reserved``,
-    which is None where the driver can't tell the two apart. Utilizations are in percent. ``ecc_errors`` are by kind, corrected and
-    uncorrected, over the device's life; ``throttled`` says by reason whether it holds the
-    clocks down now. ``processes`` are those that compute and those that draw; on a device with
-    MIG, those of its MIG devices. ``cuda_version`` is the newest that the driver supports, such
-    as ``12.4``.
+    which is None where the driver can't tell the two apart. Utilizations are in percent.
+    ``ecc_errors`` are by kind, corrected and uncorrected, over the device's life; ``throttled``
+    says by reason whether it holds the clocks down now. ``processes`` are those that compute
+    and those that draw; on a device with MIG, those of its MIG devices. ``cuda_version`` is the
+    newest that the driver supports, such as ``12.4``.
     """
 
     vendor: str
@@ -72,6 +72,13 @@ class Device:
     throttled: Mapping[str, bool]
     processes: tuple[DeviceProcess, ...] | None
     mig_devices: tuple[MigDevice, ...]
+
+
+def parts_of(devices: Iterable[Device]) -> Iterator[Device | MigDevice]:
+    """Each device, and its MIG devices after it."""
+    for device in devices:
+        yield device
+        yield from device.mig_devices
 
 
 @dataclass(frozen=True, slots=True)

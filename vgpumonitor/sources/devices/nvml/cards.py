@@ -7,7 +7,7 @@ from typing import Any
 
 from vgpumonitor.sources.devices.model import Device, MigDevice
 from vgpumonitor.sources.devices.nvml.client import DriverGoneError, NvmlClient
-from vgpumonitor.sources.devices.nvml.processes import read_processes
+from vgpumonitor.sources.devices.nvml.processes import UtilizationWindow, read_processes
 from vgpumonitor.vendors import NVIDIA
 
 #: Bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h, nvmlClocksEventReason*) that hold
@@ -22,7 +22,7 @@ _THROTTLE_REASONS = {
 }
 
 
-def read_devices(client: NvmlClient) -> Iterator[Device | None]:
+def read_devices(client: NvmlClient, window: UtilizationWindow) -> Iterator[Device | None]:
     """Each GPU of the node as it is read; None for one that can't be named. Raises
     DriverGoneError, also once all GPUs turned out to be lost."""
     driver_version = client.call("", ("nvmlSystemGetDriverVersion",))
@@ -31,16 +31,21 @@ def read_devices(client: NvmlClient) -> Iterator[Device | None]:
     cuda_version = None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
     count = client.call("", ("nvmlDeviceGetCount",)) or 0
     lost = 0
+    window.move()
     for index in range(count):
         client.gpu_is_lost = False
-        yield _read_device(client, index, driver_version, cuda_version)
+        yield _read_device(client, index, driver_version, cuda_version, window)
         lost += client.gpu_is_lost
     if lost == count > 0:
         raise DriverGoneError("all GPUs are lost")
 
 
 def _read_device(
-    client: NvmlClient, index: int, driver_version: str | None, cuda_version: str | None
+    client: NvmlClient,
+    index: int,
+    driver_version: str | None,
+    cuda_version: str | None,
+    window: UtilizationWindow,
 ) -> Device | None:
     unnamed = f"index {index}"
     handle = client.call("", ("nvmlDeviceGetHandleByIndex", index), detail=unnamed)
@@ -57,6 +62,7 @@ def _read_device(
         ("nvmlDeviceGetCurrentClocksEventReasons", handle),
         ("nvmlDeviceGetCurrentClocksThrottleReasons", handle),
     )
+    mig_devices = _mig_devices(client, uuid, handle)
     sensor = client.library.NVML_TEMPERATURE_GPU
     return Device(
         vendor=NVIDIA.name,
@@ -78,8 +84,8 @@ def _read_device(
         throttled={}
         if reasons is None
         else {reason: bool(reasons & bit) for reason, bit in _THROTTLE_REASONS.items()},
-        processes=read_processes(client, uuid, handle),
-        mig_devices=_mig_devices(client, uuid, handle),
+        processes=read_processes(client, uuid, handle, None if mig_devices else window),
+        mig_devices=mig_devices,
     )
 
 
@@ -116,7 +122,7 @@ def _mig_devices(client: NvmlClient, uuid: str, handle: Any) -> tuple[MigDevice,
     mode = client.call(
         uuid,
         ("nvmlDeviceGetMigMode", handle),
-        expected_error=library.NVML_ERROR_NOT_SUPPORTED,
+        expected_errors={library.NVML_ERROR_NOT_SUPPORTED: None},
     )
     if mode is None or mode[0] != library.NVML_DEVICE_MIG_ENABLE:
         return ()
@@ -127,7 +133,7 @@ def _mig_devices(client: NvmlClient, uuid: str, handle: Any) -> tuple[MigDevice,
             uuid,
             ("nvmlDeviceGetMigDeviceHandleByIndex", handle, place),
             detail=f"MIG device {place}",
-            expected_error=library.NVML_ERROR_NOT_FOUND,
+            expected_errors={library.NVML_ERROR_NOT_FOUND: None},
         )
         device = None if mig is None else _mig_device(client, uuid, mig, place)
         if device is not None:
@@ -154,5 +160,5 @@ def _mig_device(client: NvmlClient, parent: str, handle: Any, place: int) -> Mig
         compute_instance_id=compute_instance,
         memory_total=None if memory is None else int(memory.total),
         memory_used=None if memory is None else int(memory.used),
-        processes=read_processes(client, uuid, handle),
+        processes=read_processes(client, uuid, handle, None),
     )

@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -83,14 +85,14 @@ class NvmlClient:
         uuid: str,
         *variants: tuple[Any, ...],
         detail: str = "",
-        expected_error: int | None = None,
+        expected_errors: Mapping[int, Any] = MappingProxyType({}),
     ) -> Any:
         """The result of the first of ``variants`` that the driver knows, each a function's name
         and its arguments; None where it fails.
 
         A failure is counted under the first variant's name and ``uuid``; ``detail`` tells calls
-        apart that are alike in both. ``expected_error`` is the error by which NVML says no, and
-        no failure. Raises DriverGoneError.
+        apart that are alike in both. ``expected_errors`` are those by which NVML says no, and
+        what is meant by each: they are no failures. Raises DriverGoneError.
         """
         function = variants[0][0]
         self.asking = function, uuid
@@ -105,10 +107,11 @@ class NvmlClient:
             else:
                 failure = None
                 break
-        expected = expected_error is not None and _code(failure) == expected_error
+        code = _code(failure)
+        expected = failure is not None and code in expected_errors
         if failure is None or expected:
             self._failing.pop((function, uuid + detail), None)
-            return None if expected else result
+            return expected_errors[code] if expected and code is not None else result
         self._failed(function, uuid, failure, detail)
         library = self.library
         if _code(failure) == library.NVML_ERROR_GPU_IS_LOST:

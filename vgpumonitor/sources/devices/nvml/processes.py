@@ -1,30 +1,99 @@
-"""The processes that NVML has on a device."""
+"""The processes that NVML has on a device: what they hold, and what they did lately."""
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import fmean
 from typing import Any
 
-from vgpumonitor.sources.devices.model import DeviceProcess
+from vgpumonitor.sources.devices.model import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.devices.nvml.client import NvmlClient
 
+#: Seconds that samples are asked back for at least: two who look shortly after each other see
+#: the same, and nobody takes the samples away from anybody.
+LEAST_WINDOW = 10.0
 
-def read_processes(client: NvmlClient, uuid: str, handle: Any) -> tuple[DeviceProcess, ...] | None:
-    """Those that compute and those that draw; one that does both is in both of NVML's lists,
-    each time with all its memory. None where those that compute are not known."""
-    computing = client.call(
-        uuid,
-        ("nvmlDeviceGetComputeRunningProcesses", handle),
-        ("nvmlDeviceGetComputeRunningProcesses_v2", handle),
-    )
-    drawing = client.call(
-        uuid,
-        ("nvmlDeviceGetGraphicsRunningProcesses", handle),
-        ("nvmlDeviceGetGraphicsRunningProcesses_v2", handle),
+
+class UtilizationWindow:
+    """Since when a look asks for samples: since the last look, or LEAST_WINDOW ago."""
+
+    def __init__(self) -> None:
+        self._last_look: float | None = None
+        #: Microseconds since 1970, as NVML has the times of samples.
+        self.since = 0
+
+    def move(self) -> None:
+        """A new look begins."""
+        now = time.time()
+        since = now - LEAST_WINDOW
+        if self._last_look is not None:
+            since = min(since, self._last_look)
+        self._last_look = now
+        self.since = max(0, int(since * 1_000_000))
+
+
+def read_processes(
+    client: NvmlClient, uuid: str, handle: Any, window: UtilizationWindow | None
+) -> tuple[DeviceProcess, ...] | None:
+    """Those that compute, directly or through MPS, and those that draw; one that is in several
+    of NVML's lists has all its memory in each. None where those that compute are not known.
+    ``window`` None asks for no samples: NVML has none of MIG devices."""
+    computing, through_mps, drawing = (
+        client.call(
+            uuid,
+            (f"nvmlDeviceGet{kind}RunningProcesses", handle),
+            (f"nvmlDeviceGet{kind}RunningProcesses_v2", handle),
+        )
+        for kind in ("Compute", "MPSCompute", "Graphics")
     )
     if computing is None:
         return None
     memory: dict[int, int | None] = {}
-    for process in (*computing, *(drawing or ())):
+    for process in (*computing, *(through_mps or ()), *(drawing or ())):
         if memory.get(process.pid) is None:
             memory[process.pid] = process.usedGpuMemory
-    return tuple(DeviceProcess(pid, held) for pid, held in memory.items())
+    if not memory:
+        return ()
+    utilization = None if window is None else _utilization(client, uuid, handle, window.since)
+    return tuple(
+        [
+            DeviceProcess(
+                pid,
+                held,
+                None if utilization is None else utilization.get(pid, ProcessUtilization()),
+            )
+            for pid, held in memory.items()
+        ]
+    )
+
+
+def _utilization(
+    client: NvmlClient, uuid: str, handle: Any, since: int
+) -> Mapping[int, ProcessUtilization] | None:
+    """By PID, of the processes that did anything; None where the driver can't tell (MIG)."""
+    library = client.library
+    samples = client.call(
+        uuid,
+        # Drivers of Blackwell have the newer one only (HAMi-core #218), those before 550 the
+        # older one.
+        ("nvmlDeviceGetProcessesUtilizationInfo", handle, since),
+        ("nvmlDeviceGetProcessUtilization", handle, since),
+        # pynvml raises success where there is nothing to give.
+        expected_errors={library.NVML_ERROR_NOT_FOUND: (), library.NVML_SUCCESS: ()},
+    )
+    return None if samples is None else _means(samples)
+
+
+def _means(samples: Iterable[Any]) -> Mapping[int, ProcessUtilization]:
+    by_pid: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+    for sample in samples:
+        values = sample.smUtil, sample.memUtil, sample.encUtil, sample.decUtil
+        # Some drivers leave memory that they did not initialise.
+        if max(values) <= 100:
+            by_pid[sample.pid].append(values)
+    return {
+        pid: ProcessUtilization(*[round(fmean(each)) for each in zip(*found, strict=True)])
+        for pid, found in by_pid.items()
+    }

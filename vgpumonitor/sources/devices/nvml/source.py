@@ -17,6 +17,7 @@ from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.sources.devices.model import Device, DeviceHealth
 from vgpumonitor.sources.devices.nvml.cards import read_devices
 from vgpumonitor.sources.devices.nvml.client import DriverGoneError, NvmlClient, subject
+from vgpumonitor.sources.devices.nvml.processes import UtilizationWindow
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class NvmlSource:
 
     def __init__(self, library: Any = None, retry_seconds: float = 10.0) -> None:
         self._client = NvmlClient(library, retry_seconds)
+        self._window = UtilizationWindow()
         self._thread = HangTolerantThread("nvml")
         self._current = _Look()
         self._given_up: _Look | None = None
@@ -101,7 +103,7 @@ class NvmlSource:
 
     def _devices(self, current: _Look) -> tuple[Device, ...]:
         complete = True
-        for device in read_devices(self._client):
+        for device in read_devices(self._client, self._window):
             if device is None:
                 complete = False
             else:
