@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 
 from vgpumonitor.region.model import ProcessDevice, Region, RegionDevice, RegionProcess
 from vgpumonitor.snapshot import (
-    HostProcessesView,
+    Identities,
     NodeSnapshot,
     SnapshotBuilder,
     SourceViews,
 )
+from vgpumonitor.snapshot.identity import identify, slot_owners
 from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices import Device
 from vgpumonitor.sources.pods import Pod, PodsView
+from vgpumonitor.sources.processes import ContainerRef, HostProcess
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
@@ -90,6 +92,7 @@ def card(
         "driver_version": "570.1",
         "cuda_version": "12.8",
         "memory_used": 20 * GIB,
+        "memory_reserved": None,
         "core_utilization": 75,
         "memory_utilization": 30,
         "power_watts": 250.5,
@@ -113,19 +116,42 @@ def snapshot(
     *entries: ContainerReading,
     pods: PodsView | None = None,
     cards: Iterable[Device] = (),
-    host: HostProcessesView | None = None,
+    live: Iterable[int] | None = None,
+    on_devices: Mapping[int, ContainerRef] | None = None,
     builder: SnapshotBuilder | None = None,
     time: float = NOW,
 ) -> NodeSnapshot:
+    """``live`` are the host PIDs of the regions' processes that live; None where nobody looks,
+    and HAMi-core is believed. ``on_devices`` are containers of other host processes."""
     cards = tuple(cards)
+    pods = pods or pods_view()
     return (builder or SnapshotBuilder("node-1")).build(
         SourceViews(
             time,
             containers=ContainersView(entries, up=True),
             pod_source="file",
-            pods=pods or pods_view(),
+            pods=pods,
             devices=cards,
             known_devices=cards,
-            processes=host or HostProcessesView(),
+            identities=identities(entries, pods, live, on_devices or {}),
         )
     )
+
+
+def identities(
+    entries: Iterable[ContainerReading],
+    pods: PodsView,
+    live: Iterable[int] | None,
+    on_devices: Mapping[int, ContainerRef],
+) -> Identities:
+    if live is None:
+        return Identities()
+    live = set(live)
+    owners = slot_owners(entries, pods)
+    host = {
+        slot.hostpid: HostProcess(slot.hostpid, slot.pid, ContainerRef(owner.key[0], ""))
+        for owner in owners
+        for slot in owner.slots
+        if slot.hostpid in live
+    } | {pid: HostProcess(pid, pid % 100, container) for pid, container in on_devices.items()}
+    return Identities(identify(owners, host, on_devices), host, True, "dead")

@@ -36,7 +36,7 @@ from testing.values import (
     use,
 )
 from tests.web.page_server import PageServer
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
+from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Pod, PodsView
 from vgpumonitor.top import (
@@ -236,7 +236,7 @@ class TestOnce:
             recent_kernel=-1,
             last_kernel_time=int(NOW) - 200,
         )
-        made = snapshot(entry(dead), cards=[card()], host=HostProcessesView(frozenset({100})))
+        made = snapshot(entry(dead), cards=[card()], live=(100,))
         lines = once(document(made), View()).splitlines()
         assert "dead 1.00 GiB" in lines[1]
         expected = f"– {UID} train 0 9.50 GiB 10.0 GiB 12% 50% 3 min blocked"

@@ -6,7 +6,7 @@ import pytest
 
 from vgpumonitor.region.model import RegionProcess
 from vgpumonitor.snapshot.identity import SlotOwner, identify
-from vgpumonitor.sources.processes import ContainerRef, HostProcess, HostProcessesView
+from vgpumonitor.sources.processes import ContainerRef, HostProcess
 
 POD, OTHER_POD = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11", "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
 MAIN, SIDE, OLD = "a" * 64, "b" * 64, "c" * 64
@@ -25,19 +25,21 @@ def owner(*slots: RegionProcess, name: str = "main", pod: str = POD) -> SlotOwne
     return SlotOwner((pod, name), slots, frozenset((own,)), frozenset((other,)))
 
 
-def host(*asked: HostProcess, others: tuple[HostProcess, ...] = ()) -> HostProcessesView:
-    return HostProcessesView(True, {each.pid: each for each in asked}, others)
+#: The processes that were asked about, by their PID on the host, and all the others.
+Host = tuple[dict[int, HostProcess], tuple[HostProcess, ...]]
 
 
-def found(
-    slots: SlotOwner, view: HostProcessesView, on_devices: tuple[int, ...] = ()
-) -> list[int | None]:
+def host(*asked: HostProcess, others: tuple[HostProcess, ...] = ()) -> Host:
+    return {each.pid: each for each in asked}, others
+
+
+def found(slots: SlotOwner, view: Host, on_devices: tuple[int, ...] = ()) -> list[int | None]:
     """PIDs of the processes that the slots are found to be."""
-    (processes,) = identify([slots], view, on_devices).values()
+    (processes,) = identify([slots], view[0], on_devices, view[1]).values()
     return [None if each is None else each.pid for each in processes]
 
 
-CASES: dict[str, tuple[RegionProcess, HostProcessesView, tuple[int, ...], int | None]] = {
+CASES: dict[str, tuple[RegionProcess, Host, tuple[int, ...], int | None]] = {
     "its host PID, verified": (slot(7, 700), host(process(700, 7)), (), 700),
     "nobody lives at its host PID": (slot(7, 700), host(), (), None),
     "its host PID is another pod's process by now": (
@@ -109,7 +111,7 @@ CASES: dict[str, tuple[RegionProcess, HostProcessesView, tuple[int, ...], int | 
 
 @pytest.mark.parametrize(("of", "view", "on_devices", "expected"), CASES.values(), ids=CASES)
 def test_one_slot(
-    of: RegionProcess, view: HostProcessesView, on_devices: tuple[int, ...], expected: int | None
+    of: RegionProcess, view: Host, on_devices: tuple[int, ...], expected: int | None
 ) -> None:
     assert found(owner(of), view, on_devices) == [expected]
 
@@ -130,7 +132,7 @@ def test_no_process_is_two_slots() -> None:
     lives = HostProcess(700, 7, pod)
     main = SlotOwner((POD, "main"), (slot(7, 700),))
     side = SlotOwner((POD, "side"), (slot(7, 700),))
-    assert identify([main, side], host(lives), (700,)) == {
+    assert identify([main, side], host(lives)[0], (700,)) == {
         (POD, "main"): (lives,),
         (POD, "side"): (None,),
     }
@@ -140,7 +142,7 @@ def test_a_container_that_claims_anothers_process() -> None:
     theirs = process(800, 7, OTHER_POD)
     thief = owner(slot(7, 800))
     robbed = owner(slot(7, 800), pod=OTHER_POD)
-    assert identify([thief, robbed], host(theirs), (800,)) == {
+    assert identify([thief, robbed], host(theirs)[0], (800,)) == {
         (POD, "main"): (None,),
         (OTHER_POD, "main"): (theirs,),
     }
@@ -148,7 +150,9 @@ def test_a_container_that_claims_anothers_process() -> None:
 
 def test_a_container_that_claims_its_neighbours_process() -> None:
     theirs = process(800, 7, POD, SIDE)
-    assert identify([owner(slot(7, 800)), owner(slot(7), name="side")], host(theirs), (800,)) == {
+    assert identify(
+        [owner(slot(7, 800)), owner(slot(7), name="side")], host(theirs)[0], (800,)
+    ) == {
         (POD, "main"): (None,),
         (POD, "side"): (theirs,),
     }
@@ -159,7 +163,7 @@ def test_what_is_proved_goes_before_what_is_searched() -> None:
     lives = HostProcess(700, 7, ContainerRef(POD, ""))
     searching = SlotOwner((POD, "a"), (slot(7),))
     proved = SlotOwner((POD, "b"), (slot(7, 700),))
-    assert identify([searching, proved], host(lives), (700,)) == {
+    assert identify([searching, proved], host(lives)[0], (700,)) == {
         (POD, "a"): (None,),
         (POD, "b"): (lives,),
     }

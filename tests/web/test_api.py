@@ -319,7 +319,7 @@ class TestDocument:
                 entry(region(dead, uuids=[CARD_2])),
                 entry(region(uuids=[MIG]), OTHER),
                 cards=[card(mig_devices=(MIG_DEVICE,))],
-                host=HostProcessesView(frozenset({1})),
+                live=(1,),
             )
         )
         assert [(one["uuid"], one["index"]) for one in found["devices"]] == [
@@ -334,7 +334,7 @@ class TestDocument:
             snapshot(
                 entry(region(dead, uuids=[MIG])),
                 cards=[card(mig_devices=(MIG_DEVICE,))],
-                host=HostProcessesView(frozenset({1})),
+                live=(1,),
             )
         )
         assert [one["dead_memory_bytes"] for one in found["devices"]] == [7 * MIB]
@@ -395,7 +395,7 @@ class TestStatus:
         ],
     )
     def test_is_one_word(self, found: Any, status: str) -> None:
-        assert one(found, host=HostProcessesView(frozenset({100})))["status"] == status
+        assert one(found, live=(100,))["status"] == status
 
 
 class TestBlockedBy:

@@ -43,7 +43,7 @@ from testing.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor import formatting
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot
+from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
@@ -83,7 +83,7 @@ def node(when: float = NOW, used: int = 3 * GIB) -> NodeSnapshot:
         entry(None, OTHER, "idle"),
         pods=pods_view(POD, OTHER_POD),
         cards=[card(processes=(DeviceProcess(900, 700 * MIB),)), card(CARD_2, 1, 4)],
-        host=HostProcessesView(frozenset({100})),
+        live=(100,),
         time=when,
     )
 
