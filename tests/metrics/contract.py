@@ -7,9 +7,10 @@ _DOCUMENTED = ("podnamespace", "podname", "ctrname", "vdeviceid", "deviceuuid", 
 _HOST = ("nodeid", "deviceidx", "deviceuuid", "devicetype", "zone")
 _HAMI_HOST = ("node", "device_index", "device_uuid", "device_type", "zone")
 _HAMI = ("namespace", "pod", "container", "vdevice_index", "device_uuid", "zone")
-_CONTAINER = ("namespace", "pod", "container")
-_VGPU = (*_CONTAINER, "device_uuid")
-_DEVICE = ("node", "device_uuid", "device_index")
+_DEVICE = ("node", "device_index", "device_uuid")
+_CONTAINER = ("node", "namespace", "pod", "container")
+_VGPU = (*_CONTAINER, "device_index", "device_uuid", "mig_uuid")
+_ALLOCATED = ("node", "namespace", "pod", "device_index", "device_uuid", "device_minor")
 
 DOCUMENTED_HELP = {
     "HostGPUMemoryUsage": "GPU device memory usage",
@@ -34,6 +35,10 @@ LABELS: dict[str, tuple[str, ...]] = {
     "hami_host_gpu_memory_used_bytes": _HAMI_HOST,
     "hami_host_gpu_utilization_ratio": _HAMI_HOST,
     "hami_host_gpu_memory_controller_utilization_ratio": _HAMI_HOST,
+    "hami_host_gpu_temperature_celsius": _HAMI_HOST,
+    "hami_host_gpu_power_usage_watts": _HAMI_HOST,
+    "hami_host_gpu_ecc_errors_total": (*_HAMI_HOST, "error_type"),
+    "hami_build_info": ("version", "revision", "build_date", "zone"),
     "hami_vgpu_memory_used_bytes": _HAMI,
     "hami_vgpu_memory_limit_bytes": _HAMI,
     "hami_container_device_memory_bytes": _HAMI,
@@ -49,13 +54,22 @@ LABELS: dict[str, tuple[str, ...]] = {
         "gpu_instance_id",
         "compute_instance_id",
     ),
-    "vgpu_allocated_memory_bytes": ("namespace", "pod", "device_uuid", "device_minor"),
-    "vgpu_allocated_core_ratio": ("namespace", "pod", "device_uuid", "device_minor"),
+    "vgpu_pod_info": (
+        *("node", "namespace", "pod", "uid"),
+        *("workload_kind", "workload", "isolation"),
+    ),
+    "vgpu_allocated_memory_bytes": _ALLOCATED,
+    "vgpu_allocated_core_ratio": _ALLOCATED,
     "vgpu_memory_used_bytes": (*_VGPU, "kind"),
     "vgpu_memory_limit_bytes": _VGPU,
     "vgpu_core_limit_ratio": _VGPU,
     "vgpu_core_utilization_ratio": _VGPU,
-    "vgpu_memory_nvml_bytes": _VGPU,
+    "vgpu_nvml_memory_used_bytes": _VGPU,
+    "vgpu_nvml_core_utilization_ratio": _VGPU,
+    "vgpu_nvml_memory_controller_utilization_ratio": _VGPU,
+    "vgpu_nvml_encoder_utilization_ratio": _VGPU,
+    "vgpu_nvml_decoder_utilization_ratio": _VGPU,
+    "vgpu_memory_bypassed_bytes": _VGPU,
     "vgpu_processes": (*_CONTAINER, "state"),
     "vgpu_dead_process_memory_bytes": _VGPU,
     "vgpu_last_kernel_timestamp_seconds": _VGPU,
@@ -65,29 +79,20 @@ LABELS: dict[str, tuple[str, ...]] = {
     "vgpu_region_info": (*_CONTAINER, "layout"),
     "vgpu_process_memory_used_bytes": (*_VGPU, "pid", "host_pid"),
     "vgpu_process_core_utilization_ratio": (*_VGPU, "pid", "host_pid"),
+    "vgpu_process_nvml_memory_used_bytes": (*_VGPU, "pid", "host_pid"),
+    "vgpu_process_nvml_core_utilization_ratio": (*_VGPU, "pid", "host_pid"),
     "vgpu_device_info": (*_DEVICE, "name", "driver_version", "cuda_version", "minor"),
     "vgpu_device_memory_total_bytes": _DEVICE,
     "vgpu_device_memory_used_bytes": _DEVICE,
+    "vgpu_device_memory_reserved_bytes": _DEVICE,
     "vgpu_device_core_utilization_ratio": _DEVICE,
+    "vgpu_device_memory_controller_utilization_ratio": _DEVICE,
     "vgpu_device_power_watts": _DEVICE,
     "vgpu_device_temperature_celsius": _DEVICE,
     "vgpu_device_ecc_errors_total": (*_DEVICE, "kind"),
     "vgpu_device_throttled": (*_DEVICE, "reason"),
-    "vgpu_device_memory_unattributed_bytes": (*_DEVICE, "namespace", "pod"),
-    "vgpumonitor_build_info": ("version",),
-    "vgpumonitor_collect_duration_seconds": ("part",),
-    "vgpumonitor_regions": ("state",),
-    "vgpumonitor_region_errors_total": ("reason",),
-    "vgpumonitor_torn_reads_total": (),
-    "vgpumonitor_pod_source_up": (),
-    "vgpumonitor_pod_source_synced_timestamp_seconds": (),
-    "vgpumonitor_watch_events_total": (),
-    "vgpumonitor_nvml_up": (),
-    "vgpumonitor_nvml_errors_total": ("call", "device_uuid"),
-}
-
-#: What this project serves beyond the contract; docs/metrics.md says why.
-ADDED: dict[str, tuple[str, ...]] = {
+    "vgpu_device_processes": _DEVICE,
+    "vgpu_device_memory_unattributed_bytes": _DEVICE,
     "vgpu_mig_device_info": (
         *_DEVICE,
         "mig_uuid",
@@ -97,12 +102,23 @@ ADDED: dict[str, tuple[str, ...]] = {
     ),
     "vgpu_mig_device_memory_total_bytes": (*_DEVICE, "mig_uuid"),
     "vgpu_mig_device_memory_used_bytes": (*_DEVICE, "mig_uuid"),
-    "vgpumonitor_annotation_errors_total": ("annotation",),
-    "vgpumonitor_feedback_rounds_total": (),
-    "vgpumonitor_feedback_writes_total": ("word",),
-    "vgpumonitor_feedback_failures_total": (),
-    "vgpumonitor_feedback_last_round_timestamp_seconds": (),
-    "vgpumonitor_gc_removed_total": (),
-    "vgpumonitor_gc_failures_total": (),
-    "vgpumonitor_gc_last_round_timestamp_seconds": (),
+    "vgpumonitor_build_info": ("node", "version"),
+    "vgpumonitor_collect_duration_seconds": ("node", "part"),
+    "vgpumonitor_regions": ("node", "state"),
+    "vgpumonitor_region_errors_total": ("node", "reason"),
+    "vgpumonitor_torn_reads_total": ("node",),
+    "vgpumonitor_pod_source_up": ("node",),
+    "vgpumonitor_pod_source_synced_timestamp_seconds": ("node",),
+    "vgpumonitor_annotation_errors_total": ("node", "annotation"),
+    "vgpumonitor_watch_events_total": ("node",),
+    "vgpumonitor_host_processes_visible": ("node",),
+    "vgpumonitor_nvml_up": ("node",),
+    "vgpumonitor_nvml_errors_total": ("node", "call", "device_uuid"),
+    "vgpumonitor_feedback_rounds_total": ("node",),
+    "vgpumonitor_feedback_writes_total": ("node", "field"),
+    "vgpumonitor_feedback_failures_total": ("node",),
+    "vgpumonitor_feedback_last_round_timestamp_seconds": ("node",),
+    "vgpumonitor_gc_removed_total": ("node",),
+    "vgpumonitor_gc_failures_total": ("node",),
+    "vgpumonitor_gc_last_round_timestamp_seconds": ("node",),
 }

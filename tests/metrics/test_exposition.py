@@ -28,12 +28,13 @@ from testing.values import (
     UID,
     card,
     entry,
+    identities,
     process,
     region,
     snapshot,
     use,
 )
-from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
+from tests.metrics.contract import DOCUMENTED_HELP, LABELS
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.metrics import documented, exporter, hami, vgpu
 from vgpumonitor.metrics.exposition import Exposition
@@ -42,14 +43,19 @@ from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.snapshot import (
     Container,
     ContainerDevice,
-    HostProcessesView,
     NodeSnapshot,
     SnapshotBuilder,
     SourceViews,
 )
 from vgpumonitor.sources.containers import ContainersView
-from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
-from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodsView
+from vgpumonitor.sources.devices import (
+    DeviceHealth,
+    DeviceProcess,
+    MigDevice,
+    ProcessUtilization,
+)
+from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
+from vgpumonitor.sources.processes import ContainerRef
 
 MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
 
@@ -60,7 +66,12 @@ def everything() -> NodeSnapshot:
         card(
             ecc_errors={"corrected": 2, "uncorrected": 0},
             throttled={"hw_slowdown": True, "sw_power_cap": False},
-            processes=(DeviceProcess(100, 3 * GIB), DeviceProcess(999, GIB)),
+            memory_reserved=GIB,
+            processes=(
+                DeviceProcess(100, 3 * GIB, ProcessUtilization(35, 20, 2, 1)),
+                DeviceProcess(200, 2 * GIB, ProcessUtilization()),
+                DeviceProcess(999, GIB),
+            ),
         ),
         card(
             CARD_2,
@@ -77,6 +88,8 @@ def everything() -> NodeSnapshot:
                 "team-a",
                 "train-0",
                 "Running",
+                {"train": PodContainer("train")},
+                container_names=("train",),
                 allocations=(Allocation("", 3, 11520 * MIB, 0.5),),
             ),
             OTHER: Pod(
@@ -84,29 +97,28 @@ def everything() -> NodeSnapshot:
                 "team-b",
                 "mig-0",
                 "Running",
-                mig_allocations=(MigAllocation("serve", CARD_2, MIG, "1g.10gb", 7, 0),),
+                mig_allocations=(MigAllocation("serve", 0, CARD_2, MIG, "1g.10gb", 7, 0),),
             ),
         },
         True,
         NOW - 5,
         {"hami.io/vgpu-devices-allocated": 1},
     )
+    readings = (
+        entry(
+            region(
+                process(use(300 * MIB, 7 * MIB, GIB, sm=40, other=1), hostpid=100),
+                process(use(data=50), hostpid=101, pid=8),
+            )
+        ),
+        entry(region(uuids=(MIG,)), uid=OTHER, container="serve"),
+        entry(None, container="waits"),
+        entry(None, container="broken", error="magic number 7"),
+    )
     views = SourceViews(
         time=NOW,
         containers=ContainersView(
-            (
-                entry(
-                    region(
-                        process(
-                            use(300 * MIB, 7 * MIB, GIB, sm=40, other=1, nvml=GIB), hostpid=100
-                        ),
-                        process(use(data=50), hostpid=101, pid=8),
-                    )
-                ),
-                entry(region(uuids=(MIG,)), uid=OTHER, container="serve"),
-                entry(None, container="waits"),
-                entry(None, container="broken", error="magic number 7"),
-            ),
+            readings,
             up=True,
             errors={"bad_magic": 4},
             torn_reads=2,
@@ -117,7 +129,7 @@ def everything() -> NodeSnapshot:
         devices=cards,
         known_devices=cards,
         device_health=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
-        processes=HostProcessesView(frozenset({100, 999})),
+        identities=identities(readings, pods, (100,), {200: ContainerRef(UID, "")}),
         feedback=FEEDBACK,
         cleanup=CLEANUP,
         seconds={"regions": 0.25},
@@ -159,11 +171,11 @@ class TestContract:
         served = {
             family.name: {*family.labels, *(name for name, _ in family.constant)} for family in ALL
         }
-        assert served == {name: set(labels) for name, labels in {**LABELS, **ADDED}.items()}
+        assert served == {name: set(labels) for name, labels in LABELS.items()}
 
     def test_every_family_has_a_sample_here_with_its_labels(self) -> None:
         found = parsed(Exposition(ALL).render(everything()).decode())
-        for name, labels in {**LABELS, **ADDED}.items():
+        for name, labels in LABELS.items():
             assert found[name], name
             for series in found[name]:
                 assert {label for label, _ in series} == set(labels), name
@@ -211,7 +223,7 @@ class TestText:
     @pytest.mark.parametrize(
         ("name", "values"),
         [
-            ("HostGPUMemoryUsage", [20 * GIB, 20 * GIB]),
+            ("HostGPUMemoryUsage", [21 * GIB, 20 * GIB]),
             ("HostCoreUtilization", [75, 75]),
             ("vGPU_device_memory_limit_in_bytes", [10 * GIB, 10 * GIB]),
             ("Device_utilization_desc_of_container", [40, 0]),
@@ -225,9 +237,17 @@ class TestText:
             ("vgpu_allocated_core_ratio", [0.5]),
             ("vgpu_memory_used_bytes", [300 * MIB, 7 * MIB, GIB, 1, 0, 0, 0, 0]),
             ("vgpu_core_limit_ratio", [0.5, 0.5]),
-            ("vgpu_core_utilization_ratio", [0.4, 0]),
-            ("vgpu_memory_nvml_bytes", [GIB, 0]),
-            ("vgpu_processes", [1, 0, 1, 0, 0, 0]),
+            ("vgpu_core_utilization_ratio", [0.4]),
+            ("vgpu_nvml_memory_used_bytes", [5 * GIB]),
+            ("vgpu_nvml_core_utilization_ratio", [0.35]),
+            ("vgpu_nvml_memory_controller_utilization_ratio", [0.2]),
+            ("vgpu_nvml_encoder_utilization_ratio", [0.02]),
+            ("vgpu_nvml_decoder_utilization_ratio", [0.01]),
+            ("vgpu_memory_bypassed_bytes", [2 * GIB, 0]),
+            ("vgpu_device_memory_used_bytes", [20 * GIB, 20 * GIB]),
+            ("vgpu_device_memory_reserved_bytes", [GIB]),
+            ("vgpu_device_processes", [3, 0]),
+            ("vgpu_processes", [1, 0, 1, 0, 0, 0, 0, 0]),
             ("vgpu_dead_process_memory_bytes", [50, 0]),
             ("vgpu_last_kernel_timestamp_seconds", [NOW - 60, NOW - 60]),
             ("vgpu_device_power_watts", [250.5, 250.5]),
@@ -236,6 +256,8 @@ class TestText:
             ("vgpu_device_memory_unattributed_bytes", [GIB, 0]),
             ("vgpu_process_memory_used_bytes", [307 * MIB + GIB + 1]),
             ("vgpu_process_core_utilization_ratio", [0.4]),
+            ("vgpu_process_nvml_memory_used_bytes", [3 * GIB, 2 * GIB]),
+            ("vgpu_process_nvml_core_utilization_ratio", [0.35, 0]),
             ("vgpumonitor_regions", [2, 1, 1]),
             ("vgpumonitor_torn_reads_total", [2]),
             ("vgpumonitor_pod_source_synced_timestamp_seconds", [NOW - 5]),
@@ -261,7 +283,7 @@ class TestText:
     def test_mig_of_a_container(self) -> None:
         (labels,) = parsed(text_of(only("MigInfo")))["MigInfo"]
         assert dict(labels)["instanceid"] == "7"
-        assert dict(labels)["deviceuuid"] == MIG
+        assert dict(labels)["deviceuuid"] == CARD_2
 
     def test_label_values_are_escaped(self) -> None:
         text = text_of(only("vgpu_device_info"))
@@ -285,6 +307,8 @@ class TestText:
         snap = snapshot(
             entry(region(process(use(data=MIB)))),
             pods=PodsView({UID: Pod(UID, "100%", "%s%%(x)d", "Running")}, True, NOW),
+            cards=(card(processes=(DeviceProcess(100, MIB, ProcessUtilization()),)),),
+            live=(100,),
         )
         found = parsed(Exposition(ALL).render(snap).decode())
         for family in ALL:
@@ -319,7 +343,7 @@ class TestText:
 
     @pytest.mark.parametrize(("recent", "blocked"), [(-1, 1), (0, 0), (2, 0)])
     def test_blocked(self, recent: int, blocked: int) -> None:
-        snap = snapshot(entry(region(recent_kernel=recent)))
+        snap = snapshot(entry(region(process(use()), recent_kernel=recent)))
         found = parsed(text_of(only("vgpu_launches_blocked"), of=snap))
         assert list(found["vgpu_launches_blocked"].values()) == [blocked]
 
@@ -356,7 +380,10 @@ class TestOpenMetrics:
 
     def test_counters_lose_total_in_their_metadata(self) -> None:
         text = Exposition(ALL).render(everything(), openmetrics=True).decode()
-        assert "# TYPE vgpumonitor_torn_reads counter\nvgpumonitor_torn_reads_total 2\n" in text
+        assert (
+            '# TYPE vgpumonitor_torn_reads counter\nvgpumonitor_torn_reads_total{node="node-1"} 2\n'
+            in text
+        )
 
 
 class TestNames:
@@ -367,7 +394,7 @@ class TestNames:
     def test_select_counters_by_either_name(self) -> None:
         for name in ("vgpumonitor_torn_reads", "vgpumonitor_torn_reads_total"):
             text = Exposition(ALL).render(everything(), names={name}).decode()
-            assert parsed(text) == {"vgpumonitor_torn_reads_total": {(): 2}}
+            assert parsed(text) == {"vgpumonitor_torn_reads_total": {(("node", "node-1"),): 2}}
 
     def test_no_other_family_is_made(self) -> None:
         def value(container: Container, device: ContainerDevice) -> float | None:
@@ -407,7 +434,7 @@ class TestKeptText:
             snap = snapshot(*state, builder=builder)
             kept = parsed(exposition.render(snap).decode())
             fresh = parsed(Exposition(ALL).render(snap).decode())
-            for name in {**LABELS, **ADDED}:
+            for name in LABELS:
                 assert kept[name] == fresh[name], name
 
     def test_of_unchanged_containers_is_not_made_again(self) -> None:
@@ -481,4 +508,6 @@ class TestSets:
         assert on - off == {
             "vgpu_process_memory_used_bytes",
             "vgpu_process_core_utilization_ratio",
+            "vgpu_process_nvml_memory_used_bytes",
+            "vgpu_process_nvml_core_utilization_ratio",
         }

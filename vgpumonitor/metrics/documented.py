@@ -1,7 +1,7 @@
 """The set ``documented``: what Koordinator's guide lists, by the names of HAMi up to 2.8:
 
 HostGPUMemoryUsage{zone="vGPU",nodeid="node-1",deviceidx="0",deviceuuid="GPU-…",
-    devicetype="NVIDIA-A100"} 21474836480
+    devicetype="NVIDIA-A100"} 22548578304
 vGPU_device_memory_usage_in_bytes{zone="vGPU",podnamespace="team-a",podname="train-0",
     ctrname="train",vdeviceid="0",deviceuuid="GPU-…"} 1395654657
 Device_last_kernel_of_container{zone="vGPU",podnamespace="team-a",podname="train-0",

@@ -161,7 +161,7 @@ FAMILIES: tuple[Family, ...] = (
     NodeFamily(
         "vgpumonitor_feedback_writes_total",
         "Words that feedback wrote into region files; in a dry run, would have written",
-        ("node", "word"),
+        ("node", "field"),
         "counter",
         samples=_by_label(
             lambda snapshot: (

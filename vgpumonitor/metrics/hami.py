@@ -1,7 +1,7 @@
 """The set ``hami``: the names of HAMi 2.10, and of its master after it. Ratios run from 0 to 100:
 
 hami_host_gpu_memory_used_bytes{zone="vGPU",node="node-1",device_index="0",
-    device_uuid="GPU-…",device_type="NVIDIA-A100"} 21474836480
+    device_uuid="GPU-…",device_type="NVIDIA-A100"} 22548578304
 hami_vgpu_memory_used_bytes{zone="vGPU",namespace="team-a",pod="train-0",container="train",
     vdevice_index="0",device_uuid="GPU-…"} 1395654657
 """

@@ -6,7 +6,7 @@ vgpu_allocated_memory_bytes{node="node-1",namespace="team-a",pod="train-0",devic
 vgpu_memory_used_bytes{node="node-1",namespace="team-a",pod="train-0",container="train",
     device_index="0",device_uuid="GPU-…",mig_uuid="",kind="context"} 314572800
 vgpu_nvml_memory_used_bytes{node="node-1",namespace="team-a",pod="train-0",container="train",
-    device_index="0",device_uuid="GPU-…",mig_uuid=""} 9216983040
+    device_index="0",device_uuid="GPU-…",mig_uuid=""} 5368709120
 vgpu_processes{node="node-1",namespace="team-a",pod="train-0",container="train",
     state="running"} 1
 """
