@@ -99,7 +99,7 @@ ADDED: dict[str, tuple[str, ...]] = {
     "vgpu_mig_device_memory_used_bytes": (*_DEVICE, "mig_uuid"),
     "vgpumonitor_annotation_errors_total": ("annotation",),
     "vgpumonitor_feedback_rounds_total": (),
-    "vgpumonitor_feedback_writes_total": ("word",),
+    "vgpumonitor_feedback_writes_total": ("field",),
     "vgpumonitor_feedback_failures_total": (),
     "vgpumonitor_feedback_last_round_timestamp_seconds": (),
     "vgpumonitor_gc_removed_total": (),

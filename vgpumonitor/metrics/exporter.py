@@ -143,8 +143,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_feedback_writes_total",
-        "Words that feedback wrote into region files; in a dry run, would have written",
-        ("word",),
+        "Control words that feedback wrote into region files; in a dry run, would have written",
+        ("field",),
         "counter",
         samples=_by_label(
             lambda snapshot: (
@@ -154,7 +154,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_feedback_failures_total",
-        "Words that feedback could not write",
+        "Control words that feedback could not write",
         (),
         "counter",
         samples=_feedback(lambda health: health.failures),

@@ -1,7 +1,7 @@
-"""Reads region files, which are hostile input: a container owns the directory they are in.
+"""Reads region files, which are hostile input: a container owns the directory that they are in.
 
-Never maps a file (a container could truncate it under the mapping), never follows a link,
-never blocks on a pipe, never reads more than its layout's bytes.
+The reader never maps a file (the container could truncate it under the mapping), never follows a
+link, never blocks on a pipe, and never reads more bytes than the layout has.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from vgpumonitor.region.model import (
     RegionProcess,
 )
 
-#: How often a half-written slot is read again before it is left out.
+#: How many times a half-written slot is read again before it is left out.
 SLOT_RETRIES = 8
 
 _UUID_TEXT = re.compile(
     rb"(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-    # The form of MIG devices before driver 470.
+    # MIG devices before driver 470.
     rb"|MIG-GPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/\d{1,3}/\d{1,3}"
 )
 
 
 def io_error(error: OSError) -> RegionError:
-    """The reader's own error for what the system said about a path."""
+    """The RegionError for an error of the operating system."""
     reason = {
         errno.ENOENT: "vanished",
         errno.EACCES: "permission",
@@ -54,10 +54,10 @@ def io_error(error: OSError) -> RegionError:
 
 
 def open_regular(directory: int, name: str) -> int:
-    """A descriptor, read-only, of the regular file ``name`` in ``directory`` (a descriptor).
+    """A read-only descriptor of the regular file ``name`` in ``directory`` (a descriptor).
 
-    What isn't a regular file is not opened at all, since opening alone can do something
-    (a device) or wait (a pipe): O_PATH first, and only what was looked at is opened.
+    Nothing but a regular file is opened, since opening alone can have an effect (a device) or
+    block (a pipe): the entry is looked at through O_PATH, and what was looked at is opened.
     Raises RegionError: symlink, not_regular, vanished, permission, descriptors, io.
     """
     try:
@@ -65,9 +65,9 @@ def open_regular(directory: int, name: str) -> int:
         try:
             mode = os.fstat(handle).st_mode
             if stat.S_ISLNK(mode):
-                raise RegionError("symlink", "a symbolic link")
+                raise RegionError("symlink", "it is a symbolic link")
             if not stat.S_ISREG(mode):
-                raise RegionError("not_regular", f"not a regular file but {_kind(mode)}")
+                raise RegionError("not_regular", f"it is {_kind(mode)}, expected a regular file")
             return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         finally:
             os.close(handle)
@@ -87,16 +87,16 @@ def _kind(mode: int) -> str:
 
 
 class RegionFile:
-    """An open region file, read again and again.
+    """An open region file, which is read at every scrape.
 
-    ``region`` stays the same object while the bytes in use stay the same, so that
-    what was derived from it can be kept.
+    ``read`` returns the same object for as long as the bytes in use stay the same, so that what
+    was derived from it can be kept.
     """
 
     __slots__ = ("_bytes", "_fd", "_head", "_region", "identity", "layout")
 
     def __init__(self, fd: int) -> None:
-        """Takes ``fd`` over, also when it raises RegionError (as ``choose`` does)."""
+        """Takes ownership of ``fd``, even if it raises RegionError (as ``choose`` does)."""
         self._fd = fd
         try:
             status = os.fstat(fd)
@@ -120,16 +120,16 @@ class RegionFile:
             self._fd = -1
 
     def is_at(self, status: os.stat_result) -> bool:
-        """Whether a path's ``status`` is that of this file, long enough for its layout."""
+        """Whether ``status`` is of this file, and the file is still long enough for its layout."""
         return (status.st_dev, status.st_ino) == self.identity and (
             status.st_size >= self.layout.size
         )
 
     def read(self, size: int) -> Region:
-        """The region now; ``size`` is the file's, from the status that ``is_at`` saw.
+        """The region now. ``size`` is the file's, from the status that ``is_at`` was given.
 
-        Two system calls, three where the layout has a seqlock, and one more per
-        half-written slot and retry. Raises RegionError: truncated, bad_magic, io.
+        Takes two system calls, three if the layout has a seqlock, and one more for each retry of a
+        half-written slot. Raises RegionError: truncated, bad_magic, io.
         """
         layout = self.layout
         try:
@@ -164,9 +164,9 @@ class RegionFile:
     def _settle(self, used: bytes, count: int) -> tuple[bytes, list[int]]:
         """``used`` with every slot whole, and the slots that were never seen whole.
 
-        A slot is whole if two looks, one after the other, agree on an even seqlock and on
-        the bytes that it guards: nothing was written between them. One look can't tell,
-        whatever seqlock it finds, since it isn't one atomic copy.
+        A slot is whole if two reads in a row agree on an even seqlock and on the bytes that it
+        guards: then nothing was written between them. A single read can't tell, whatever
+        seqlock it finds, since it isn't an atomic copy.
         """
         layout = self.layout
         slots = used[layout.procs_offset :]
@@ -207,8 +207,7 @@ def _same_and_even(layout: Layout, first: bytes, second: bytes) -> bool:
 
 
 class Head(Struct, frozen=True, gc=False):
-    """The devices of a region, which mostly stay the same. ``device_num`` is as the file
-    says."""
+    """The devices of a region, which hardly ever change. ``device_num`` is what the file says."""
 
     device_num: int
     devices: tuple[RegionDevice, ...]
@@ -216,10 +215,10 @@ class Head(Struct, frozen=True, gc=False):
 
 
 def decode_head(layout: Layout, size: int, used: bytes) -> Head:
-    """The head in ``used``, a region's bytes from the first on, of a file of ``size`` bytes.
+    """The head in ``used``, the first bytes of a file of ``size`` bytes.
 
-    Raises RegionError as ``choose``, and unknown_layout, where the header was overwritten
-    since the layout was chosen.
+    Raises RegionError as ``choose`` does, and unknown_layout if the header was overwritten after
+    the layout was chosen.
     """
     if choose(size, used) is not layout:
         raise RegionError("unknown_layout", f"the header is no longer that of {layout.name}")
@@ -235,7 +234,7 @@ def decode_head(layout: Layout, size: int, used: bytes) -> Head:
         if text and not valid:
             problems.append(("bad_uuid", f"the UUID of device {number} is {text[:48]!r}"))
         if valid and text in seen:
-            problems.append(("bad_uuid", f"the UUID of device {number} is another device's"))
+            problems.append(("bad_uuid", f"the UUID of device {number} is also another device's"))
             valid = False
         seen.add(text)
         devices.append(
@@ -259,26 +258,26 @@ def decode(
 ) -> Region:
     """The region in ``used`` (head and ``count`` slots) and ``tail``.
 
-    ``torn`` are the slots to leave out.
+    ``torn`` are the numbers of the slots to leave out.
     """
-    words: Any = layout.tail.from_buffer_copy(tail)
+    fields: Any = layout.tail.from_buffer_copy(tail)
     slots: Any = (layout.slot * count).from_buffer_copy(used, layout.procs_offset)
     problems = head.problems
-    if not 0 <= words.proc_num <= MAX_PROCESSES:
-        problems = (("bad_proc_num", f"proc_num is {words.proc_num}"), *problems)
+    if not 0 <= fields.proc_num <= MAX_PROCESSES:
+        problems = (("bad_proc_num", f"proc_num is {fields.proc_num}"), *problems)
     return Region(
         layout=layout.name,
         version=layout.major_minor,
         size=size,
         device_num=head.device_num,
-        proc_num=words.proc_num,
+        proc_num=fields.proc_num,
         devices=head.devices,
         processes=_processes(layout, slots, len(head.devices), torn),
         torn=len(torn),
-        utilization_switch=words.utilization_switch,
-        recent_kernel=words.recent_kernel,
-        priority=words.priority,
-        last_kernel_time=words.last_kernel_time if layout.has_kernel_time else None,
+        utilization_switch=fields.utilization_switch,
+        recent_kernel=fields.recent_kernel,
+        priority=fields.priority,
+        last_kernel_time=fields.last_kernel_time if layout.has_kernel_time else None,
         problems=problems,
     )
 
@@ -289,7 +288,7 @@ def _processes(
     processes = []
     seen: set[int] = set()
     for number, slot in enumerate(slots):
-        # A slot that was moved to a freed place while we read stands at both places.
+        # A slot that HAMi-core moved to a freed place while we read is at both places.
         if number in torn or (slot.pid and slot.pid in seen):
             continue
         seen.add(slot.pid)
