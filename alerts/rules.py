@@ -285,9 +285,9 @@ ALERTS = (
                 "5m",
                 "warning",
                 "platform",
-                "An exporter can't be scraped",
+                "A vgpumonitor can't be scraped",
                 "The exporter at {{ $labels.instance }} (job {{ $labels.job }}) has not answered "
-                "Prometheus for 5 minutes: nothing is known about that node's GPUs.",
+                "Prometheus for 5 minutes: nothing is known of that node's GPUs.",
             ),
             Alert(
                 "VgpuMonitorAbsent",
