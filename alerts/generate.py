@@ -1,4 +1,4 @@
-"""``python -m alerts.generate``: writes the rules of ``alerts.rules`` as YAML beside them."""
+"""``python -m alerts.generate``: writes ``alerts.rules`` as YAML, and the index of the runbooks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ from alerts.rules import ALERTS, RECORDING, RUNBOOKS, Alert, Group, Recording
 
 DIRECTORY = Path(__file__).parent
 _NOTE = "# Generated from rules.py by `make alerts`; edit that.\n"
+_RUNBOOKS = """\
+<!-- Generated from alerts/rules.py by `make alerts`; edit that. -->
+
+# Runbooks
+
+One page per alert. In queries and commands, `NODE`, `INSTANCE`, `NAMESPACE`, `POD`, `CONTAINER` and
+`UUID` stand for the alert's labels `node`, `instance`, `namespace`, `pod`, `container` and
+`device_uuid`. Commands assume the chart's defaults: namespace koordinator-system, release
+hami-daemon.
+
+| alert | severity | who can act | what it says |
+|---|---|---|---|
+"""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Expressions of several lines as blocks."""
+    """Writes expressions of several lines as blocks."""
 
 
 _Dumper.add_representer(
@@ -56,8 +69,17 @@ def _yaml(value: Any) -> str:
     return _NOTE + yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100)
 
 
+def _runbook_index() -> str:
+    alerts = [rule for group in ALERTS for rule in group.rules if isinstance(rule, Alert)]
+    return _RUNBOOKS + "".join(
+        f"| [{alert.name}]({alert.name}.md) | {alert.severity} | {alert.audience} "
+        f"| {alert.summary} |\n"
+        for alert in alerts
+    )
+
+
 def files() -> dict[str, str]:
-    """The text of each generated file, by its name."""
+    """The text of each generated file, by its path from this directory."""
     return {
         "recording.rules.yaml": _yaml({"groups": _groups(RECORDING)}),
         "alerts.rules.yaml": _yaml({"groups": _groups(ALERTS)}),
@@ -69,6 +91,7 @@ def files() -> dict[str, str]:
                 "spec": {"groups": _groups((*RECORDING, *ALERTS))},
             }
         ),
+        "runbooks/README.md": _runbook_index(),
     }
 
 

@@ -1,8 +1,8 @@
 """Recording rules and alerts, as data; ``python -m alerts.generate`` writes them as YAML.
 
-Families of containers and pods name no node. Where a rule needs it, it joins on the scrape
-(cluster, job, instance), so that an exporter that is scraped by two jobs makes no join
-ambiguous. ``cluster`` is optional: without it the label is empty on both sides. The scrape has
+Families of containers and pods don't name the node. Where a rule needs it, it joins on the
+scrape's labels (cluster, job, instance), so that no join becomes ambiguous when two jobs scrape
+an exporter. ``cluster`` is optional: without it the label is empty on both sides. The scrape has
 to keep the exporter's own ``namespace``, ``pod`` and ``container`` (honor_labels: true).
 """
 
@@ -11,46 +11,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: Jobs that scrape the exporter: the chart's Service, its PodMonitor, and the compose stack.
+#: Matches the jobs that scrape the exporter: of the chart's Service, its PodMonitor, and the
+#: compose stack.
 JOBS = ".*(vgpumonitor|hami-daemon).*"
-#: Where the runbook pages are published (an example: there is no public place yet); the
-#: alert's name and .md are added.
+#: Where the runbook pages are published; the alert's name and .md are added. An example: set it
+#: to where your copy of runbooks/ is served.
 RUNBOOKS = "https://vgpumonitor.example/runbooks/"
 
 #: Share of its limit at which a container is about to get an out-of-memory error.
 MEMORY_NEAR_LIMIT = 0.95
-#: A prediction counts for containers that use at least this share of their limit already …
+#: A prediction is made only for containers that already use this share of their limit …
 PREDICTED_FROM = 0.7
-#: … and looks so far ahead, from the slope over so long.
+#: … this far ahead, from the slope over this window.
 PREDICTED_SECONDS = 3600
 PREDICTED_WINDOW = "30m"
-#: Core use over core limit. HAMi-core's limiter regulates around the limit, not below it.
+#: Core utilization over core limit. HAMi-core's limiter regulates around the limit, not below
+#: it.
 CORE_OVER_LIMIT = 1.25
-#: Share of ten minutes in which launches wait for a higher priority.
+#: Share of ten minutes during which launches wait for a higher priority.
 LAUNCHES_BLOCKED = 0.9
-#: Seconds without a kernel launch after which a GPU is held idle.
+#: Seconds without a kernel launch after which a pod counts as idle.
 IDLE_SECONDS = 3600
-#: Peak of seven days over the limit below which a container is oversized.
+#: A container whose seven-day peak is below this share of its limit is oversized.
 OVERSIZED = 0.25
-#: Share of the seven days that a container must have been seen; 2016 peaks of 5 minutes are all.
+#: Five-minute peaks that a container must have; seven days have 2016.
 OVERSIZED_PEAKS = 1900
-#: Bytes that dead processes may leave in a region.
+#: Bytes that dead processes may leave behind in a region.
 DEAD_PROCESS_BYTES = 64 << 20
-#: Share of a card's memory that is in use.
+#: Share of a GPU's memory in use from which it counts as full.
 CARD_FULL = 0.95
-#: Sum of limits over a card's memory.
+#: Sum of limits over a GPU's memory.
 CARD_OVERCOMMITTED = 1.0
 #: Mean core utilization of half an hour.
 CARD_SATURATED = 0.95
-#: Bytes on a card that no region accounts for; a CUDA context alone takes some hundred MiB.
+#: Bytes on a GPU that are in no region; a CUDA context alone takes a few hundred MiB.
 UNATTRIBUTED_BYTES = 1 << 30
-#: Share of a card from which a pod is taken to hold all of it: it runs without HAMi-core.
+#: A pod with at least this share of a GPU is taken to have all of it: it runs without HAMi-core.
 WHOLE_CARD = 0.95
-#: Corrected ECC errors of a day that are more than background.
+#: Corrected ECC errors in a day that are more than background noise.
 ECC_CORRECTED = 100
-#: Share of ten minutes in which heat holds the clocks down.
+#: Share of ten minutes during which heat holds the clocks down.
 THERMAL_THROTTLING = 0.5
-#: Feedback runs every 5 s, clean-up every 30 s.
+#: Seconds since the last round after which feedback (every 5 s) and clean-up (every 30 s) count
+#: as stopped.
 FEEDBACK_SECONDS = 60
 CLEANUP_SECONDS = 300
 
@@ -65,8 +68,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class Alert:
-    """``wait`` is how long the expression must hold. ``audience`` is who can do something:
-    the platform's operators or the tenant whose pod it is."""
+    """``wait`` is how long the expression must hold. ``audience`` is who can act on it: the
+    platform's operators, or the tenant whose pod it is."""
 
     name: str
     expr: str
@@ -92,12 +95,12 @@ _CONTAINER = f"{_POD}, container, device_uuid"
 _PER_CARD = "cluster, node, device_index, device_uuid"
 
 _NODE = f"* on ({_SCRAPE}) group_left (node)\ninstance:vgpumonitor_node:info"
-#: An operand of a container's: same container and device, the left side's labels.
+#: Matches the same container and device, and keeps the labels of the left side.
 _OF_CONTAINER = f"on ({_CONTAINER}) group_left ()"
 
 
 def _per_card(series: str) -> str:
-    """Sum per card; what runs on a MIG device counts for the card that it is a part of."""
+    """The sum per GPU; what runs on a MIG device counts for the GPU that it is part of."""
     return f"""\
 sum by ({_PER_CARD}) (
   label_replace(
@@ -109,7 +112,7 @@ sum by ({_PER_CARD}) (
 )"""
 
 
-def _promised(family: str, limit: str) -> Recording:
+def _allocated(family: str, limit: str) -> Recording:
     return Recording(
         f"pod_device:{family}:sum",
         f"""\
@@ -120,7 +123,7 @@ max by ({_POD}, device_uuid) ({limit})""",
 
 
 def _of_pod(family: str, allocated: str) -> Recording:
-    """What a pod uses; 0 where it was allocated something and made no CUDA call yet."""
+    """What a pod uses; 0 if it has an allocation and has made no CUDA call yet."""
     return Recording(
         f"pod:{family}:sum",
         f"""\
@@ -142,7 +145,7 @@ sum by (cluster, node, namespace, pod) (
     )
 
 
-_PROMISED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
+_ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
 _WASTED = ("vgpu_wasted_memory_bytes", "vgpu_wasted_core_ratio")
 _OF_CARDS = (
@@ -155,7 +158,7 @@ RECORDING = (
     Group(
         "vgpu.levels",
         (
-            # Without NVML the node's name is the target's, or at worst its host.
+            # Without NVML the name is the target's node label, or at worst its host.
             Recording(
                 "instance:vgpumonitor_node:info",
                 f"""\
@@ -187,23 +190,23 @@ group by ({_SCRAPE}, node, device_index, device_uuid, card_uuid) (
                 Recording(f"container:{family}:sum", f"sum by ({_CONTAINER}) ({family})\n{_NODE}")
                 for family in _USED
             ),
-            # Where no annotation tells what was allocated, the limits stand in. koordlet gives
-            # each container of a pod the pod's limit, so they don't add up.
-            _promised(_PROMISED[0], "vgpu_memory_limit_bytes"),
-            _promised(_PROMISED[1], "vgpu_core_limit_ratio"),
-            *(_pods(family) for family in _PROMISED),
+            # Where no annotation says what was allocated, the limit stands in. koordlet gives
+            # each container the limit of its pod, so the limits are not added up.
+            _allocated(_ALLOCATED[0], "vgpu_memory_limit_bytes"),
+            _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
+            *(_pods(family) for family in _ALLOCATED),
             *(
                 _of_pod(family, allocated)
-                for family, allocated in zip(_USED, _PROMISED, strict=True)
+                for family, allocated in zip(_USED, _ALLOCATED, strict=True)
             ),
             *(
                 Recording(
                     f"namespace:{family}:sum",
                     f"sum by (cluster, namespace) (pod:{family}:sum)",
                 )
-                for family in (*_PROMISED, *_USED)
+                for family in (*_ALLOCATED, *_USED)
             ),
-            # What is allocated and not used; a pod that takes more than that wastes none.
+            # What is allocated and not used; a pod that uses more than its allocation wastes none.
             *(
                 Recording(
                     f"namespace:{wasted}:sum",
@@ -212,11 +215,11 @@ sum by (cluster, namespace) (
   clamp_min(pod:{allocated}:sum - pod:{used}:sum, 0)
 )""",
                 )
-                for wasted, allocated, used in zip(_WASTED, _PROMISED, _USED, strict=True)
+                for wasted, allocated, used in zip(_WASTED, _ALLOCATED, _USED, strict=True)
             ),
             *(
                 Recording(f"card:{family}:sum", _per_card(f"{source}:{family}:sum"))
-                for source, families in (("pod_device", _PROMISED), ("container", _USED))
+                for source, families in (("pod_device", _ALLOCATED), ("container", _USED))
                 for family in families
             ),
             Recording(
@@ -244,11 +247,11 @@ sum by (cluster, namespace) (
             ),
             *(
                 Recording(f"node:{family}:sum", f"sum by (cluster, node) (pod:{family}:sum)")
-                for family in (*_PROMISED, *_USED)
+                for family in (*_ALLOCATED, *_USED)
             ),
         ),
     ),
-    # What seven days look back on: one sample in five minutes.
+    # One sample in five minutes, so that looking back over seven days stays cheap.
     Group(
         "vgpu.peaks",
         (
@@ -266,7 +269,7 @@ _CONTAINER_TEXT = (
     "on {{ $labels.node }} (device {{ $labels.device_uuid }})"
 )
 _POD_TEXT = "Pod {{ $labels.namespace }}/{{ $labels.pod }} on {{ $labels.node }}"
-_CARD_TEXT = "Card {{ $labels.device_index }} of {{ $labels.node }} ({{ $labels.device_uuid }})"
+_GPU_TEXT = "GPU {{ $labels.device_index }} of {{ $labels.node }} ({{ $labels.device_uuid }})"
 _EXPORTER_TEXT = "The exporter of {{ $labels.node }} ({{ $labels.instance }})"
 
 _THERMAL = '{reason=~"(hw|sw)_thermal_slowdown"}'
@@ -292,9 +295,9 @@ ALERTS = (
                 "10m",
                 "critical",
                 "platform",
-                "Prometheus has no vgpumonitor to scrape",
-                "No target of the exporter has been known to Prometheus for 10 minutes: no alert "
-                "about GPUs can fire.",
+                "Prometheus has no exporter to scrape",
+                "Prometheus has known no vgpumonitor target for 10 minutes: no alert about GPUs "
+                "can fire.",
             ),
             Alert(
                 "VgpuMonitorRegionsUnreadable",
@@ -315,9 +318,9 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "10m",
                 "warning",
                 "platform",
-                "The containers directory is not there",
-                f"{_EXPORTER_TEXT} failed {{{{ $value | humanize }}}} times in 10 minutes to look "
-                "at its containers directory: no container of the node has series.",
+                "The containers directory can't be read",
+                f"{_EXPORTER_TEXT} failed to read its containers directory {{{{ $value | humanize "
+                f"}}}} times in 10 minutes: no container of the node has series.",
             ),
             Alert(
                 "VgpuMonitorNvmlDown",
@@ -326,8 +329,8 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "critical",
                 "platform",
                 "NVML does not answer",
-                f"{_EXPORTER_TEXT} has got no answer from NVML for 10 minutes: the driver is gone, "
-                "hangs or is out of the exporter's sight.",
+                f"{_EXPORTER_TEXT} has had no answer from NVML for 10 minutes: the driver is gone, "
+                "hangs, or can't be seen from the exporter's container.",
             ),
             Alert(
                 "VgpuMonitorPodSourceStale",
@@ -337,7 +340,7 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "platform",
                 "The exporter's list of pods is stale",
                 f"{_EXPORTER_TEXT} has not been able to read pods for 10 minutes: new containers "
-                "have no names and no allocation, and clean-up pauses.",
+                "have no pod name and no allocation, and clean-up pauses.",
             ),
             Alert(
                 "VgpuMonitorFeedbackStopped",
@@ -351,7 +354,7 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "Feedback has stopped",
                 f"{_EXPORTER_TEXT} finished its last round of feedback "
                 "{{ $value | humanizeDuration }} ago: priorities and core limits stay as they "
-                "are, and who was blocked stays blocked.",
+                "are, and blocked containers stay blocked.",
             ),
             Alert(
                 "VgpuMonitorCleanupStopped",
@@ -365,7 +368,7 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "Clean-up has stopped",
                 f"{_EXPORTER_TEXT} finished its last round of clean-up "
                 "{{ $value | humanizeDuration }} ago: directories of containers that are gone "
-                "pile up.",
+                "accumulate.",
             ),
         ),
     ),
@@ -384,7 +387,7 @@ vgpu_memory_limit_bytes
                 "tenant",
                 "GPU memory of a container is near its limit",
                 f"{_CONTAINER_TEXT} uses {{{{ $value | humanizePercentage }}}} of its GPU memory "
-                "limit: the next allocation can fail as out of memory.",
+                "limit: the next allocation may fail with an out-of-memory error.",
             ),
             Alert(
                 "VgpuMemoryLimitPredicted",
@@ -408,8 +411,8 @@ and on ({_CONTAINER})
                 "info",
                 "tenant",
                 "GPU memory of a container will reach its limit within an hour",
-                f"{_CONTAINER_TEXT} grows: at the pace of the last {PREDICTED_WINDOW} it is at "
-                "{{ $value | humanizePercentage }} of its GPU memory limit in an hour.",
+                f"{_CONTAINER_TEXT} grows: at the pace of the last {PREDICTED_WINDOW} it will be "
+                "at {{ $value | humanizePercentage }} of its GPU memory limit in an hour.",
             ),
             Alert(
                 "VgpuCoreOverLimit",
@@ -425,7 +428,7 @@ and on ({_CONTAINER})
                 "10m",
                 "warning",
                 "platform",
-                "A container uses more GPU cores than its limit",
+                "A container exceeds its GPU core limit",
                 f"{_CONTAINER_TEXT} used {{{{ $value | humanizePercentage }}}} of its core limit "
                 "in the last 15 minutes, although the limit is enforced.",
             ),
@@ -436,9 +439,9 @@ and on ({_CONTAINER})
                 "warning",
                 "tenant",
                 "Kernel launches wait for a higher priority",
-                f"{_CONTAINER_TEXT} could not launch kernels in {{{{ $value | "
+                f"{_CONTAINER_TEXT} could not launch kernels for {{{{ $value | "
                 "humanizePercentage }} of the last 10 minutes: containers of a higher priority "
-                "keep the card busy.",
+                "keep the GPU busy.",
             ),
             Alert(
                 "VgpuIdle",
@@ -465,7 +468,7 @@ and {_BY_POD}
                 "5m",
                 "info",
                 "tenant",
-                "A pod holds GPU memory and launches no kernel",
+                "A pod holds GPU memory and launches no kernels",
                 f"{_POD_TEXT} holds {{{{ $value | humanize1024 }}}}B of GPU memory and has "
                 "launched no kernel for more than an hour.",
             ),
@@ -478,8 +481,8 @@ unless {_BY_POD} (vgpu_device_memory_unattributed_bytes > 0)""",
                 "1h",
                 "info",
                 "tenant",
-                "A pod was given a GPU and never used it",
-                f"{_POD_TEXT} was given {{{{ $value | humanize1024 }}}}B of GPU memory and has "
+                "A pod has a GPU allocated and has never used it",
+                f"{_POD_TEXT} has {{{{ $value | humanize1024 }}}}B of GPU memory allocated and has "
                 "made no CUDA call in an hour.",
             ),
             Alert(
@@ -488,8 +491,8 @@ unless {_BY_POD} (vgpu_device_memory_unattributed_bytes > 0)""",
                 "15m",
                 "warning",
                 "tenant",
-                "Processes that no longer exist hold GPU memory of a container",
-                f"{_CONTAINER_TEXT} has {{{{ $value | humanize1024 }}}}B of its limit taken by "
+                "Dead processes count against a container's GPU memory limit",
+                f"{_CONTAINER_TEXT} has {{{{ $value | humanize1024 }}}}B of its limit taken up by "
                 "processes that no longer exist.",
             ),
         ),
@@ -511,7 +514,7 @@ and on ({_CONTAINER})
                 "0s",
                 "info",
                 "tenant",
-                "A container needs far less GPU memory than it has",
+                "A container needs far less GPU memory than its limit",
                 f"{_CONTAINER_TEXT} used at most {{{{ $value | humanizePercentage }}}} of its GPU "
                 "memory limit in 7 days.",
             ),
@@ -531,8 +534,8 @@ vgpu_device_memory_total_bytes
                 "10m",
                 "warning",
                 "platform",
-                "The memory of a card is nearly full",
-                f"{_CARD_TEXT} has {{{{ $value | humanizePercentage }}}} of its memory in use: "
+                "The memory of a GPU is nearly full",
+                f"{_GPU_TEXT} has {{{{ $value | humanizePercentage }}}} of its memory in use: "
                 "containers can run out of memory below their limits.",
             ),
             Alert(
@@ -545,8 +548,8 @@ card:vgpu_device_memory_total_bytes:sum
                 "15m",
                 "info",
                 "platform",
-                "The limits on a card add up to more than its memory",
-                f"{_CARD_TEXT} has containers whose memory limits add up to {{{{ $value | "
+                "The memory limits on a GPU add up to more than its memory",
+                f"{_GPU_TEXT} has containers whose memory limits add up to {{{{ $value | "
                 "humanizePercentage }} of its memory.",
             ),
             Alert(
@@ -555,8 +558,8 @@ card:vgpu_device_memory_total_bytes:sum
                 "15m",
                 "info",
                 "platform",
-                "The cores of a card are saturated",
-                f"{_CARD_TEXT} was {{{{ $value | humanizePercentage }}}} busy in the last 30 "
+                "The cores of a GPU are saturated",
+                f"{_GPU_TEXT} was {{{{ $value | humanizePercentage }}}} busy in the last 30 "
                 "minutes: its containers wait for each other.",
             ),
             Alert(
@@ -574,10 +577,9 @@ unless on ({_POD}, device_uuid)
                 "warning",
                 "platform",
                 "GPU memory that no container accounts for",
-                f"{_CARD_TEXT} has {{{{ $value | humanize1024 }}}}B in use by processes that are "
-                "in no region"
-                "{{ if $labels.pod }}, of pod {{ $labels.namespace }}/{{ $labels.pod }}{{ end }}: "
-                "no limit holds for them.",
+                f"{_GPU_TEXT} has {{{{ $value | humanize1024 }}}}B in use by processes "
+                "{{ if $labels.pod }}of pod {{ $labels.namespace }}/{{ $labels.pod }} {{ end }}"
+                "that are in no region file: no limit applies to them.",
             ),
             Alert(
                 "VgpuCardEccUncorrected",
@@ -585,9 +587,9 @@ unless on ({_POD}, device_uuid)
                 "0s",
                 "critical",
                 "platform",
-                "A card has memory errors that ECC could not correct",
-                f"{_CARD_TEXT} had {{{{ $value | humanize }}}} uncorrected ECC errors in the last "
-                "hour: results on it may be wrong, and its processes get killed.",
+                "A GPU has memory errors that ECC could not correct",
+                f"{_GPU_TEXT} had {{{{ $value | humanize }}}} uncorrected ECC errors in the last "
+                "hour: results computed on it may be wrong, and the driver kills its processes.",
             ),
             Alert(
                 "VgpuCardEccCorrected",
@@ -595,8 +597,8 @@ unless on ({_POD}, device_uuid)
                 "0s",
                 "info",
                 "platform",
-                "A card has many corrected memory errors",
-                f"{_CARD_TEXT} had {{{{ $value | humanize }}}} corrected ECC errors in the last "
+                "A GPU has many corrected memory errors",
+                f"{_GPU_TEXT} had {{{{ $value | humanize }}}} corrected ECC errors in the last "
                 "day.",
             ),
             Alert(
@@ -609,8 +611,8 @@ max by ({_SCRAPE}, node, device_index, device_uuid) (
                 "5m",
                 "warning",
                 "platform",
-                "Heat holds the clocks of a card down",
-                f"{_CARD_TEXT} ran with clocks held down by heat in {{{{ $value | "
+                "Heat holds the clocks of a GPU down",
+                f"{_GPU_TEXT} ran with clocks held down by heat for {{{{ $value | "
                 "humanizePercentage }} of the last 10 minutes.",
             ),
         ),

@@ -1,11 +1,14 @@
 # ruff: noqa: N999 - grafanalib's name for a dashboard's source
-"""All cards: which is full, who fills it, who holds what they don't use. On recording rules."""
+"""All GPUs of a cluster: which are full, which pods fill them, which pods hold more than they use.
+
+Every query reads recorded series, so the dashboard stays fast on thousands of nodes.
+"""
 
 from __future__ import annotations
 
 from dashboards.panels import (
     BYTES,
-    GPUS,
+    COUNT,
     RATIO,
     TO_NAMESPACE,
     TO_NODE,
@@ -18,9 +21,9 @@ from dashboards.panels import (
     gauge,
     grid,
     row,
-    series,
     stat,
     table,
+    timeseries,
     variable,
 )
 from dashboards.panels import dashboard as build
@@ -45,10 +48,10 @@ def of_pods(family: str) -> str:
 
 MEMORY_TOTAL = of_nodes("vgpu_device_memory_total_bytes:sum")
 MEMORY_IN_USE = of_nodes("vgpu_device_memory_used_bytes:sum")
-MEMORY_GIVEN = of_nodes("vgpu_allocated_memory_bytes:sum")
+MEMORY_ALLOCATED = of_nodes("vgpu_allocated_memory_bytes:sum")
 MEMORY_USED = of_nodes("vgpu_memory_used_bytes:sum")
-CARDS = of_nodes("vgpu_device_info:count")
-CORES_GIVEN = of_nodes("vgpu_allocated_core_ratio:sum")
+DEVICES = of_nodes("vgpu_device_info:count")
+CORES_ALLOCATED = of_nodes("vgpu_allocated_core_ratio:sum")
 CORES_USED = of_nodes("vgpu_core_utilization_ratio:sum")
 
 
@@ -65,8 +68,8 @@ CORES = ("vgpu_allocated_core_ratio", "vgpu_core_utilization_ratio")
 dashboard = build(
     "vgpu-cluster",
     "GPU sharing / Cluster",
-    "Which card is full, who fills it, and who holds what they don't use. Sums are of recording "
-    "rules (alerts/recording.rules.yaml).",
+    "Which GPUs are full, which pods fill them, and which pods hold more than they use. Needs the "
+    "recording rules (alerts/recording.rules.yaml).",
     [
         cluster_variable("instance:vgpumonitor_node:info"),
         variable(
@@ -86,44 +89,45 @@ dashboard = build(
         (
             5,
             [
-                stat("Cards", "Cards that NVML sees on the chosen nodes.", GPUS, Query(CARDS)),
+                stat("GPUs", "GPUs that NVML sees on the chosen nodes.", COUNT, Query(DEVICES)),
                 gauge(
-                    "Memory given away",
-                    "What the scheduler allocated to pods, of the memory of all cards.",
-                    Query(f"{MEMORY_GIVEN} / {MEMORY_TOTAL}"),
+                    "Memory allocated",
+                    "Share of all GPU memory that the scheduler has allocated to pods.",
+                    Query(f"{MEMORY_ALLOCATED} / {MEMORY_TOTAL}"),
                 ),
                 gauge(
                     "Memory in use",
-                    "What NVML says is in use, of the memory of all cards.",
+                    "Share of all GPU memory that is in use, according to NVML.",
                     Query(f"{MEMORY_IN_USE} / {MEMORY_TOTAL}"),
                 ),
                 gauge(
-                    "Cores given away",
-                    "Core shares that the scheduler allocated to pods, of all cards.",
-                    Query(f"{CORES_GIVEN} / {CARDS}"),
+                    "Cores allocated",
+                    "Share of all GPU cores that the scheduler has allocated to pods.",
+                    Query(f"{CORES_ALLOCATED} / {DEVICES}"),
                 ),
                 gauge(
                     "Cores in use",
-                    "Mean core utilization of the cards, as NVML has it.",
+                    "Mean core utilization of all GPUs, according to NVML.",
                     Query(f"avg(card:vgpu_device_core_utilization_ratio:avg{{{NODES}}})"),
                 ),
                 stat(
                     "Memory wasted",
-                    "Promised to pods of the chosen namespaces and not used by them now.",
+                    "Memory that is allocated to pods of the chosen namespaces and not used right "
+                    "now.",
                     BYTES,
                     Query(f"sum({of_namespaces('vgpu_wasted_memory_bytes')})"),
                 ),
                 stat(
                     "GPUs wasted",
-                    "Core shares that were allocated to pods of the chosen namespaces and are not "
-                    "used now, in whole cards.",
-                    GPUS,
+                    "Cores that are allocated to pods of the chosen namespaces and not used right "
+                    "now, in whole GPUs.",
+                    COUNT,
                     Query(f"sum({of_namespaces('vgpu_wasted_core_ratio')})"),
                 ),
                 stat(
                     "Alerts firing",
-                    "Alerts of this project that fire in the chosen clusters.",
-                    GPUS,
+                    "vgpumonitor's alerts that are firing in the chosen clusters.",
+                    COUNT,
                     Query(f"count({ALERTS}) or vector(0)"),
                     UNWANTED,
                 ),
@@ -133,17 +137,17 @@ dashboard = build(
             10,
             [
                 bars(
-                    "Fullest cards",
-                    "Memory in use of each card's memory; the twenty fullest.",
+                    "Fullest GPUs",
+                    "Share of its memory that is in use, for the twenty fullest GPUs.",
                     Query(
                         f"sort_desc(topk(20, card:vgpu_device_memory_used_bytes:sum{{{NODES}}} "
                         f"/ card:vgpu_device_memory_total_bytes:sum{{{NODES}}}))",
-                        "{{node}} card {{device_index}}",
+                        "{{node}} GPU {{device_index}}",
                     ),
                 ),
                 table(
-                    "Pods that use most",
-                    "Memory that the twenty largest pods use now, and their cores in whole cards.",
+                    "Pods that use the most",
+                    "Memory and cores (in whole GPUs) that the twenty largest pods use now.",
                     Column("Node", label="node", link=TO_NODE),
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
                     Column("Pod", label="pod", link=TO_POD),
@@ -152,14 +156,14 @@ dashboard = build(
                         "GPUs used",
                         f"{of_pods('vgpu_core_utilization_ratio')} and on (node, namespace, pod) "
                         f"topk(20, {of_pods('vgpu_memory_used_bytes')})",
-                        GPUS,
+                        COUNT,
                     ),
                     sort="Memory used",
                 ),
                 table(
-                    "Pods that waste most",
-                    "Memory and cores that were allocated to a pod and are not used now; the "
-                    "twenty pods that waste most memory.",
+                    "Pods that waste the most",
+                    "Memory and cores that are allocated to a pod and not used right now, for the "
+                    "twenty pods that waste the most memory.",
                     Column("Node", label="node", link=TO_NODE),
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
                     Column("Pod", label="pod", link=TO_POD),
@@ -168,7 +172,7 @@ dashboard = build(
                         "GPUs wasted",
                         f"{wasted_by_pods(*CORES)} and on (node, namespace, pod) "
                         f"topk(20, {wasted_by_pods(*MEMORY)})",
-                        GPUS,
+                        COUNT,
                     ),
                     sort="Memory wasted",
                 ),
@@ -178,23 +182,23 @@ dashboard = build(
         (
             9,
             [
-                series(
+                timeseries(
                     "Memory",
-                    "Memory of all cards; what was allocated to pods; what is in use on the cards; "
-                    "and what of it containers with HAMi-core use.",
+                    "Memory of all GPUs, what is allocated to pods, what is in use on the GPUs, "
+                    "and how much of that belongs to containers with HAMi-core.",
                     BYTES,
-                    Query(MEMORY_TOTAL, "cards", dashed=True),
-                    Query(MEMORY_GIVEN, "allocated"),
+                    Query(MEMORY_TOTAL, "GPUs", dashed=True),
+                    Query(MEMORY_ALLOCATED, "allocated"),
                     Query(MEMORY_IN_USE, "in use"),
                     Query(MEMORY_USED, "used by containers"),
                 ),
-                series(
+                timeseries(
                     "Cores",
-                    "In whole cards: all there are, what was allocated to pods, and what "
-                    "containers with HAMi-core use.",
-                    GPUS,
-                    Query(CARDS, "cards", dashed=True),
-                    Query(CORES_GIVEN, "allocated"),
+                    "In whole GPUs: how many there are, how much is allocated to pods, and how "
+                    "much containers with HAMi-core use.",
+                    COUNT,
+                    Query(DEVICES, "GPUs", dashed=True),
+                    Query(CORES_ALLOCATED, "allocated"),
                     Query(CORES_USED, "used by containers"),
                 ),
             ],
@@ -202,21 +206,21 @@ dashboard = build(
         (
             9,
             [
-                series(
+                timeseries(
                     "Memory wasted, by namespace",
-                    "Promised to pods and not used by them; the ten namespaces that waste most "
-                    "at each moment.",
+                    "Memory that is allocated to pods and not used, for the ten namespaces that "
+                    "waste the most at each moment.",
                     BYTES,
                     Query(
                         f"topk(10, {of_namespaces('vgpu_wasted_memory_bytes')})", "{{namespace}}"
                     ),
                     stacked=True,
                 ),
-                series(
+                timeseries(
                     "GPUs wasted, by namespace",
-                    "Core shares that were allocated to pods and are not used, in whole cards; "
-                    "the ten namespaces that waste most at each moment.",
-                    GPUS,
+                    "Cores that are allocated to pods and not used, in whole GPUs, for the ten "
+                    "namespaces that waste the most at each moment.",
+                    COUNT,
                     Query(f"topk(10, {of_namespaces('vgpu_wasted_core_ratio')})", "{{namespace}}"),
                     stacked=True,
                 ),
@@ -228,23 +232,23 @@ dashboard = build(
             [
                 table(
                     "Namespaces",
-                    "What each namespace was allocated, uses and wastes now.",
+                    "What each namespace has been allocated, uses and wastes now.",
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
                     Column("Memory allocated", of_namespaces(MEMORY[0]), BYTES),
                     Column("Memory used", of_namespaces(MEMORY[1]), BYTES),
                     Column("Memory wasted", of_namespaces("vgpu_wasted_memory_bytes"), BYTES),
-                    Column("GPUs allocated", of_namespaces(CORES[0]), GPUS),
-                    Column("GPUs used", of_namespaces(CORES[1]), GPUS),
-                    Column("GPUs wasted", of_namespaces("vgpu_wasted_core_ratio"), GPUS),
+                    Column("GPUs allocated", of_namespaces(CORES[0]), COUNT),
+                    Column("GPUs used", of_namespaces(CORES[1]), COUNT),
+                    Column("GPUs wasted", of_namespaces("vgpu_wasted_core_ratio"), COUNT),
                     sort="Memory wasted",
                 ),
                 table(
                     "Nodes by fullness",
-                    "Share of the memory of each node's cards that is allocated and that is in "
-                    "use; the fifty with most given away.",
+                    "Share of each node's GPU memory that is allocated and that is in use, for the "
+                    "fifty nodes with the largest share allocated.",
                     Column("Node", label="node", link=TO_NODE),
                     Column(
-                        "Promised",
+                        "Allocated",
                         f"topk(50, sum by (node) (node:vgpu_allocated_memory_bytes:sum{{{NODES}}}) "
                         f"/ sum by (node) (node:vgpu_device_memory_total_bytes:sum{{{NODES}}}))",
                         RATIO,
@@ -260,7 +264,7 @@ dashboard = build(
                         f"avg by (node) (node:vgpu_device_core_utilization_ratio:avg{{{NODES}}})",
                         RATIO,
                     ),
-                    sort="Promised",
+                    sort="Allocated",
                 ),
             ],
         ),
@@ -269,14 +273,14 @@ dashboard = build(
             [
                 table(
                     "Alerts",
-                    "Alerts of this project that fire now; empty when all is well.",
+                    "vgpumonitor's alerts that are firing now; empty when all is well.",
                     Column("Severity", label="severity"),
                     Column("Alert", label="alertname"),
                     Column("Node", label="node", link=TO_NODE),
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
                     Column("Pod", label="pod", link=TO_POD),
-                    Column("Card", label="device_uuid"),
-                    Column("Firing", ALERTS, GPUS),
+                    Column("GPU", label="device_uuid"),
+                    Column("Firing", ALERTS, COUNT),
                     sort="Severity",
                     ascending=True,
                 )

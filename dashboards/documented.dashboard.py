@@ -1,16 +1,17 @@
 # ruff: noqa: N999 - grafanalib's name for a dashboard's source
-"""The essentials on nothing but what Koordinator's guide lists, for who still runs vGPUmonitor.
+"""The essentials, from the families in Koordinator's guide alone, so that it works with HAMi's
+vGPUmonitor too.
 
-Without recording rules, and without what those families don't tell: a card's memory,
-allocations, the node of a container.
+It needs no recording rules, and leaves out what those families don't tell: the size of a GPU's
+memory, allocations, the node of a container.
 """
 
 from __future__ import annotations
 
 from dashboards.panels import (
     BYTES,
+    COUNT,
     FULLNESS,
-    GPUS,
     RATIO,
     SECONDS,
     Column,
@@ -19,14 +20,14 @@ from dashboards.panels import (
     gauge,
     grid,
     row,
-    series,
     stat,
     table,
+    timeseries,
     variable,
 )
 from dashboards.panels import dashboard as build
 
-CARDS = 'cluster=~"$cluster", nodeid=~"$node"'
+DEVICES = 'cluster=~"$cluster", nodeid=~"$node"'
 PODS = 'cluster=~"$cluster", podnamespace=~"$namespace", podname=~"$pod"'
 CONTAINER = "podnamespace, podname, ctrname"
 LEGEND = "{{podnamespace}}/{{podname}} {{ctrname}}"
@@ -45,7 +46,7 @@ OF_LIMIT = f"{per_container('sum', USED)} / ({per_container('sum', LIMIT)} > 0)"
 dashboard = build(
     "vgpu-documented",
     "GPU sharing / Documented names",
-    "The essentials on the families that Koordinator's guide lists: works with HAMi's "
+    "The essentials, from the families in Koordinator's guide alone: works with HAMi's "
     "vGPUmonitor too.",
     [
         cluster_variable("vGPU_device_memory_usage_in_bytes"),
@@ -74,16 +75,16 @@ dashboard = build(
             5,
             [
                 stat(
-                    "Cards",
-                    "Cards that the monitor sees on the chosen nodes.",
-                    GPUS,
-                    Query(f"count(HostGPUMemoryUsage{{{CARDS}}})"),
+                    "GPUs",
+                    "GPUs that the monitor sees on the chosen nodes.",
+                    COUNT,
+                    Query(f"count(HostGPUMemoryUsage{{{DEVICES}}})"),
                 ),
                 stat(
-                    "Memory in use on cards",
-                    "As NVML has it, on the chosen nodes.",
+                    "Memory in use on GPUs",
+                    "On the chosen nodes, according to NVML.",
                     BYTES,
-                    Query(f"sum(HostGPUMemoryUsage{{{CARDS}}})"),
+                    Query(f"sum(HostGPUMemoryUsage{{{DEVICES}}})"),
                 ),
                 stat(
                     "Memory used by containers",
@@ -94,38 +95,40 @@ dashboard = build(
                 stat("Limits", "Sum of the chosen pods' limits.", BYTES, Query(f"sum({LIMIT})")),
                 gauge(
                     "Out-of-memory risk",
-                    "Memory used of its limit, of the container that is nearest to it.",
+                    "Share of its limit that the container nearest to its limit uses.",
                     Query(f"max({OF_LIMIT})"),
                 ),
                 stat(
                     "Memory wasted",
-                    "Limits of the chosen pods and what they don't use of them.",
+                    "What the chosen pods leave unused of their limits.",
                     BYTES,
                     Query(f"sum({LIMIT}) - sum({USED})"),
                 ),
             ],
         ),
-        row("Cards"),
+        row("GPUs"),
         (
             9,
             [
-                series(
+                timeseries(
                     "Memory in use",
-                    "Of each card, as NVML has it.",
+                    "Of each GPU, according to NVML.",
                     BYTES,
-                    Query(f"HostGPUMemoryUsage{{{CARDS}}}", "{{nodeid}} card {{deviceidx}}"),
+                    Query(f"HostGPUMemoryUsage{{{DEVICES}}}", "{{nodeid}} GPU {{deviceidx}}"),
                 ),
-                series(
+                timeseries(
                     "Core utilization",
-                    "Of each card, as NVML has it.",
+                    "Of each GPU, according to NVML.",
                     RATIO,
-                    Query(f"HostCoreUtilization{{{CARDS}}} / 100", "{{nodeid}} card {{deviceidx}}"),
+                    Query(
+                        f"HostCoreUtilization{{{DEVICES}}} / 100", "{{nodeid}} GPU {{deviceidx}}"
+                    ),
                     top=1,
                 ),
-                series(
-                    "Limits on each card",
-                    "Sum of the containers' memory limits on each card, by its UUID: the "
-                    "documented families don't tell how much memory it has.",
+                timeseries(
+                    "Limits on each GPU",
+                    "Sum of the containers' memory limits on each GPU, by UUID. The documented "
+                    "families don't tell how much memory a GPU has.",
                     BYTES,
                     Query(f"sum by (deviceuuid) ({LIMIT})", "{{deviceuuid}}"),
                 ),
@@ -135,15 +138,15 @@ dashboard = build(
         (
             9,
             [
-                series(
-                    "Memory of limit",
-                    "Memory used of each container's limit. At 1 allocations fail.",
+                timeseries(
+                    "Memory against limit",
+                    "Share of its limit that each container uses. At 100 % allocations fail.",
                     RATIO,
                     Query(OF_LIMIT, LEGEND),
                     thresholds=FULLNESS,
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Memory used",
                     "Of each container.",
                     BYTES,
@@ -155,16 +158,16 @@ dashboard = build(
         (
             9,
             [
-                series(
+                timeseries(
                     "Core utilization",
-                    "Of each container, on its busiest card.",
+                    "Of each container, on its busiest GPU.",
                     RATIO,
                     Query(per_container("max", CORES), LEGEND),
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Time since the last kernel",
-                    "How long ago each container launched a kernel.",
+                    "How long ago each container last launched a kernel.",
                     SECONDS,
                     Query(per_container("min", LAST_KERNEL), LEGEND),
                 ),
@@ -198,7 +201,7 @@ dashboard = build(
                     Column("Container", label="ctrname"),
                     Column("Device", label="deviceuuid"),
                     Column("Instance", label="instanceid"),
-                    Column("Seen", f"MigInfo{{{PODS}}}", GPUS),
+                    Column("Seen", f"MigInfo{{{PODS}}}", COUNT),
                     sort="Namespace",
                     ascending=True,
                 ),

@@ -1,12 +1,12 @@
 # ruff: noqa: N999 - grafanalib's name for a dashboard's source
-"""One node: its cards, their containers, and the exporter's own health."""
+"""One node: its GPUs, their containers, and the exporter's own health."""
 
 from __future__ import annotations
 
 from dashboards.panels import (
     BYTES,
+    COUNT,
     FULLNESS,
-    GPUS,
     RATIO,
     SECONDS,
     TO_POD,
@@ -16,33 +16,33 @@ from dashboards.panels import (
     cluster_variable,
     grid,
     row,
-    series,
     stat,
     table,
+    timeseries,
     variable,
 )
 from dashboards.panels import dashboard as build
 
 NODE = 'cluster=~"$cluster", node="$node"'
-CARD = f'{NODE}, device_index="$card"'
+DEVICE = f'{NODE}, device_index="$device"'
 EXPORTER = 'cluster=~"$cluster", instance=~"$instance"'
 CONTAINER = "namespace, pod, container"
 LEGEND = "{{namespace}}/{{pod}} {{container}}"
 
 
-def on_card(family: str) -> str:
-    """Per container, what it uses of the card, or of the MIG devices on it."""
+def on_device(family: str) -> str:
+    """Per container, what it uses of the GPU, or of the MIG devices on it."""
     return (
         f"sum by ({CONTAINER}) ({family} "
         "* on (cluster, job, instance, device_uuid) group_left (device_index) "
-        f"device:vgpu_card:info{{{CARD}}})"
+        f"device:vgpu_card:info{{{DEVICE}}})"
     )
 
 
 dashboard = build(
     "vgpu-node",
     "GPU sharing / Node",
-    "Each card of a node with its containers, and what no container accounts for.",
+    "Each GPU of a node with its containers, and the memory that no container accounts for.",
     [
         cluster_variable("instance:vgpumonitor_node:info"),
         variable(
@@ -51,8 +51,8 @@ dashboard = build(
             "Node",
             every=False,
         ),
-        variable("card", f"device:vgpu_card:info{{{NODE}}}, device_index", "Card"),
-        # The exporter's own series don't name the node.
+        variable("device", f"device:vgpu_card:info{{{NODE}}}, device_index", "GPU"),
+        # The exporter's own families don't name the node.
         variable(
             "instance",
             f"instance:vgpumonitor_node:info{{{NODE}}}, instance",
@@ -66,28 +66,28 @@ dashboard = build(
             [
                 stat(
                     "Exporter",
-                    "Whether Prometheus can scrape the node's exporter (1) or not (0).",
-                    GPUS,
+                    "Whether Prometheus can scrape the node's exporter (1) or can't (0).",
+                    COUNT,
                     Query(f"min(up{{{EXPORTER}}})"),
                     WANTED,
                 ),
                 stat(
                     "NVML",
-                    "Whether NVML answers the exporter (1) or not (0).",
-                    GPUS,
+                    "Whether NVML answers the exporter (1) or doesn't (0).",
+                    COUNT,
                     Query(f"min(vgpumonitor_nvml_up{{{EXPORTER}}})"),
                     WANTED,
                 ),
                 stat(
                     "Pod source",
-                    "Whether the exporter can read pods (1) or serves what it last knew (0).",
-                    GPUS,
+                    "Whether the exporter can read the pods (1) or serves what it last knew (0).",
+                    COUNT,
                     Query(f"min(vgpumonitor_pod_source_up{{{EXPORTER}}})"),
                     WANTED,
                 ),
                 stat(
                     "Memory in use",
-                    "Memory in use on all cards of the node, of what they have.",
+                    "Share of the memory of the node's GPUs that is in use.",
                     RATIO,
                     Query(
                         f"sum(node:vgpu_device_memory_used_bytes:sum{{{NODE}}}) "
@@ -97,7 +97,8 @@ dashboard = build(
                 ),
                 stat(
                     "Memory allocated",
-                    "Memory that the scheduler allocated to pods, of what the cards have.",
+                    "Share of the memory of the node's GPUs that the scheduler has allocated to "
+                    "pods.",
                     RATIO,
                     Query(
                         f"sum(node:vgpu_allocated_memory_bytes:sum{{{NODE}}}) "
@@ -107,53 +108,54 @@ dashboard = build(
                 ),
                 stat(
                     "Core utilization",
-                    "Mean core utilization of the node's cards.",
+                    "Mean core utilization of the node's GPUs.",
                     RATIO,
                     Query(f"avg(node:vgpu_device_core_utilization_ratio:avg{{{NODE}}})"),
                 ),
             ],
         ),
-        row("Memory of each card"),
+        row("Memory of each GPU"),
         (
             9,
             [
-                series(
-                    "Card $card: memory",
-                    "What each container uses, stacked, and what processes in no region use, "
-                    "against the card's memory. The rest of what NVML has in use is the driver's.",
+                timeseries(
+                    "GPU $device: memory",
+                    "What each container uses and what processes in no region use, stacked, "
+                    "against the GPU's memory. Whatever else NVML reports in use belongs to the "
+                    "driver.",
                     BYTES,
-                    Query(on_card("container:vgpu_memory_used_bytes:sum"), LEGEND),
+                    Query(on_device("container:vgpu_memory_used_bytes:sum"), LEGEND),
                     Query(
-                        f"sum(card:vgpu_device_memory_unattributed_bytes:sum{{{CARD}}})",
+                        f"sum(card:vgpu_device_memory_unattributed_bytes:sum{{{DEVICE}}})",
                         "in no region",
                     ),
                     Query(
-                        f"sum(card:vgpu_device_memory_total_bytes:sum{{{CARD}}})",
-                        "card's memory",
+                        f"sum(card:vgpu_device_memory_total_bytes:sum{{{DEVICE}}})",
+                        "GPU's memory",
                         dashed=True,
                     ),
                     stacked=True,
-                    repeat="card",
+                    repeat="device",
                 ),
             ],
         ),
-        row("Cores of each card"),
+        row("Cores of each GPU"),
         (
             9,
             [
-                series(
-                    "Card $card: cores",
+                timeseries(
+                    "GPU $device: cores",
                     "Core utilization of each container, and its limit. A container that is "
-                    "alone on its card may pass the limit.",
+                    "alone on its GPU may exceed its limit.",
                     RATIO,
-                    Query(on_card("container:vgpu_core_utilization_ratio:sum"), LEGEND),
+                    Query(on_device("container:vgpu_core_utilization_ratio:sum"), LEGEND),
                     Query(
-                        on_card(f"vgpu_core_limit_ratio{{{EXPORTER}}}"),
+                        on_device(f"vgpu_core_limit_ratio{{{EXPORTER}}}"),
                         "limit of " + LEGEND,
                         dashed=True,
                     ),
                     top=1,
-                    repeat="card",
+                    repeat="device",
                 ),
             ],
         ),
@@ -195,88 +197,87 @@ dashboard = build(
                 )
             ],
         ),
-        row("Cards"),
+        row("GPUs"),
         (
             8,
             [
-                series(
+                timeseries(
                     "Memory in use",
-                    "Memory in use on each card as NVML has it, of the card's memory.",
+                    "Share of each GPU's memory that is in use, according to NVML.",
                     RATIO,
                     Query(
                         f"card:vgpu_device_memory_used_bytes:sum{{{NODE}}} "
                         f"/ card:vgpu_device_memory_total_bytes:sum{{{NODE}}}",
-                        "card {{device_index}}",
+                        "GPU {{device_index}}",
                     ),
                     thresholds=FULLNESS,
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Core utilization",
-                    "Core utilization of each card as NVML has it.",
+                    "Core utilization of each GPU, according to NVML.",
                     RATIO,
                     Query(
                         f"card:vgpu_device_core_utilization_ratio:avg{{{NODE}}}",
-                        "card {{device_index}}",
+                        "GPU {{device_index}}",
                     ),
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Temperature",
-                    "Temperature of each card.",
+                    "Temperature of each GPU.",
                     "celsius",
                     Query(
                         f"vgpu_device_temperature_celsius{{{NODE}}}",
-                        "card {{device_index}}",
+                        "GPU {{device_index}}",
                     ),
                 ),
-                series(
+                timeseries(
                     "Power",
-                    "Power draw of each card.",
+                    "Power draw of each GPU.",
                     "watt",
-                    Query(f"vgpu_device_power_watts{{{NODE}}}", "card {{device_index}}"),
+                    Query(f"vgpu_device_power_watts{{{NODE}}}", "GPU {{device_index}}"),
                 ),
             ],
         ),
         (
             8,
             [
-                series(
+                timeseries(
                     "Memory in no region",
-                    "Memory of processes that no region accounts for, with the pod where the "
-                    "process names one.",
+                    "Memory of processes that are in no region, with their pod where it is known.",
                     BYTES,
                     Query(
                         f"vgpu_device_memory_unattributed_bytes{{{NODE}}}",
-                        "card {{device_index}} {{namespace}}/{{pod}}",
+                        "GPU {{device_index}} {{namespace}}/{{pod}}",
                     ),
                 ),
-                series(
+                timeseries(
                     "Memory of dead processes",
-                    "Memory that regions account for processes which no longer exist.",
+                    "Memory that regions still count for processes that no longer exist.",
                     BYTES,
                     Query(
                         f"sum by ({CONTAINER}) (vgpu_dead_process_memory_bytes{{{EXPORTER}}})",
                         LEGEND,
                     ),
                 ),
-                series(
+                timeseries(
                     "Clocks held down",
-                    "Why a card's clocks are held down: 1 while the reason holds.",
-                    GPUS,
+                    "Why a GPU's clocks are held down: 1 while a reason applies.",
+                    COUNT,
                     Query(
                         f"vgpu_device_throttled{{{NODE}}}",
-                        "card {{device_index}} {{reason}}",
+                        "GPU {{device_index}} {{reason}}",
                     ),
                     top=1,
                 ),
-                series(
+                timeseries(
                     "ECC errors",
-                    "Memory errors that ECC found in the hour before.",
-                    GPUS,
+                    "Memory errors that ECC found in the preceding hour.",
+                    COUNT,
                     Query(
                         f"increase(vgpu_device_ecc_errors_total{{{NODE}}}[1h])",
-                        "card {{device_index}} {{kind}}",
+                        "GPU {{device_index}} {{kind}}",
                     ),
                 ),
             ],
@@ -286,15 +287,15 @@ dashboard = build(
             [
                 table(
                     "Hardware",
-                    "The node's cards and their driver.",
-                    Column("Card", label="device_index"),
+                    "The node's GPUs and their driver.",
+                    Column("GPU", label="device_index"),
                     Column("Name", label="name"),
                     Column("UUID", label="device_uuid"),
                     Column("Minor", label="minor"),
                     Column("Driver", label="driver_version"),
                     Column("CUDA", label="cuda_version"),
-                    Column("Seen", f"vgpu_device_info{{{NODE}}}", GPUS),
-                    sort="Card",
+                    Column("Seen", f"vgpu_device_info{{{NODE}}}", COUNT),
+                    sort="GPU",
                     ascending=True,
                 )
             ],
@@ -303,17 +304,17 @@ dashboard = build(
         (
             8,
             [
-                series(
+                timeseries(
                     "Region files",
-                    "Directories of containers, by the state of their region file: waiting has "
-                    "made no CUDA call yet.",
-                    GPUS,
+                    "Container directories by the state of their region file. In those that wait, "
+                    "no CUDA call has been made yet.",
+                    COUNT,
                     Query(f"sum by (state) (vgpumonitor_regions{{{EXPORTER}}})", "{{state}}"),
                 ),
-                series(
+                timeseries(
                     "Errors",
-                    "Per second: values and files that could not be used by reason, NVML calls "
-                    "that failed, and process slots that stayed half-written.",
+                    "Per second: files and values that could not be used, by reason; NVML calls "
+                    "that failed; process slots that stayed half-written.",
                     "ops",
                     Query(
                         "sum by (reason) (rate(vgpumonitor_region_errors_total"
@@ -330,16 +331,16 @@ dashboard = build(
                         "half-written",
                     ),
                 ),
-                series(
+                timeseries(
                     "Time to collect",
-                    "What each part of a collection takes.",
+                    "How long each part of a collection takes.",
                     SECONDS,
                     Query(
                         f"sum by (part) (vgpumonitor_collect_duration_seconds{{{EXPORTER}}})",
                         "{{part}}",
                     ),
                 ),
-                series(
+                timeseries(
                     "Exporter's memory",
                     "Resident memory of the exporter.",
                     BYTES,

@@ -1,7 +1,7 @@
 """What the dashboards share: variables, panels and their places on the grid.
 
-grafanalib has the classes; where its JSON is of a Grafana before 8, ``extraJson`` gives what
-Grafana reads today. Panels show nothing that needs Angular.
+The classes are grafanalib's. Where they write JSON for Grafana before version 8, ``extraJson``
+adds what today's Grafana reads. No panel needs Angular.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ from grafanalib.core import (
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 TAG = "vgpumonitor"
 _LAST = "lastNotNull"
-BYTES, RATIO, SECONDS, GPUS = "bytes", "percentunit", "s", "none"
-#: Colours from these values on.
+BYTES, RATIO, SECONDS, COUNT = "bytes", "percentunit", "s", "none"
+#: The colour from each value upwards.
 FULLNESS = ((0.0, "green"), (0.85, "orange"), (0.95, "red"))
 WANTED = ((0.0, "red"), (1.0, "green"))
 UNWANTED = ((0.0, "green"), (1.0, "red"))
 PLAIN = ((0.0, "blue"),)
 
-#: Where a click on a node, a namespace or a pod leads. The pod's table has a column Namespace.
+#: Where a click on a node, a namespace or a pod leads. A table with links to pods needs a column
+#: Namespace.
 _CHOSEN = "&${datasource:queryparam}&${cluster:queryparam}"
 TO_NODE = f"/d/vgpu-node?var-node=${{__value.text}}{_CHOSEN}"
 TO_NAMESPACE = f"/d/vgpu-workload?var-namespace=${{__value.text}}{_CHOSEN}"
@@ -54,7 +55,7 @@ Thresholds = Sequence[tuple[float, str]]
 
 @dataclass(frozen=True)
 class Query:
-    """``dashed`` is for a limit or a total: a line beside what is stacked, in no fill."""
+    """``dashed`` marks a limit or a total: a line that is neither stacked nor filled."""
 
     expr: str
     legend: str = ""
@@ -64,7 +65,7 @@ class Query:
 @dataclass(frozen=True)
 class Column:
     """A column of a table: a label (``expr`` empty), or the value of a query by its labels.
-    ``link`` is where a click on it leads."""
+    ``link`` is where a click on a cell leads."""
 
     title: str
     expr: str = ""
@@ -89,7 +90,7 @@ def _targets(queries: Iterable[Query], instant: bool = False) -> list[Target]:
 
 
 def _steps(thresholds: Thresholds) -> list[dict[str, Any]]:
-    # The first step has no value: it holds for all below the second.
+    # The first step has no value: it covers everything below the second.
     return [
         {"color": color, "value": value if number else None}
         for number, (value, color) in enumerate(thresholds)
@@ -105,7 +106,7 @@ def _by_name(name: str, **properties: Any) -> dict[str, Any]:
 
 def _dashed(legend: str) -> dict[str, Any]:
     return {
-        # Up to the first label of the legend, which Grafana fills in.
+        # The legend up to its first label, which Grafana fills in.
         "matcher": {"id": "byRegexp", "options": f"/^{legend.partition('{')[0]}/"},
         "properties": [
             {"id": "custom.stacking", "value": {"mode": "none"}},
@@ -116,7 +117,7 @@ def _dashed(legend: str) -> dict[str, Any]:
     }
 
 
-def series(
+def timeseries(
     title: str,
     description: str,
     unit: str,
@@ -126,7 +127,7 @@ def series(
     top: int | None = None,
     repeat: str | None = None,
 ) -> TimeSeries:
-    """``top`` is the least upper end of the axis, which begins at 0."""
+    """The axis begins at 0 and reaches at least to ``top``."""
     return TimeSeries(
         title=title,
         description=description,
@@ -151,8 +152,8 @@ def series(
 
 
 def _current(unit: str, thresholds: Thresholds, most: float | None) -> dict[str, Any]:
-    """What grafanalib has no words for. Without the version Grafana takes the panel for one of
-    Grafana 6, and rewrites it."""
+    """What grafanalib can't express. Without the version Grafana takes the panel for one of
+    Grafana 6 and rewrites it."""
     return {
         "pluginVersion": "10.1.0",
         "fieldConfig": {
@@ -184,7 +185,7 @@ def stat(
 
 
 def gauge(title: str, description: str, query: Query) -> GaugePanel:
-    """A share of a whole, 0-1."""
+    """A share of a whole, between 0 and 1."""
     return GaugePanel(
         title=title,
         description=description,
@@ -196,7 +197,7 @@ def gauge(title: str, description: str, query: Query) -> GaugePanel:
 
 
 def bars(title: str, description: str, query: Query) -> BarGauge:
-    """Shares of wholes, 0-1."""
+    """Shares of a whole, between 0 and 1."""
     panel = BarGauge(
         title=title,
         description=description,
@@ -268,8 +269,8 @@ def row(title: str) -> RowPanel:
 
 
 def grid(*rows: RowPanel | tuple[int, Sequence[Panel]]) -> list[Panel]:
-    """Places panels from top to bottom: a heading, or a height and the panels that share the
-    24 columns evenly."""
+    """Lays panels out from top to bottom. A row is a heading, or a height and the panels that
+    share the 24 columns evenly."""
     placed: list[Panel] = []
     y = 0
     for line in rows:
@@ -300,9 +301,9 @@ def variable(
     any_value: str | None = None,
     hidden: bool = False,
 ) -> Template:
-    """``values`` is series(label): what label_values() takes. With ``every`` several can be
-    chosen, and All is, which stands for the regular expression ``any_value``, or else for
-    each of them."""
+    """``values`` is what label_values() takes: "family{…}, label". With ``every`` several values
+    can be chosen, and All is at first; it stands for the regular expression ``any_value``, or
+    for the alternation of all values if that is None."""
     return Template(
         name=name,
         label=label,
@@ -318,7 +319,7 @@ def variable(
 
 
 def cluster_variable(family: str) -> Template:
-    """Optional: All, which is chosen at first, takes series without the label too."""
+    """Optional: All, chosen at first, matches series without the label too."""
     return variable("cluster", f"{family}, cluster", "Cluster", any_value=".*")
 
 

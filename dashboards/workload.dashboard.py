@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dashboards.panels import (
     BYTES,
+    COUNT,
     FULLNESS,
-    GPUS,
     RATIO,
     SECONDS,
     TO_NODE,
@@ -17,9 +17,9 @@ from dashboards.panels import (
     gauge,
     grid,
     row,
-    series,
     stat,
     table,
+    timeseries,
     variable,
 )
 from dashboards.panels import dashboard as build
@@ -28,7 +28,8 @@ PODS = 'cluster=~"$cluster", namespace="$namespace", pod=~"$pod"'
 CONTAINER = "pod, container"
 LEGEND = "{{pod}} {{container}}"
 USED = f"container:vgpu_memory_used_bytes:sum{{{PODS}}}"
-#: Same container and device. The scrape is in it, so that a job more is no ambiguity.
+#: Same container and device. The scrape's labels are part of the match, so that an exporter
+#: scraped by two jobs doesn't make it ambiguous.
 OF_LIMIT = (
     "/ on (cluster, job, instance, namespace, pod, container, device_uuid) group_left () "
     f"vgpu_memory_limit_bytes{{{PODS}}}"
@@ -46,8 +47,8 @@ def per_device(operation: str, expr: str) -> str:
 dashboard = build(
     "vgpu-workload",
     "GPU sharing / Workload",
-    "A namespace or some of its pods: memory and cores against limits, time since the last "
-    "kernel, what holds them up.",
+    "A namespace, or some of its pods: memory and cores against their limits, time since the last "
+    "kernel launch, and what holds them up.",
     [
         cluster_variable("instance:vgpumonitor_node:info"),
         variable(
@@ -69,37 +70,37 @@ dashboard = build(
             [
                 stat(
                     "Memory allocated",
-                    "What the scheduler allocated to the pods.",
+                    "Memory that the scheduler has allocated to the pods.",
                     BYTES,
                     Query(f"sum(pod:vgpu_allocated_memory_bytes:sum{{{PODS}}})"),
                 ),
                 stat(
                     "Memory used",
-                    "What the pods' live processes use.",
+                    "Memory that the pods' live processes use.",
                     BYTES,
                     Query(f"sum(pod:vgpu_memory_used_bytes:sum{{{PODS}}})"),
                 ),
                 gauge(
                     "Out-of-memory risk",
-                    "Memory used of its limit, of the container that is nearest to it.",
+                    "Share of its limit that the container nearest to its limit uses.",
                     Query(f"max({USED} {OF_LIMIT})"),
                 ),
                 stat(
                     "GPUs allocated",
-                    "Core shares that the scheduler allocated to the pods, in whole cards.",
-                    GPUS,
+                    "Cores that the scheduler has allocated to the pods, in whole GPUs.",
+                    COUNT,
                     Query(f"sum(pod:vgpu_allocated_core_ratio:sum{{{PODS}}})"),
                 ),
                 stat(
                     "GPUs used",
-                    "Cores that the pods use now, in whole cards.",
-                    GPUS,
+                    "Cores that the pods use now, in whole GPUs.",
+                    COUNT,
                     Query(f"sum(pod:vgpu_core_utilization_ratio:sum{{{PODS}}})"),
                 ),
                 stat(
                     "Blocked",
-                    "Containers whose kernel launches wait for a higher priority now.",
-                    GPUS,
+                    "Containers whose kernel launches are waiting for a higher priority.",
+                    COUNT,
                     Query(f"sum({per_container('max', f'vgpu_launches_blocked{{{PODS}}}')})"),
                     UNWANTED,
                 ),
@@ -109,18 +110,18 @@ dashboard = build(
         (
             9,
             [
-                series(
+                timeseries(
                     "Memory by kind",
-                    "Data is the program's own; context is one for each process and card; module "
-                    "is its kernels. Against the sum of the limits.",
+                    "Data is the program's own memory, context what each process takes on each "
+                    "GPU, module its kernels. Shown against the sum of the limits.",
                     BYTES,
                     Query(f"sum by (kind) (vgpu_memory_used_bytes{{{PODS}}})", "{{kind}}"),
                     Query(f"sum(vgpu_memory_limit_bytes{{{PODS}}})", "limits", dashed=True),
                     stacked=True,
                 ),
-                series(
-                    "Memory of limit",
-                    "Memory used of each container's limit. At 1 allocations fail.",
+                timeseries(
+                    "Memory against limit",
+                    "Share of its limit that each container uses. At 100 % allocations fail.",
                     RATIO,
                     Query(per_container("max", f"{USED} {OF_LIMIT}"), LEGEND),
                     thresholds=FULLNESS,
@@ -131,10 +132,10 @@ dashboard = build(
         (
             9,
             [
-                series(
-                    "Memory of limit in an hour",
-                    "Where each container's memory will be in an hour at the pace of the last 30 "
-                    "minutes, of its limit. Above 1 it runs out of memory.",
+                timeseries(
+                    "Memory against limit in an hour",
+                    "Share of its limit that each container will use in an hour if it goes on as "
+                    "in the last 30 minutes. Above 100 % it runs out of memory.",
                     RATIO,
                     Query(
                         per_container("max", f"predict_linear({USED}[30m], 3600) {OF_LIMIT}"),
@@ -143,17 +144,17 @@ dashboard = build(
                     thresholds=FULLNESS,
                     top=1,
                 ),
-                series(
+                timeseries(
                     "HAMi-core and NVML",
-                    "What HAMi-core accounts for, and what NVML says that the same processes "
-                    "hold. They differ by what the driver needs for itself.",
+                    "What HAMi-core counts for the processes, and what NVML says that they hold. "
+                    "They differ by what the driver needs for itself.",
                     BYTES,
                     Query(f"sum({USED})", "HAMi-core"),
                     Query(f"sum(vgpu_memory_nvml_bytes{{{PODS}}})", "NVML"),
                 ),
-                series(
+                timeseries(
                     "Memory of dead processes",
-                    "Counts against the limit, and belongs to processes that no longer exist.",
+                    "Counts against the limit although its processes no longer exist.",
                     BYTES,
                     Query(
                         per_container("sum", f"vgpu_dead_process_memory_bytes{{{PODS}}}"), LEGEND
@@ -165,9 +166,9 @@ dashboard = build(
         (
             9,
             [
-                series(
+                timeseries(
                     "Cores and limits",
-                    "Core utilization of each container on its busiest card, and its limit.",
+                    "Core utilization of each container on its busiest GPU, and its limit.",
                     RATIO,
                     Query(
                         per_container(
@@ -182,10 +183,10 @@ dashboard = build(
                     ),
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Time since the last kernel",
-                    "How long ago each container launched a kernel. No line for containers whose "
-                    "HAMi-core does not record it.",
+                    "How long ago each container last launched a kernel. Containers whose "
+                    "HAMi-core doesn't record launches have no line.",
                     SECONDS,
                     Query(
                         "time() - "
@@ -198,38 +199,39 @@ dashboard = build(
         (
             8,
             [
-                series(
+                timeseries(
                     "Launches blocked",
                     "1 while the container's kernel launches wait for a higher priority.",
-                    GPUS,
+                    COUNT,
                     Query(per_container("max", f"vgpu_launches_blocked{{{PODS}}}"), LEGEND),
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Core limit enforced",
-                    "1 while the core limit holds; 0 while it is lifted for who is alone.",
-                    GPUS,
+                    "1 while the core limit holds; 0 while it is lifted because the container is "
+                    "alone on its GPU.",
+                    COUNT,
                     Query(per_container("max", f"vgpu_core_limit_enforced{{{PODS}}}"), LEGEND),
                     top=1,
                 ),
-                series(
-                    "Clocks of its cards held down",
-                    "Why the clocks of the cards that the pods use are held down: 1 while the "
-                    "reason holds.",
-                    GPUS,
+                timeseries(
+                    "Clocks of the pods' GPUs held down",
+                    "Why the clocks of the GPUs that the pods use are held down: 1 while a reason "
+                    "applies.",
+                    COUNT,
                     Query(
                         "max by (node, device_index, reason) ("
                         'vgpu_device_throttled{cluster=~"$cluster"}'
                         " and on (cluster, job, instance, device_uuid) "
                         f"{USED})",
-                        "{{node}} card {{device_index}} {{reason}}",
+                        "{{node}} GPU {{device_index}} {{reason}}",
                     ),
                     top=1,
                 ),
-                series(
+                timeseries(
                     "Processes",
                     "Processes of the pods, by state.",
-                    GPUS,
+                    COUNT,
                     Query(f"sum by (state) (vgpu_processes{{{PODS}}})", "{{state}}"),
                 ),
             ],
@@ -240,8 +242,8 @@ dashboard = build(
             [
                 table(
                     "Containers",
-                    "Where each container is, its limits, and its peak in the time range: a peak "
-                    "far below the limit is memory that others could have.",
+                    "Where each container runs, its limits, and its peak in the time range. Where "
+                    "the peak is far below the limit, others could have the difference.",
                     Column("Node", label="node", link=TO_NODE),
                     Column("Pod", label="pod"),
                     Column("Container", label="container"),
@@ -260,7 +262,7 @@ dashboard = build(
                     Column(
                         "Core limit", per_device("max", f"vgpu_core_limit_ratio{{{PODS}}}"), RATIO
                     ),
-                    Column("Priority", per_device("max", f"vgpu_priority{{{PODS}}}"), GPUS),
+                    Column("Priority", per_device("max", f"vgpu_priority{{{PODS}}}"), COUNT),
                     sort="Memory used",
                 )
             ],

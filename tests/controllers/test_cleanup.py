@@ -141,7 +141,7 @@ def test_removes_what_has_no_pod(node: Node, caplog: pytest.LogCaptureFixture) -
     assert (outside / "precious").exists()
     assert gc.health == CleanupHealth(removed=2, last_round=gc.health.last_round, failures=0)
     assert gc.health.last_round == pytest.approx(time.time(), abs=60)
-    logged = {r.entry for r in records(caplog) if r.getMessage() == "removed"}  # type: ignore[attr-defined]
+    logged = {r.entry for r in records(caplog) if r.getMessage() == "directory removed"}  # type: ignore[attr-defined]
     assert logged == {gone.name, static.name}
 
 
@@ -170,7 +170,7 @@ def test_nothing_is_removed_without_a_good_list(
         gc.round()
     assert directory.exists()
     assert gc.health == CleanupHealth()
-    assert messages(caplog) == ["clean-up waits"]
+    assert messages(caplog) == ["clean-up is paused"]
     # The grace begins with the first good list.
     node.pods.view = good
     node.wait(0)
@@ -393,7 +393,7 @@ def test_swapped_for_a_link_while_it_is_removed(
     assert precious[0].exists()
     assert directory.is_symlink()
     assert gc.health.removed == 0
-    assert messages(caplog)[-1] == "directory of a pod that is gone"
+    assert messages(caplog)[-1] == "directory not removed"
 
 
 def test_a_directory_inside_swapped_for_a_link_while_it_is_removed(
@@ -471,7 +471,7 @@ def test_a_file_that_someone_writes_keeps_the_directory(
     gc.round()
     assert sorted(each.name for each in directory.iterdir())[:1] == [f"{directory.name}.cache"]
     assert (gc.health.removed, gc.health.failures) == (0, 0)
-    assert messages(caplog).count("directory of a pod that is gone") == 1
+    assert messages(caplog).count("directory not removed") == 1
     held.close()  # type: ignore[attr-defined]
     node.wait(GRACE + 1)
     gc.round()
@@ -592,7 +592,7 @@ def test_dry_run_removes_nothing_and_says_it_once(
     assert sorted(first.iterdir()) == content
     assert second.exists()
     assert gc.health == CleanupHealth(2, gc.health.last_round, 0, True)
-    said = [r.entry for r in records(caplog) if r.getMessage() == "would be removed"]  # type: ignore[attr-defined]
+    said = [r.entry for r in records(caplog) if r.getMessage() == "directory would be removed"]  # type: ignore[attr-defined]
     assert sorted(said) == [first.name, second.name]
 
 
@@ -616,7 +616,7 @@ def test_a_failure_is_counted_logged_once_and_hinders_nobody(
     node.wait(2 * GRACE)
     gc.round()
     assert (gc.health.removed, gc.health.failures) == (1, 2)
-    assert messages(caplog).count("directory of a pod that is gone") == 1
+    assert messages(caplog).count("directory not removed") == 1
     assert "Operation not permitted" in str(records(caplog)[-1].__dict__["error"])
 
 
@@ -682,7 +682,7 @@ def test_a_read_only_file_system(node: Node) -> None:
     health, log = in_mounts(script, node.containers_dir)
     assert health["removed"] == 0
     assert health["failures"] == 2  # One a round.
-    assert log.count("the file system is read-only") == 1
+    assert log.count("from a read-only file system") == 1
     assert all(len(list(each.iterdir())) == 2 for each in directories)
 
 

@@ -228,7 +228,7 @@ def test_words_stay_while_the_view_is_not_whole(
         assert not feedback.round()
     assert words(high, low) == before == [(1, 0), (-1, 1)]
     assert feedback.health == health
-    assert messages(caplog).count("feedback waits: words stay as they are") == 1
+    assert messages(caplog).count("feedback is paused") == 1
     feedback.release()
     assert words(high, low) == [(1, 0), (0, 1)]
     find(containers_dir)
@@ -416,7 +416,7 @@ def test_a_file_that_cannot_be_written_is_counted_and_logged_once(
     feedback.round()
     assert words(good, bad) == [(0, 0), (2, 1)]
     assert feedback.health.failures == 2
-    assert messages(caplog).count("feedback can't write into a region file") == 1
+    assert messages(caplog).count("feedback can't write to a region file") == 1
 
 
 def test_dry_run_writes_nothing_and_says_it_once(
@@ -431,8 +431,8 @@ def test_dry_run_writes_nothing_and_says_it_once(
         feedback.release()
     assert [each.path.read_bytes() for each in (high, low)] == contents
     assert sorted(messages(caplog)) == [
-        "would be: core limit lifted",
-        "would be: launches blocked",
+        "core limit would be lifted",
+        "launches would be blocked",
     ]
     health = feedback.health
     assert health == FeedbackHealth(

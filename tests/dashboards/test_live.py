@@ -177,10 +177,10 @@ def test_each_query_returns_data(stack: Stack, name: str, panel: dict[str, Any])
     first = {variable: options[0] for variable, options in values.items()}
     if DASHBOARDS[name]["uid"] == "vgpu-node":
         first["instance"] = "|".join(values["instance"])
-    # A panel for each card: some have no container with a core limit.
-    cards = values[panel["repeat"]] if panel["repeat"] else [""]
+    # A panel for each GPU: some have no container with a core limit.
+    devices = values[panel["repeat"]] if panel["repeat"] else [""]
     for target in panel["targets"]:
-        expressions = [filled(target["expr"], {**first, "card": card}) for card in cards]
+        expressions = [filled(target["expr"], {**first, "device": device}) for device in devices]
 
         def data(expressions: list[str] = expressions) -> bool:
             return any(stack.prometheus.query(expression) for expression in expressions)

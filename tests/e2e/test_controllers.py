@@ -40,7 +40,7 @@ def test_feedback_blocks_the_lower_priority_and_releases_it_at_the_end(tmp_path:
             assert low.blocked
             assert exporter.value("vgpu_launches_blocked", pod=HIGH) == 0
             assert exporter.value("vgpu_core_limit_enforced", pod=LOW) == 1
-            writes = exporter.value("vgpumonitor_feedback_writes_total", word="recent_kernel")
+            writes = exporter.value("vgpumonitor_feedback_writes_total", field="recent_kernel")
             assert writes is not None
             assert writes >= 1
             assert exporter.value("vgpumonitor_feedback_rounds_total")
@@ -58,7 +58,7 @@ def test_feedback_in_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     before = path.read_bytes()
     with running(*serve_arguments(containers, "--feedback", "--dry-run")) as exporter:
         eventually(
-            lambda: exporter.value("vgpumonitor_feedback_writes_total", word="utilization_switch"),
+            lambda: exporter.value("vgpumonitor_feedback_writes_total", field="utilization_switch"),
             30,
         )
     assert path.read_bytes() == before

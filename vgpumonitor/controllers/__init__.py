@@ -1,4 +1,9 @@
-"""What the exporter does besides exporting, each off unless asked for: both write on the host."""
+"""Controllers: what the exporter does to the node besides watching it.
+
+``Feedback`` steers which containers may launch kernels, ``Cleanup`` removes the directories of
+pods that are gone. Both read the sources as a scrape does, write on the host, and are off unless
+asked for (docs/feedback.md).
+"""
 
 from vgpumonitor.controllers.cleanup import Cleanup, CleanupHealth
 from vgpumonitor.controllers.feedback import Feedback, FeedbackHealth

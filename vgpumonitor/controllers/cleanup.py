@@ -1,7 +1,7 @@
-"""Clean-up: removes the containers' directories of pods that are gone.
+"""Clean-up: removes the container directories of pods that are gone.
 
-Nothing else does. The directories are writable by their containers, and the list of pods can
-be wrong, so that whatever is in doubt stays.
+Containers can write to their directories, and the list of pods can be wrong: whatever is in doubt
+stays.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two rounds; less where the grace is shorter than ten of them.
+#: Seconds between two rounds; fewer if the grace is shorter than ten rounds.
 INTERVAL = 30.0
-#: Seconds that a directory's pod must have been gone, and nothing in it have changed.
+#: Seconds for which a directory's pod must have been gone and nothing in it have changed.
 GRACE = 300.0
-#: Directories that one round tries: with a wrong list of pods someone has time to notice.
+#: Directories that one round tries to remove: if the list of pods is wrong, someone has time to
+#: notice.
 MAX_TRIED = 100
-#: A container can nest directories without end, and each level costs a descriptor.
+#: A container can nest directories without limit, and each level takes a descriptor.
 MAX_DEPTH = 64
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class RefusalError(Exception):
-    """A directory that must stay; the message says why."""
+    """The directory must stay; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupHealth:
-    """Totals since the start. ``removed`` are directories that were removed, or with
-    ``dry_run`` would have been; ``failures`` those that could not be. ``last_round`` is the
-    Unix time of the last round that could rely on the list of pods."""
+    """Totals since the start. ``removed`` counts directories that were removed, or would have been
+    with ``dry_run``; ``failures`` those that could not be removed. ``last_round`` is the Unix
+    time of the last round that could rely on the list of pods."""
 
     removed: int = 0
     last_round: float | None = None
@@ -60,11 +61,11 @@ class CleanupHealth:
 
 
 class Cleanup:
-    """Rounds over the directories of an inventory. ``health`` may be read from any thread."""
+    """Rounds over the container directories. ``health`` may be read from any thread."""
 
     def __init__(
         self,
-        inventory: ContainersDirectory,
+        containers: ContainersDirectory,
         pods: PodSource,
         identification: ProcessIdentification,
         grace: float = GRACE,
@@ -73,8 +74,8 @@ class Cleanup:
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``grace`` is in seconds. The two clocks are for tests."""
-        self._inventory = inventory
+        """``grace`` is in seconds. Tests pass clocks of their own."""
+        self._containers = containers
         self._pods = pods
         self._identification = identification
         self._grace = grace
@@ -83,7 +84,7 @@ class Cleanup:
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._stopping = threading.Event()
-        #: Since when, on the monotonic clock, each directory has had no pod.
+        #: When, on the monotonic clock, each directory was first seen without a pod.
         self._without_pod: dict[str, float] = {}
         self._logged: dict[str, str] = {}
         self._would: set[str] = set()
@@ -92,7 +93,7 @@ class Cleanup:
         self.health = CleanupHealth(dry_run=dry_run)
 
     async def run(self) -> None:
-        """Rounds until cancelled; what is being removed then stays in part."""
+        """Runs rounds until cancelled, which may leave a directory removed in part."""
         worker = HangTolerantThread("gc")
         try:
             async for _ in ticks(min(INTERVAL, max(1.0, self._grace / 10))):
@@ -104,18 +105,18 @@ class Cleanup:
         try:
             self.round()
         except Exception:
-            # Whatever it is, it must not end the exporter.
+            # Whatever went wrong must not end the exporter.
             log.exception("a round of clean-up failed")
 
     def round(self) -> None:
-        """One round. A directory is tried when its pod has been unknown in every round for
-        the grace, by a source that was up in all of them."""
-        view, pods = self._inventory.read(), self._pods.view
+        """Runs one round. It tries the directories whose pod was unknown in every round of the
+        whole grace, to a source that was up in all of them."""
+        view, pods = self._containers.read(), self._pods.view
         waits_for = view.error if not view.up else unreliable(pods)
         if waits_for != self._waits_for:
             self._waits_for = waits_for
             if waits_for is not None:
-                log.warning("clean-up waits", extra={"error": waits_for})
+                log.warning("clean-up is paused", extra={"error": waits_for})
         if waits_for is not None:
             self._without_pod.clear()
             return
@@ -137,12 +138,12 @@ class Cleanup:
 
     def _try(self, names: list[str], entries: dict[str, ContainerReading], now: float) -> None:
         identities = self._identification.look([entries[name] for name in names], self._pods.view)
-        top = os.open(self._inventory.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = os.open(self._containers.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
                 if self._stopping.is_set():
                     return
-                # The others' turn comes before this one's again.
+                # Puts it behind the others, whose turn comes first.
                 self._without_pod[name] = now
                 try:
                     _check_processes(entries[name], identities)
@@ -150,14 +151,14 @@ class Cleanup:
                 except RefusalError as refusal:
                     self._note(name, f"it stays: {refusal}")
                 except FileNotFoundError:
-                    pass  # Somebody else removed it, or something in it.
+                    pass  # Someone else removed it, or something in it.
                 except OSError as error:
                     self.health = replace(self.health, failures=self.health.failures + 1)
                     if error.errno == errno.EROFS:
                         if not self._read_only:
                             log.warning(
-                                "clean-up can't remove anything: the file system is read-only",
-                                extra={"path": str(self._inventory.directory)},
+                                "clean-up can't remove anything from a read-only file system",
+                                extra={"path": str(self._containers.directory)},
                             )
                         self._read_only = True
                         return
@@ -174,10 +175,10 @@ class Cleanup:
             if entry.pod_uid in pods.pods:
                 raise RefusalError("its pod is listed again")
             assert pods.synced is not None
-            # The list must be as much younger than the directory as the grace says: one that
-            # is older does not know its pod. A clock that was set makes neither look old.
+            # The list must be younger than the directory by the grace: an older one can't know
+            # its pod. The minimum keeps a clock that was changed from making either look old.
             if min(pods.synced, self._wall_clock()) - newest < self._grace:
-                raise RefusalError("something in it changed within the grace")
+                raise RefusalError("something in it has changed within the grace period")
             about = {
                 "entry": name,
                 "pod_uid": entry.pod_uid,
@@ -186,23 +187,23 @@ class Cleanup:
             }
             if self._dry_run:
                 self._would.add(name)
-                log.info("would be removed", extra=about)
+                log.info("directory would be removed", extra=about)
             else:
                 self._empty(directory)
                 _remove_empty(top, name, directory)
                 self._read_only = False
-                log.info("removed", extra=about)
+                log.info("directory removed", extra=about)
             self.health = replace(self.health, removed=self.health.removed + 1)
 
     def _empty(self, directory: int) -> None:
         mount = _mount(directory)
         for name, status in _entries(directory):
             if self._stopping.is_set():
-                raise RefusalError("the exporter stops")
+                raise RefusalError("the exporter is stopping")
             if stat.S_ISDIR(status.st_mode):
                 with _opened(directory, name) as inner:
                     if _mount(inner) != mount:
-                        raise RefusalError(f"{name!r} in it became a mount point")
+                        raise RefusalError(f"{name!r} in it has become a mount point")
                     self._empty(inner)
                     _remove_empty(directory, name, inner)
             else:
@@ -211,23 +212,23 @@ class Cleanup:
     def _note(self, name: str, text: str) -> None:
         if self._logged.get(name) != text:
             self._logged[name] = text
-            log.warning("directory of a pod that is gone", extra={"entry": name, "error": text})
+            log.warning("directory not removed", extra={"entry": name, "error": text})
 
 
 def _check_processes(entry: ContainerReading, identities: Identities) -> None:
     for process in identities.slots.get((entry.pod_uid, entry.container), ()):
         if process is not None:
-            raise RefusalError(f"process {process.pid} of its region lives")
+            raise RefusalError(f"process {process.pid} in its region is still alive")
 
 
 @contextmanager
 def _opened(parent: int, name: str) -> Iterator[int]:
-    """The directory ``name`` in a directory. Raises RefusalError where it is something else."""
+    """Opens the directory ``name`` in ``parent``. Raises RefusalError if it is something else."""
     try:
         directory = os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise RefusalError(f"{name!r} is a link or a file, and was a directory") from error
+            raise RefusalError(f"{name!r} was a directory, and is now a link or a file") from error
         raise
     try:
         yield directory
@@ -242,8 +243,8 @@ def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _examine(directory: int, mount: str, depth: int) -> float:
-    """The newest change (Unix seconds) of the directory and of all that is in it. Raises
-    RefusalError for what must not be removed."""
+    """The time (Unix seconds) of the newest change to the directory or anything in it. Raises
+    RefusalError if any of it must not be removed."""
     if _mount(directory) != mount:
         raise RefusalError("it is a mount point")
     newest = _changed(os.fstat(directory))
@@ -255,7 +256,7 @@ def _examine(directory: int, mount: str, depth: int) -> float:
                 raise RefusalError(f"{name!r} in it is a mount point")
             mode = os.fstat(handle).st_mode
             if stat.S_ISREG(mode) and _is_in_use(handle):
-                raise RefusalError(f"a process has {name!r} in it open")
+                raise RefusalError(f"{name!r} in it is open in a process")
         finally:
             os.close(handle)
         if stat.S_ISDIR(mode):
@@ -267,33 +268,33 @@ def _examine(directory: int, mount: str, depth: int) -> float:
 
 
 def _changed(status: os.stat_result) -> float:
-    # The ctime too: an old directory that was moved here, or restored, is new here.
+    # The ctime too: an old directory that was moved here or restored is new here.
     return max(status.st_mtime, status.st_ctime)
 
 
 def _mount(fd: int) -> str:
-    """The mount that a descriptor's file is on. The device would not do: a bind mount may be
-    of the same one (proc_pid_fdinfo(5))."""
+    """The mount that a descriptor's file is on. Its device would not tell, since a bind mount may
+    be of the same device (proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
         return next(line for line in info if line.startswith("mnt_id:"))
 
 
 def _is_in_use(handle: int) -> bool:
-    """Whether any process has the file open, or mapped, for writing: as HAMi-core has.
+    """Whether any process has the file open or mapped for writing, as HAMi-core has.
 
-    A read lease is granted only where none has, in whatever namespace, and needs no look into
-    other processes (fcntl(2)). False where it can't be told: a file of another user without
-    CAP_LEASE, a file system without leases.
+    The kernel grants a read lease only if no process has, in whatever namespace, and without
+    access to other processes (fcntl(2)). False if the kernel can't tell: another user's file
+    without CAP_LEASE, or a file system without leases.
     """
     try:
         fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except BlockingIOError:
-        return True  # Someone has a lease on it.
+        return True  # Another process has a lease on it.
     except PermissionError:
         return False
     try:
-        # Who opens it meanwhile waits for a moment, and we get a signal: not SIGIO, which
-        # would end this process.
+        # A process that opens it meanwhile waits for a moment, and the kernel signals us. SIGIO,
+        # the default, would end this process.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:
@@ -306,9 +307,9 @@ def _is_in_use(handle: int) -> bool:
 
 
 def _remove_empty(parent: int, name: str, directory: int) -> None:
-    """Removes ``name``, which ``directory`` was opened by and which is empty now."""
+    """Removes the empty directory ``name``, which is open as ``directory``."""
     if not os.path.samestat(
         os.fstat(directory), os.stat(name, dir_fd=parent, follow_symlinks=False)
     ):
-        raise RefusalError(f"something else is called {name!r} now")
+        raise RefusalError(f"{name!r} is now the name of something else")
     os.rmdir(name, dir_fd=parent)

@@ -1,8 +1,8 @@
-"""Feedback: which containers may launch kernels, and for whom the core limit holds.
+"""Feedback: which containers may launch kernels, and whose core limit is enforced.
 
-What HAMi's vGPUmonitor does beside exporting. ``decide`` says what the words of the regions
-are to be; ``Feedback`` writes them, and sees to it that nobody waits for a monitor that is
-gone or blind.
+HAMi's vGPUmonitor does this besides exporting. ``decide`` says what the regions' control words
+should be; ``Feedback`` writes them, and sees to it that no container stays blocked by a monitor
+that is gone or can't see the node.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from vgpumonitor.sources.containers.directory import (
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two rounds: HAMi-core's words are made for this pace.
+#: Seconds between two rounds: HAMi-core's control words are made for this pace.
 INTERVAL = 5.0
-#: Seconds without a whole view after which blocked containers are released.
+#: Seconds without a complete view after which blocked containers are released.
 RELEASE_AFTER = 60.0
-#: Seconds that a stop waits for the release of blocked containers.
+#: Seconds that stopping waits for the release of blocked containers.
 STOP_TIMEOUT = 1.0
 
 _Identity = tuple[int, int]
@@ -41,35 +41,35 @@ _Identity = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a container's words are to be after a round."""
+    """What a container's control words should be after a round."""
 
     recent_kernel: int
     utilization_switch: int
 
     @property
     def blocked(self) -> bool:
-        """Whether launches wait."""
+        """Whether launches have to wait."""
         return self.recent_kernel < 0
 
 
 def decide(regions: Sequence[Region]) -> list[Decision]:
-    """One round over all regions of a node: a decision for each, in their order.
+    """One round over all regions of a node: a decision for each, in the same order.
 
-    ``recent_kernel`` counts down to 0; a container with more left is active. One is blocked
-    while on any of its cards a higher priority (a lower number, not below 0) is active, and
-    its core limit holds while it is blocked or any of its cards has more than one active
-    container of its own priority.
+    ``recent_kernel`` is counted down to 0; a container is active while more than 0 is left. It is
+    blocked while a container of a higher priority (a lower number, not below 0) is active on any
+    of its devices. Its core limit is enforced while it is blocked, or while any of its devices
+    has more than one active container of its own priority.
     """
     left = [r.recent_kernel - 1 if r.recent_kernel > 0 else r.recent_kernel for r in regions]
     active: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for region, recent in zip(regions, left, strict=True):
         if recent > 0 and region.priority >= 0:
-            for uuid in _cards(region):
+            for uuid in _device_uuids(region):
                 active[uuid][region.priority] += 1
     highest = {uuid: min(priorities) for uuid, priorities in active.items()}
     decisions = []
     for region, recent in zip(regions, left, strict=True):
-        busy = [uuid for uuid in _cards(region) if uuid in active]
+        busy = [uuid for uuid in _device_uuids(region) if uuid in active]
         blocked = any(highest[uuid] < region.priority for uuid in busy)
         contended = blocked or any(active[uuid][region.priority] > 1 for uuid in busy)
         recent = min(recent, -1) if blocked else max(recent, 0)
@@ -77,15 +77,15 @@ def decide(regions: Sequence[Region]) -> list[Decision]:
     return decisions
 
 
-def _cards(region: Region) -> Iterable[str]:
+def _device_uuids(region: Region) -> Iterable[str]:
     return (device.uuid for device in region.devices if device.uuid is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackHealth:
-    """Totals since the start. ``rounds`` are those that had a whole view, ``last_round`` is
-    the Unix time of the last one. ``writes`` is by word: stores that were done, or with
-    ``dry_run`` would have been. ``failures`` are stores that were not possible."""
+    """Totals since the start. ``rounds`` counts rounds with a complete view, ``last_round`` is the
+    Unix time of the last one. ``writes`` counts stores by control word, or with ``dry_run`` those
+    that would have been made; ``failures`` counts stores that failed."""
 
     rounds: int = 0
     writes: Mapping[str, int] = field(default_factory=dict)
@@ -95,21 +95,21 @@ class FeedbackHealth:
 
 
 class Feedback:
-    """Rounds over the regions of an inventory. ``health`` may be read from any thread.
+    """Rounds over the regions of all containers. ``health`` may be read from any thread.
 
-    Each container that a round blocks is held open until it is released, so that its release
-    needs nothing but its file.
+    The file of each container that a round blocks stays open until the container is released, so
+    that the release depends on nothing else.
     """
 
     def __init__(
         self,
-        inventory: ContainersDirectory,
+        containers: ContainersDirectory,
         release_after: float = RELEASE_AFTER,
         dry_run: bool = False,
         interval: float = INTERVAL,
     ) -> None:
         """Times are in seconds."""
-        self._inventory = inventory
+        self._containers = containers
         self._release_after = release_after
         self._dry_run = dry_run
         self._interval = interval
@@ -125,8 +125,8 @@ class Feedback:
         self.health = FeedbackHealth(writes=dict(self._writes), dry_run=dry_run)
 
     async def run(self) -> None:
-        """Rounds until cancelled, and then the release of whoever is blocked."""
-        # A disk that hangs holds the one thread, and not the other.
+        """Runs rounds until cancelled, and then releases every blocked container."""
+        # If the disk hangs, it holds one thread up and not the other.
         rounds, releases = HangTolerantThread("feedback"), HangTolerantThread("feedback-release")
         whole = time.monotonic()
         running: Future[bool] | None = None
@@ -148,28 +148,28 @@ class Feedback:
         try:
             return self.round()
         except Exception:
-            # Whatever it is, it must not end the exporter, and those who wait are released.
+            # Whatever went wrong must not end the exporter; blocked containers are released later.
             log.exception("a round of feedback failed")
             return False
 
     def round(self) -> bool:
-        """One round; false where the view was not whole, and all words stayed as they were.
+        """Runs one round. False if the view was incomplete and nothing was written.
 
-        A region that can't be decoded makes the view no less whole: its container could do
-        that to it, and would switch feedback off for everybody.
+        A region that can't be decoded doesn't make the view incomplete: otherwise a container
+        could switch feedback off for everybody by breaking its own.
         """
         began = time.monotonic()
-        view = self._inventory.read()
+        view = self._containers.read()
         blind = self._what_is_missing(view, time.monotonic() - began)
         if blind != self._blind:
             self._blind = blind
             if blind is None:
-                log.info("feedback goes on")
+                log.info("feedback continues")
             else:
-                log.warning("feedback waits: words stay as they are", extra={"error": blind})
+                log.warning("feedback is paused", extra={"error": blind})
         if blind is not None:
             return False
-        with self._inventory.open_regions() as found, self._lock:
+        with self._containers.open_regions() as found, self._lock:
             if self._stopped:
                 return False
             self._apply(found)
@@ -185,15 +185,15 @@ class Feedback:
     def _what_is_missing(self, view: ContainersView, seconds: float) -> str | None:
         before, self._descriptor_errors = self._descriptor_errors, view.errors.get("descriptors", 0)
         if not view.up:
-            return view.error or "the containers directory can't be looked at"
+            return view.error or "the containers directory can't be read"
         if self._descriptor_errors > before:
-            return "no file descriptors left to open region files"
+            return "no file descriptors are left to open region files"
         if seconds > INTERVAL:
-            return "the disk took longer than a round to read the regions"
+            return "reading the regions took longer than a round"
         return None
 
     def release(self) -> None:
-        """Releases every container that was blocked by a round."""
+        """Releases every container that a round has blocked."""
         with self._lock:
             if self._held:
                 log.warning("blocked containers are released", extra={"count": len(self._held)})
@@ -242,7 +242,7 @@ class Feedback:
         try:
             for word, value in changes:
                 if word == "recent_kernel" and 0 <= value == region.recent_kernel - 1:
-                    words.add(word, -1)  # A launch since the look is not lost.
+                    words.add(word, -1)  # Doesn't lose a launch since the read.
                 else:
                     words.store(word, value)
                 self._writes[word] += 1
@@ -257,7 +257,7 @@ class Feedback:
                     words.store("recent_kernel", 0)
                     self._writes["recent_kernel"] += 1
             except RegionError as error:
-                # With the file gone nobody waits for it any more.
+                # If the file is gone, nobody waits on it any more.
                 if error.reason != "vanished":
                     self._fail(identity, "", error)
 
@@ -266,21 +266,21 @@ class Feedback:
         if self._logged.get(identity) != str(error):
             self._logged[identity] = str(error)
             log.warning(
-                "feedback can't write into a region file",
+                "feedback can't write to a region file",
                 extra={"path": path, "reason": error.reason, "error": str(error)},
             )
 
     def _say(
         self, identity: _Identity, entry: ContainerReading, region: Region, decision: Decision
     ) -> None:
-        """What would be written; once, for as long as it stays the same."""
+        """Logs and counts what would be written, once for as long as it stays the same."""
         changes = _changes(region, decision)
         if not changes:
             self._would.pop(identity, None)
         elif self._would.get(identity) != decision:
             self._would[identity] = decision
             self._writes.update(word for word, _ in changes)
-            _log_change("would be: ", entry, region, decision)
+            _log_change("would be ", entry, region, decision)
 
 
 def _changes(region: Region, decision: Decision) -> list[tuple[ControlWord, int]]:
@@ -292,7 +292,7 @@ def _changes(region: Region, decision: Decision) -> list[tuple[ControlWord, int]
     return changes
 
 
-def _log_change(prefix: str, entry: ContainerReading, region: Region, decision: Decision) -> None:
+def _log_change(verb: str, entry: ContainerReading, region: Region, decision: Decision) -> None:
     about = {
         "pod_uid": entry.pod_uid,
         "container": entry.container,
@@ -300,7 +300,7 @@ def _log_change(prefix: str, entry: ContainerReading, region: Region, decision: 
     }
     if decision.blocked != (region.recent_kernel < 0):
         launches = "blocked" if decision.blocked else "released"
-        log.info(f"{prefix}launches {launches}", extra=about)
+        log.info(f"launches {verb}{launches}", extra=about)
     if decision.utilization_switch != region.utilization_switch:
-        limit = "holds" if decision.utilization_switch else "lifted"
-        log.info(f"{prefix}core limit {limit}", extra=about)
+        limit = "enforced" if decision.utilization_switch else "lifted"
+        log.info(f"core limit {verb}{limit}", extra=about)

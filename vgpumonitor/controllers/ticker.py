@@ -1,4 +1,4 @@
-"""Rounds at a steady pace."""
+"""A steady pace for rounds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 
 async def ticks(interval: float) -> AsyncIterator[None]:
-    """Comes at once and then each ``interval`` seconds of the monotonic clock, always a whole
-    number of intervals after the first time; those that were missed are left out."""
+    """Yields at once, and then every ``interval`` seconds of the monotonic clock, always a whole
+    number of intervals after the first time; missed ticks are skipped."""
     due = time.monotonic()
     while True:
         yield
@@ -18,7 +18,7 @@ async def ticks(interval: float) -> AsyncIterator[None]:
 
 
 def next_due(due: float, interval: float, now: float) -> float:
-    """The first time after ``now`` that is a whole number of intervals, at least one, after
-    ``due``. All in seconds."""
+    """The first time after ``now`` that is a whole number of intervals after ``due``, and at least
+    one. All in seconds."""
     missed = max(0.0, now - due) // interval
     return due + (missed + 1) * interval

@@ -160,7 +160,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_feedback_writes_total",
-        "Words that feedback wrote into region files; in a dry run, would have written",
+        "Control words that feedback wrote into region files; in a dry run, would have written",
         ("node", "field"),
         "counter",
         samples=_by_label(
@@ -171,7 +171,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_feedback_failures_total",
-        "Words that feedback could not write",
+        "Control words that feedback could not write",
         ("node",),
         "counter",
         samples=_feedback(lambda health: health.failures),

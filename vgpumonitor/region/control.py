@@ -1,12 +1,13 @@
-"""The two words of a region file that a monitor writes while the container uses them.
+"""The control words of a region file: two fields that a monitor writes while the container
+uses them.
 
-HAMi-core loads and stores them as aligned 32-bit words of its mapping, without a lock, so a
-store has to be one too. ``pwrite`` promises none (how it copies four bytes differs between
-kernels and CPUs), and it makes a file longer that was cut off meanwhile. A store of our own
-into a mapping is one, but it kills this process with SIGBUS where the container has cut the
-file off. So the kernel stores for us: ``futex(FUTEX_WAKE_OP)`` changes a word of a mapping in
-one atomic operation, says EFAULT where a store would be a SIGBUS, and no store into a mapping
-makes a file longer (futex(2), mmap(2)).
+HAMi-core loads and stores them as aligned 32-bit words of its mapping, without a lock, so ours
+must be a single store too. ``pwrite`` doesn't guarantee one (how it copies four bytes differs
+between kernels and CPUs), and it extends a file that was truncated in the meantime. Storing into
+a mapping ourselves is one, but kills this process with SIGBUS if the container has truncated the
+file. So the kernel stores for us: ``futex(FUTEX_WAKE_OP)`` changes a word of a mapping in one
+atomic operation and fails with EFAULT where a store would raise SIGBUS, and no store into a
+mapping extends a file (futex(2), mmap(2)).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ ControlWord = Literal["recent_kernel", "utilization_switch"]
 _WORD_BYTES = 4
 # <asm/unistd.h>: x86-64 has its own numbers, aarch64 the generic ones.
 _SYS_FUTEX = 202 if os.uname().machine == "x86_64" else 98
-# <linux/futex.h>. Private: nobody waits for these words, so no other process need be found.
+# <linux/futex.h>. Private: nobody waits on these words, so the kernel need not find other
+# processes that do.
 _FUTEX_WAKE_OP, _FUTEX_PRIVATE = 5, 128
 _SET, _ADD = 0, 1
 
@@ -37,8 +39,8 @@ class ControlWords:
     """``recent_kernel`` and ``utilization_switch`` of one region file, open for writing."""
 
     def __init__(self, file: RegionFile, size: int) -> None:
-        """Opens what ``file`` has open: that inode, whatever is at its path now. ``size`` is
-        the file's when it was decoded, in bytes. Raises RegionError: permission, descriptors,
+        """Opens the inode that ``file`` has open, whatever is at its path now. ``size`` is the
+        file's size in bytes when it was decoded. Raises RegionError: permission, descriptors,
         io."""
         region = file.layout.region
         self._offsets: dict[ControlWord, int] = {
@@ -47,7 +49,7 @@ class ControlWords:
         }
         self._size = size
         try:
-            # O_NONBLOCK: a container can hold a lease on its file, which an open waits for.
+            # O_NONBLOCK: a container can hold a lease on its file, and open would wait for it.
             self._fd = os.open(
                 f"/proc/self/fd/{file.fileno()}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
             )
@@ -79,12 +81,12 @@ class ControlWords:
         return int.from_bytes(data, "little", signed=True)
 
     def store(self, word: ControlWord, value: int) -> None:
-        """One atomic store; ``value`` is -2048 to 2047. Raises RegionError: vanished (the file
-        has no name any more), truncated (its size changed), io."""
+        """One atomic store of ``value``, -2048 to 2047. Raises RegionError: vanished (the file no
+        longer has a name), truncated (its size has changed), io."""
         self._change(word, _SET, value)
 
     def add(self, word: ControlWord, value: int) -> None:
-        """One atomic addition, which loses no store of the container's. Otherwise as ``store``."""
+        """One atomic addition, which loses no store by the container; otherwise as ``store``."""
         self._change(word, _ADD, value)
 
     def _change(self, word: ControlWord, operation: int, operand: int) -> None:
@@ -96,28 +98,29 @@ class ControlWords:
                 raise RegionError("vanished", "the file was removed")
             if status.st_size != self._size:
                 raise RegionError(
-                    "truncated", f"{status.st_size} bytes, but {self._size} when it was decoded"
+                    "truncated",
+                    f"the file has {status.st_size} bytes, and had {self._size} when decoded",
                 )
             with mmap.mmap(self._fd, offset - start + _WORD_BYTES, offset=start) as page:
                 change_word(page, offset - start, operation, operand)
-        except ValueError as error:  # Python's own look at the size, before it maps.
+        except ValueError as error:  # Python checks the size before it maps.
             raise RegionError("truncated", f"the file ends before {word}") from error
         except OSError as error:
             raise io_error(error) from error
 
 
 def change_word(page: mmap.mmap, at: int, operation: int, operand: int) -> None:
-    """Sets (0) the word at byte ``at`` of a mapping, or adds (1) to it.
+    """Sets the word at byte ``at`` of a mapping (operation 0), or adds to it (operation 1).
 
     Raises RegionError: truncated (the file ends before that page, or the disk has no room for
     it), io.
     """
-    # The address alone: nothing here may touch the mapping.
+    # Takes the address only: nothing here may touch the mapping.
     address = ctypes.addressof(ctypes.c_int32.from_buffer(page, at))
     encoded = operation << 28 | (operand & 0xFFF) << 12
     arguments = (_SYS_FUTEX, address, _FUTEX_WAKE_OP | _FUTEX_PRIVATE, 0, 0, address, encoded)
     if _libc.syscall(*map(ctypes.c_long, arguments)) < 0:
         number = ctypes.get_errno()
         if number == errno.EFAULT:
-            raise RegionError("truncated", "the file was cut off before the word")
+            raise RegionError("truncated", "the file was truncated before the control word")
         raise io_error(OSError(number, os.strerror(number)))

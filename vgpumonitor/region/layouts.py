@@ -1,7 +1,7 @@
 """The released layouts of HAMi-core's ``shared_region_t``, as ctypes structures.
 
-The source of every offset is ``offsetof`` on the headers of the HAMi-core revisions that
-the named HAMi releases pin; all integers are little-endian, the ABI is 64-bit Linux.
+Every offset was taken with ``offsetof`` from the headers of the HAMi-core revision that the named
+HAMi release pins. Integers are little-endian, the ABI is that of 64-bit Linux.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAGIC = 19920718
 MAX_DEVICES = 16
 MAX_PROCESSES = 1024
 UUID_BYTES = 96
-#: The largest head of any layout: enough to tell which one a file has.
+#: Bytes from the start of a file that are enough to tell which layout it has.
 PROBE_BYTES = 128
 
 _I32, _U32, _U64 = ctypes.c_int32, ctypes.c_uint32, ctypes.c_uint64
@@ -83,8 +83,8 @@ def _head(version: _Fields, postinit: _Fields = ()) -> _Fields:
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout. ``region`` is the whole structure; ``head``, ``slot`` and ``tail`` are
-    its three parts, so that a reader decodes without two megabytes of bytes.
+    """One layout. ``region`` is the whole structure; ``head``, ``slot`` and ``tail`` are its
+    parts, so that a reader can decode one without reading all of its two megabytes.
 
     ``major_minor`` is None for the layout that has no version fields.
     """
@@ -99,7 +99,7 @@ class Layout:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the structure; the file that HAMi-core makes is one byte longer."""
+        """Bytes of the structure; the file that HAMi-core creates is one byte longer."""
         return ctypes.sizeof(self.region)
 
     @cached_property
@@ -157,7 +157,7 @@ V1_1 = _layout(
     "HAMi 2.5.0 to 2.8.0",
     (1, 1),
     _head(_VERSION),
-    # 24 bytes of the slot are unused where later layouts have the seqlock.
+    # Later layouts have the seqlock in these unused bytes.
     _slot(_MEMORY_64, _UTILIZATION_48, after=[("unused", _U32 * 7)]),
     [*_WORDS, *_KERNEL_TIME],
     after=[("unused", _U64 * 4)],
@@ -184,8 +184,8 @@ LAYOUTS = (V0, V1_1, V1_1_POSTINIT, V1_2)
 
 
 def choose(size: int, probe: bytes) -> Layout:
-    """The layout of a file of ``size`` bytes that begins with ``probe``
-    (``PROBE_BYTES``, or less where the file is shorter).
+    """The layout of a file of ``size`` bytes that begins with ``probe`` (``PROBE_BYTES`` bytes, or
+    the whole file if it is shorter).
 
     Raises RegionError: empty, truncated, uninitialized, bad_magic, unknown_layout.
     """
@@ -193,20 +193,20 @@ def choose(size: int, probe: bytes) -> Layout:
         raise RegionError("empty", "the file is empty")
     if size < V0.size or len(probe) < PROBE_BYTES:
         raise RegionError(
-            "truncated", f"{size} bytes are less than the smallest layout's {V0.size}"
+            "truncated", f"the file has {size} bytes, and the smallest layout {V0.size}"
         )
     magic = int.from_bytes(probe[:4], "little")
     if magic == 0:
         raise RegionError("uninitialized", "HAMi-core has not written its magic number yet")
     if magic != MAGIC:
-        raise RegionError("bad_magic", f"magic number {magic}, not {MAGIC}")
+        raise RegionError("bad_magic", f"the magic number is {magic}, expected {MAGIC}")
     if size < V1_1.size:
-        # Where a newer layout has its first UUID, layout 0 never has these letters.
+        # Layout 0 never has these letters where a newer layout has its first UUID.
         for layout in (V1_1, V1_1_POSTINIT):
             at = layout.region.uuids.offset
             if probe[at : at + 4] in (b"GPU-", b"MIG-"):
                 raise RegionError(
-                    "truncated", f"{size} bytes of a layout that has at least {layout.size}"
+                    "truncated", f"the file has {size} bytes, and its layout at least {layout.size}"
                 )
         return V0
     version = (int.from_bytes(probe[4:8], "little"), int.from_bytes(probe[8:12], "little"))
@@ -215,5 +215,5 @@ def choose(size: int, probe: bytes) -> Layout:
     if version == V1_1.major_minor:
         return V1_1 if size < V1_1_POSTINIT.size else V1_1_POSTINIT
     raise RegionError(
-        "unknown_layout", f"version {version[0]}.{version[1]} in a file of {size} bytes"
+        "unknown_layout", f"no known layout has version {version[0]}.{version[1]} and {size} bytes"
     )

@@ -1,7 +1,7 @@
 """What a region file says, as plain frozen values.
 
-Structs of msgspec, as all values of which a scrape makes several for each container: they
-cost a tenth of a frozen dataclass to make, and nothing to Python's collector of cycles.
+They are msgspec Structs, like every value that a scrape makes several of per container: one
+costs a tenth of what a frozen dataclass costs to make, and the garbage collector ignores it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ GONE, RUNNING, SUSPENDED = 0, 1, 2
 
 
 class RegionError(Exception):
-    """A region file that can't be used.
+    """A region file can't be used.
 
-    ``reason`` is a short constant word (a label value of
-    ``vgpumonitor_region_errors_total``); the message says what was found.
+    ``reason`` is a key of ``REASONS`` (a label value of ``vgpumonitor_region_errors_total``);
+    the message says what was found.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -25,10 +25,10 @@ class RegionError(Exception):
 
 
 class RegionDevice(Struct, frozen=True, gc=False):
-    """One card as the container sees it; its place in the region is ``vdeviceid``.
+    """One device as the container sees it; its place in the region is ``vdeviceid``.
 
-    ``uuid`` is None while the slot holds no text of the form that NVML gives.
-    ``memory_limit_bytes`` 0 is no limit; ``sm_limit_percent`` 0 and 100 are none.
+    ``uuid`` is None unless the region holds text of the form that NVML gives. There is no limit
+    where ``memory_limit_bytes`` is 0, or ``sm_limit_percent`` 0 or 100.
     """
 
     uuid: str | None
@@ -37,7 +37,7 @@ class RegionDevice(Struct, frozen=True, gc=False):
 
 
 class ProcessDevice(Struct, frozen=True, gc=False):
-    """What one process accounts on one card: bytes, and percent for ``*_util``.
+    """What HAMi-core counts for one process on one device: bytes; percent for ``*_util``.
 
     ``monitor_used`` is what NVML says that the process holds, as HAMi-core wrote it.
     """
@@ -70,12 +70,12 @@ class RegionProcess(Struct, frozen=True, gc=False):
 class Region(Struct, frozen=True, gc=False):
     """A decoded region file.
 
-    ``device_num`` and ``proc_num`` are as the file says, and may be nonsense; the
-    tuples hold what fits their arrays. ``torn`` counts the slots that stayed half-written
-    through every retry: in ``processes`` they are as they were when they were last whole, but
-    for the ``missing`` ones, which were never seen whole.
-    ``last_kernel_time`` is in Unix seconds, None in layout 0. ``problems`` are the
-    fields that hold nonsense, as (reason, what was found); the rest is usable.
+    ``size`` is the file's, in bytes. ``device_num`` and ``proc_num`` are what the file says and may
+    be invalid; the tuples hold as many as fit. ``torn`` counts the slots that stayed half-written
+    through every retry: ``processes`` has them as they were when they were last whole, except
+    for the ``missing`` ones, which were never seen whole. ``last_kernel_time`` is in Unix
+    seconds, None in layout 0. ``problems`` are the invalid fields, as (reason, what was found);
+    everything else is usable.
     """
 
     layout: str
@@ -94,28 +94,28 @@ class Region(Struct, frozen=True, gc=False):
     problems: tuple[tuple[str, str], ...] = ()
 
 
-#: Why a region file, or a value in it, can't be used: the reason, and what it means.
+#: Reasons why a region file or a value in it can't be used, and what they mean.
 REASONS = {
     "bad_device_num": "device_num is beyond the 16 devices that fit",
-    "bad_magic": "the magic number is another file's",
-    "bad_memory": "a byte count above the card's memory",
-    "bad_name": "an entry of the containers directory is not <pod UID>_<container>",
+    "bad_magic": "the magic number is not HAMi-core's",
+    "bad_memory": "a byte count is above the GPU's memory",
+    "bad_name": "the name of an entry of the containers directory is not <pod UID>_<container>",
     "bad_proc_num": "proc_num is negative or beyond the 1024 slots that fit",
-    "bad_utilization": "a process claims more than 100 percent of a card",
-    "bad_uuid": "a device's UUID is not of the form that NVML gives, or another device's",
+    "bad_utilization": "a process claims more than 100 percent of a GPU",
+    "bad_uuid": "a device's UUID does not have the form that NVML gives, or is another device's",
     "descriptors": "the exporter has no file descriptors left",
-    "empty": "the file has no bytes",
-    "io": "any other error of the system",
-    "no_directory": "the containers directory can't be looked at",
-    "not_directory": "an entry of the containers directory has the right name and is no directory",
-    "not_regular": "a .cache that is a pipe, a socket, a directory or a device",
+    "empty": "the file is empty",
+    "io": "any other error of the operating system",
+    "no_directory": "the containers directory can't be read",
+    "not_directory": "an entry of the containers directory has a valid name but is not a directory",
+    "not_regular": "the .cache file is a pipe, a socket, a directory or a device",
     "permission": "the exporter may not read the file or its directory",
-    "several_files": "more than one .cache in a directory; the usual name or the newest counts",
-    "symlink": "a .cache that is a symbolic link",
-    "timeout": "the disk did not answer within the bound of a scrape",
-    "too_many_entries": "a directory with so many entries that not all were looked at",
+    "several_files": "a directory has several .cache files; the usual name or the newest counts",
+    "symlink": "the .cache file is a symbolic link",
+    "timeout": "the disk did not answer in the time that a scrape allows",
+    "too_many_entries": "a directory has so many entries that not all were looked at",
     "truncated": "the file ends before its layout does",
-    "uninitialized": "HAMi-core has not finished making the file",
-    "unknown_layout": "a version or size that no known release writes",
-    "vanished": "the file went between the look and its opening",
+    "uninitialized": "HAMi-core has not finished creating the file",
+    "unknown_layout": "no known release writes this version or size",
+    "vanished": "the file disappeared before it could be opened",
 }

@@ -1,7 +1,7 @@
-"""Reads region files, which are hostile input: a container owns the directory they are in.
+"""Reads region files, which are hostile input: a container owns the directory that they are in.
 
-Never maps a file (a container could truncate it under the mapping), never follows a link,
-never blocks on a pipe, never reads more than its layout's bytes.
+The reader never maps a file (the container could truncate it under the mapping), never follows a
+link, never blocks on a pipe, and never reads more bytes than the layout has.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vgpumonitor.region.model import (
 )
 from vgpumonitor.vendors import NVIDIA
 
-#: How often a half-written slot is read again before its last whole value stands in for it.
+#: How many times a half-written slot is read again before its last whole value stands in for it.
 SLOT_RETRIES = 8
 #: Seconds after which the same bytes are whole, whatever their seqlock says: a writer that has
 #: to wait for a core in the middle of an update goes on sooner.
@@ -42,7 +42,7 @@ _UUID_TEXT = re.compile(NVIDIA.uuid.encode())
 
 
 def io_error(error: OSError) -> RegionError:
-    """The reader's own error for what the system said about a path."""
+    """The RegionError for an error of the operating system."""
     reason = {
         errno.ENOENT: "vanished",
         errno.EACCES: "permission",
@@ -56,10 +56,10 @@ def io_error(error: OSError) -> RegionError:
 
 
 def open_regular(directory: int, name: str) -> int:
-    """A descriptor, read-only, of the regular file ``name`` in ``directory`` (a descriptor).
+    """A read-only descriptor of the regular file ``name`` in ``directory`` (a descriptor).
 
-    What isn't a regular file is not opened at all, since opening alone can do something
-    (a device) or wait (a pipe): O_PATH first, and only what was looked at is opened.
+    Nothing but a regular file is opened, since opening alone can have an effect (a device) or
+    block (a pipe): the entry is looked at through O_PATH, and what was looked at is opened.
     Raises RegionError: symlink, not_regular, vanished, permission, descriptors, io.
     """
     try:
@@ -67,9 +67,9 @@ def open_regular(directory: int, name: str) -> int:
         try:
             mode = os.fstat(handle).st_mode
             if stat.S_ISLNK(mode):
-                raise RegionError("symlink", "a symbolic link")
+                raise RegionError("symlink", "it is a symbolic link")
             if not stat.S_ISREG(mode):
-                raise RegionError("not_regular", f"not a regular file but {_kind(mode)}")
+                raise RegionError("not_regular", f"it is {_kind(mode)}, expected a regular file")
             return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         finally:
             os.close(handle)
@@ -89,10 +89,10 @@ def _kind(mode: int) -> str:
 
 
 class RegionFile:
-    """An open region file, read again and again.
+    """An open region file, which is read at every scrape.
 
-    ``region`` stays the same object while the bytes in use stay the same, so that
-    what was derived from it can be kept.
+    ``read`` returns the same object for as long as the bytes in use stay the same, so that what
+    was derived from it can be kept.
     """
 
     __slots__ = (
@@ -109,8 +109,8 @@ class RegionFile:
     )
 
     def __init__(self, fd: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Takes ``fd`` over, also when it raises RegionError (as ``choose`` does).
-        ``monotonic`` is for tests."""
+        """Takes ownership of ``fd``, even if it raises RegionError (as ``choose`` does). Tests
+        pass a clock of their own."""
         self._fd = fd
         self._monotonic = monotonic
         try:
@@ -141,16 +141,16 @@ class RegionFile:
             self._fd = -1
 
     def is_at(self, status: os.stat_result) -> bool:
-        """Whether a path's ``status`` is that of this file, long enough for its layout."""
+        """Whether ``status`` is of this file, and the file is still long enough for its layout."""
         return (status.st_dev, status.st_ino) == self.identity and (
             status.st_size >= self.layout.size
         )
 
     def read(self, size: int) -> Region:
-        """The region now; ``size`` is the file's, from the status that ``is_at`` saw.
+        """The region now. ``size`` is the file's, from the status that ``is_at`` was given.
 
-        Two system calls, three where the layout has a seqlock, and one more per
-        half-written slot and retry. Raises RegionError: truncated, bad_magic, io.
+        Takes two system calls, three if the layout has a seqlock, and one more for each retry of a
+        half-written slot. Raises RegionError: truncated, bad_magic, io.
         """
         layout = self.layout
         try:
@@ -188,12 +188,12 @@ class RegionFile:
         """``used`` with every slot whole, how many of them stayed half-written, and which of
         those were never seen whole.
 
-        A slot is whole if two looks, one after the other, agree on an even seqlock and on
-        the bytes that it guards: nothing was written between them. One look can't tell,
-        whatever seqlock it finds, since it isn't one atomic copy. A slot that stays half-written
-        is as it was when it was last whole. Its seqlock may also be odd for ever, since
-        HAMi-core's compaction moves slots while they are written: bytes that stand still from
-        one read to a later one are whole.
+        A slot is whole if two reads in a row agree on an even seqlock and on the bytes that it
+        guards: then nothing was written between them. A single read can't tell, whatever
+        seqlock it finds, since it isn't an atomic copy. A slot that stays half-written is taken
+        as it was when it was last whole. A seqlock may also be odd for ever, since HAMi-core's
+        compaction moves slots while they are written: bytes that stand still from one read to a
+        later one are whole.
         """
         layout = self.layout
         slots = used[layout.procs_offset :]
@@ -258,8 +258,7 @@ def _same_and_even(layout: Layout, first: bytes, second: bytes) -> bool:
 
 
 class Head(Struct, frozen=True, gc=False):
-    """The devices of a region, which mostly stay the same. ``device_num`` is as the file
-    says."""
+    """The devices of a region, which hardly ever change. ``device_num`` is what the file says."""
 
     device_num: int
     devices: tuple[RegionDevice, ...]
@@ -267,10 +266,10 @@ class Head(Struct, frozen=True, gc=False):
 
 
 def decode_head(layout: Layout, size: int, used: bytes) -> Head:
-    """The head in ``used``, a region's bytes from the first on, of a file of ``size`` bytes.
+    """The head in ``used``, the first bytes of a file of ``size`` bytes.
 
-    Raises RegionError as ``choose``, and unknown_layout, where the header was overwritten
-    since the layout was chosen.
+    Raises RegionError as ``choose`` does, and unknown_layout if the header was overwritten after
+    the layout was chosen.
     """
     if choose(size, used) is not layout:
         raise RegionError("unknown_layout", f"the header is no longer that of {layout.name}")
@@ -286,7 +285,7 @@ def decode_head(layout: Layout, size: int, used: bytes) -> Head:
         if text and not valid:
             problems.append(("bad_uuid", f"the UUID of device {number} is {text[:48]!r}"))
         if valid and text in seen:
-            problems.append(("bad_uuid", f"the UUID of device {number} is another device's"))
+            problems.append(("bad_uuid", f"the UUID of device {number} is also another device's"))
             valid = False
         seen.add(text)
         devices.append(
@@ -313,25 +312,25 @@ def decode(
 
     ``torn`` slots were half-written; ``missing`` are the numbers of those to leave out.
     """
-    words: Any = layout.tail.from_buffer_copy(tail)
+    fields: Any = layout.tail.from_buffer_copy(tail)
     slots: Any = (layout.slot * count).from_buffer_copy(used, layout.procs_offset)
     problems = head.problems
-    if not 0 <= words.proc_num <= MAX_PROCESSES:
-        problems = (("bad_proc_num", f"proc_num is {words.proc_num}"), *problems)
+    if not 0 <= fields.proc_num <= MAX_PROCESSES:
+        problems = (("bad_proc_num", f"proc_num is {fields.proc_num}"), *problems)
     return Region(
         layout=layout.name,
         version=layout.major_minor,
         size=size,
         device_num=head.device_num,
-        proc_num=words.proc_num,
+        proc_num=fields.proc_num,
         devices=head.devices,
         processes=_processes(layout, slots, len(head.devices), missing),
         torn=torn,
         missing=len(missing),
-        utilization_switch=words.utilization_switch,
-        recent_kernel=words.recent_kernel,
-        priority=words.priority,
-        last_kernel_time=words.last_kernel_time if layout.has_kernel_time else None,
+        utilization_switch=fields.utilization_switch,
+        recent_kernel=fields.recent_kernel,
+        priority=fields.priority,
+        last_kernel_time=fields.last_kernel_time if layout.has_kernel_time else None,
         problems=problems,
     )
 
@@ -342,7 +341,7 @@ def _processes(
     processes = []
     seen: set[int] = set()
     for number, slot in enumerate(slots):
-        # A slot that was moved to a freed place while we read stands at both places.
+        # A slot that HAMi-core moved to a freed place while we read is at both places.
         if number in missing or (slot.pid and slot.pid in seen):
             continue
         seen.add(slot.pid)

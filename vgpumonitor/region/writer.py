@@ -1,7 +1,7 @@
-"""Writes a region file the way HAMi-core does, for the simulator and for tests.
+"""Writes a region file as HAMi-core does, for the simulator and for tests.
 
-What the C code does under its lock is one call here, and the words that it writes without
-one are plain stores into the shared mapping, so that a reader meets the same states.
+What the C code does under its lock is one call here. The fields that it writes without a lock
+are plain stores into the shared mapping, so that a reader can see the same intermediate states.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vgpumonitor.region.model import GONE, RUNNING, RegionDevice
 
 MemoryKind = Literal["context", "module", "data"]
 
-#: What recent_kernel is set to by each launch; the monitor counts it down.
+#: Each launch sets recent_kernel to this; the monitor counts it down.
 RECENT = 2
 #: glibc's ``sem_init(sem, 1, 1)``: value 1, shared between processes.
 _SEM_SHARED_ONE = (1).to_bytes(8, "little") + (0x80).to_bytes(8, "little") + bytes(16)
@@ -29,8 +29,8 @@ _SEM_SHARED_ONE = (1).to_bytes(8, "little") + (0x80).to_bytes(8, "little") + byt
 class RegionWriter:
     """The region file of one container, mapped as its processes map it.
 
-    Processes are named by ``pid``, the one in the container's PID namespace; one that is
-    not registered is a LookupError. A process that gets SIGKILL needs no call: its slot
+    A process is identified by ``pid``, its PID in the container's namespace; methods raise
+    LookupError for one that is not registered. A process that is killed needs no call: its slot
     stays as it is until another process calls ``clear``.
     """
 
@@ -42,9 +42,9 @@ class RegionWriter:
         now: int,
         priority: int = 1,
     ) -> None:
-        """Creates ``path``, which is the container's first CUDA call at ``now`` (Unix
-        seconds). Devices without a UUID are half-initialised ones. Raises ValueError for
-        more devices than a region has, OSError (FileExistsError where there is a file)."""
+        """Creates ``path`` as the container's first CUDA call at ``now`` (Unix seconds) does. A
+        device without a UUID is one that is not fully initialised. Raises ValueError for more
+        devices than a region has room for, OSError (FileExistsError if there is a file)."""
         if len(devices) > MAX_DEVICES:
             raise ValueError(f"{len(devices)} devices, but a region has room for {MAX_DEVICES}")
         self.path = path
@@ -53,7 +53,7 @@ class RegionWriter:
         try:
             os.fchmod(fd, 0o666)  # HAMi-core clears the umask before it creates the file.
             os.pwrite(fd, b"\0", layout.size)
-            # A first store into a hole costs milliseconds on some file systems.
+            # The first store into a hole takes milliseconds on some file systems.
             os.pwrite(fd, bytes(mmap.PAGESIZE), 0)
             self._map = mmap.mmap(fd, layout.size, mmap.MAP_SHARED)
         finally:
@@ -80,8 +80,8 @@ class RegionWriter:
         region.initialized_flag = MAGIC
 
     def close(self) -> None:
-        """Unmaps the file, which stays. A mapping can't be closed while a structure is on it."""
-        self._region = None
+        """Unmaps the file and leaves it in place."""
+        self._region = None  # A mapping can't be closed while a structure refers to it.
         self._map.close()
 
     def __enter__(self) -> Self:
@@ -98,11 +98,13 @@ class RegionWriter:
     # What a process does.
 
     def register(self, pid: int) -> None:
-        """Takes the next slot for ``pid``; the host's PID is not known yet. Raises ValueError
-        for a PID that is none or registered already, OverflowError where no slot is left."""
+        """Takes the next slot for ``pid``; its host PID is not known yet. Raises ValueError for
+        an invalid PID or one that is registered already, OverflowError if no slot is left."""
         region = self._region
         if pid <= 0 or any(region.procs[number].pid == pid for number in range(region.proc_num)):
-            raise ValueError(f"{self.path}: process {pid} can't be registered, or is already")
+            raise ValueError(
+                f"{self.path}: process {pid} is registered already, or is not a valid PID"
+            )
         if region.proc_num >= MAX_PROCESSES:
             raise OverflowError(f"{self.path}: all {MAX_PROCESSES} process slots are in use")
         self._put(region.proc_num, self.layout.slot(pid=pid, status=RUNNING))
@@ -112,11 +114,11 @@ class RegionWriter:
         self._slot(pid).hostpid = hostpid
 
     def allocate(self, pid: int, device: int, kind: MemoryKind, size: int) -> None:
-        """Accounts ``size`` bytes more on ``device`` (its place in the region)."""
+        """Adds ``size`` bytes on ``device`` (its place in the region)."""
         self._account(pid, device, kind, size)
 
     def free(self, pid: int, device: int, kind: MemoryKind, size: int) -> None:
-        """Accounts ``size`` bytes less."""
+        """Takes ``size`` bytes off again."""
         self._account(pid, device, kind, -size)
 
     def _account(self, pid: int, device: int, kind: MemoryKind, difference: int) -> None:
@@ -140,7 +142,7 @@ class RegionWriter:
         self._slot(pid).monitorused[device] = size
 
     def set_utilization(self, pid: int, device: int, sm: int, dec: int = 0, enc: int = 0) -> None:
-        """Percent of the card's SMs, decoders and encoders."""
+        """Percent of the device's SMs, decoders and encoders."""
         utilization = self._slot(pid).device_util[device]
         utilization.dec, utilization.enc, utilization.sm = dec, enc, sm
 
@@ -151,12 +153,12 @@ class RegionWriter:
             self._region.last_kernel_time = now
 
     def set_status(self, pid: int, status: int) -> None:
-        """SUSPENDED when the process was swapped out, RUNNING when it is back."""
+        """SUSPENDED after the process was swapped out, RUNNING once it is back."""
         self._slot(pid).status = status
 
     def exit(self, pid: int) -> None:
-        """The exit handler. The layouts with a seqlock keep the slot, with its byte counts;
-        the others move the last slot over it."""
+        """Runs the exit handler. In layouts with a seqlock it keeps the slot with its byte counts;
+        in the others it moves the last slot into its place."""
         if self.layout.has_seqlock:
             slot = self._slot(pid)
             slot.status, slot.pid = GONE, 0
@@ -164,8 +166,8 @@ class RegionWriter:
             self._remove(self._place(pid))
 
     def clear(self, dead: Collection[int]) -> None:
-        """What a starting process does with the slots of processes that are ``dead``, and
-        with those that were freed in place."""
+        """Removes the slots of ``dead`` processes and those that were freed in place, as every
+        starting process does."""
         for number in reversed(range(self._region.proc_num)):
             pid = self._region.procs[number].pid
             if pid == 0 or pid in dead:
@@ -177,15 +179,15 @@ class RegionWriter:
         self._put(number, region.procs[region.proc_num])
 
     def _put(self, number: int, slot: Any) -> None:
-        # An assignment would keep a reference to the slot in the region, for ever.
+        # An assignment would make the region keep a reference to the slot for ever.
         place = self._region.procs[number]
         ctypes.memmove(ctypes.addressof(place), ctypes.addressof(slot), self.layout.slot_size)
 
-    # What the processes look at.
+    # What the processes read.
 
     @property
     def blocked(self) -> bool:
-        """Whether launches wait."""
+        """Whether launches have to wait."""
         return bool(self._region.recent_kernel < 0)
 
     @property
