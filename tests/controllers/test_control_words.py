@@ -58,7 +58,7 @@ def test_an_addition_loses_no_store_of_the_container(tmp_path: Path) -> None:
     path = tmp_path / "x.cache"
     with RegionWriter(path, V1_2, DEVICES, now=1000) as region, opened(path) as words:
         words.store("recent_kernel", 1)
-        region.launch(now=1001)  # After the look that found 1.
+        region.mark_launch(now=1001)  # After the look that found 1.
         words.add("recent_kernel", -1)
         assert words.read("recent_kernel") == 1
 

@@ -271,7 +271,7 @@ def test_a_launch_between_look_and_store_is_not_lost(
     opens = ControlWords.__init__
 
     def launch_then_open(self: ControlWords, file: RegionFile, size: int) -> None:
-        busy.region.launch(1_800_000_001)
+        busy.region.mark_launch(1_800_000_001)
         opens(self, file, size)
 
     monkeypatch.setattr(ControlWords, "__init__", launch_then_open)

@@ -33,7 +33,7 @@ def test_feedback_blocks_the_lower_priority_and_releases_it_at_the_end(tmp_path:
         with running(*serve_arguments(containers, "--feedback")) as exporter:
 
             def blocks() -> bool:
-                high.launch(int(time.time()))
+                high.mark_launch(int(time.time()))
                 return exporter.value("vgpu_launches_blocked", pod=LOW) == 1
 
             eventually(blocks, 30)

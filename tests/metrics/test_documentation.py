@@ -29,7 +29,7 @@ def test_a_table_is_made_anew_between_its_marks_alone() -> None:
     assert made.startswith(
         "before\n<!-- generated: reasons -->\n\n| reason | meaning |\n| --- | --- |\n"
     )
-    assert "| empty | the file has no bytes |\n" in made
+    assert "| empty | the file is empty |\n" in made
     assert made.endswith(" |\n\n<!-- end -->\n| after | |\n")
     assert "old" not in made
 

@@ -68,7 +68,7 @@ def replay(path: Path, recorded: dict[str, Any]) -> RegionWriter:
             writer.set_utilization(pid, device, use["sm_util"], use["dec_util"], use["enc_util"])
         if process["pid"] == 0:
             writer.exit(pid)
-    writer.launch(recorded["last_kernel_time"] or 0)
+    writer.mark_launch(recorded["last_kernel_time"] or 0)
     return writer
 
 
@@ -180,7 +180,7 @@ def test_a_launch_is_noted(writer: RegionWriter) -> None:
         file.write(bytes(4))
     assert writer.blocked
     assert not writer.core_limit_enforced
-    writer.launch(2000)
+    writer.mark_launch(2000)
     region = decoded(writer.path)
     assert region.recent_kernel == 2
     assert region.last_kernel_time == (2000 if writer.layout is not V0 else None)

@@ -12,15 +12,21 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from msgspec import structs
 
 from vgpumonitor.controllers.ticker import ticks
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.control import ControlWord, ControlWords
-from vgpumonitor.region.model import Region, RegionError
+from vgpumonitor.region.launches import late_order, limit_holds, waits
+from vgpumonitor.region.model import GONE, Region, RegionError
 from vgpumonitor.region.reader import RegionFile
+from vgpumonitor.snapshot.identity import Key
 from vgpumonitor.sources.containers.directory import (
     ContainerReading,
     ContainersDirectory,
@@ -52,18 +58,19 @@ class Decision:
         return self.recent_kernel < 0
 
 
-def decide(regions: Sequence[Region]) -> list[Decision]:
-    """One round over all regions of a node: a decision for each, in the same order.
+def decide(regions: Sequence[Region], launched: Sequence[bool] = ()) -> list[Decision]:
+    """One round over all regions of a node: a decision for each, in the same order. ``launched``
+    says of each whether it launched since the last round, as far as its control words don't tell.
 
-    ``recent_kernel`` is counted down to 0; a container is active while more than 0 is left. It is
-    blocked while a container of a higher priority (a lower number, not below 0) is active on any
-    of its devices. Its core limit is enforced while it is blocked, or while any of its devices
-    has more than one active container of its own priority.
+    ``recent_kernel`` is counted down to 0; a container is active while more than 0 is left, or if
+    it launched. It is blocked while a container of a higher priority (a lower number, not below
+    0) is active on any of its devices. Its core limit is enforced while it is blocked, or while
+    any of its devices has more than one active container of its own priority.
     """
     left = [r.recent_kernel - 1 if r.recent_kernel > 0 else r.recent_kernel for r in regions]
     active: defaultdict[str, Counter[int]] = defaultdict(Counter)
-    for region, recent in zip(regions, left, strict=True):
-        if recent > 0 and region.priority >= 0:
+    for region, recent, seen in zip(regions, left, launched or [False] * len(left), strict=True):
+        if (recent > 0 or seen) and region.priority >= 0:
             for uuid in _device_uuids(region):
                 active[uuid][region.priority] += 1
     highest = {uuid: min(priorities) for uuid, priorities in active.items()}
@@ -104,12 +111,15 @@ class Feedback:
     def __init__(
         self,
         containers: ContainersDirectory,
+        busy: Callable[[], Awaitable[Collection[Key]]] | None = None,
         release_after: float = RELEASE_AFTER,
         dry_run: bool = False,
         interval: float = INTERVAL,
     ) -> None:
-        """Times are in seconds."""
+        """``busy`` gives the containers whose processes a driver saw at work lately; None where no
+        driver can. Times are in seconds."""
         self._containers = containers
+        self._busy = busy
         self._release_after = release_after
         self._dry_run = dry_run
         self._interval = interval
@@ -122,6 +132,7 @@ class Feedback:
         self._blind: str | None = None
         self._logged: dict[_Identity, str] = {}
         self._would: dict[_Identity, Decision] = {}
+        self._last_kernel: dict[_Identity, int | None] = {}
         self.health = FeedbackHealth(writes=dict(self._writes), dry_run=dry_run)
 
     async def run(self) -> None:
@@ -132,7 +143,9 @@ class Feedback:
         running: Future[bool] | None = None
         try:
             async for _ in ticks(self._interval):
-                running = running or rounds.submit(self._try_round)
+                if running is None:
+                    busy = frozenset(await self._busy()) if self._busy is not None else frozenset()
+                    running = rounds.submit(partial(self._try_round, busy))
                 await asyncio.wait([asyncio.wrap_future(running)], timeout=self._interval)
                 if running.done():
                     if running.result():
@@ -144,16 +157,17 @@ class Feedback:
             stopped = asyncio.wrap_future(releases.submit(self._stop))
             await asyncio.wait([stopped], timeout=STOP_TIMEOUT)
 
-    def _try_round(self) -> bool:
+    def _try_round(self, busy: Collection[Key]) -> bool:
         try:
-            return self.round()
+            return self.round(busy)
         except Exception:
             # Whatever went wrong must not end the exporter; blocked containers are released later.
             log.exception("a round of feedback failed")
             return False
 
-    def round(self) -> bool:
-        """Runs one round. False if the view was incomplete and nothing was written.
+    def round(self, busy: Collection[Key] = ()) -> bool:
+        """Runs one round. False if the view was incomplete and nothing was written. ``busy`` are
+        the containers whose processes a driver saw at work.
 
         A region that can't be decoded doesn't make the view incomplete: otherwise a container
         could switch feedback off for everybody by breaking its own.
@@ -172,7 +186,7 @@ class Feedback:
         with self._containers.open_regions() as found, self._lock:
             if self._stopped:
                 return False
-            self._apply(found)
+            self._apply(found, busy)
             self.health = FeedbackHealth(
                 self.health.rounds + 1,
                 dict(self._writes),
@@ -206,10 +220,18 @@ class Feedback:
             self._stopped = True
         self.release()
 
-    def _apply(self, found: Sequence[tuple[ContainerReading, RegionFile]]) -> None:
+    def _apply(
+        self, found: Sequence[tuple[ContainerReading, RegionFile]], busy: Collection[Key]
+    ) -> None:
         regions = [entry.region for entry, _ in found if entry.region is not None]
+        launched = [
+            self._launched(file.identity, region, (entry.pod_uid, entry.container) in busy)
+            for (entry, file), region in zip(found, regions, strict=True)
+        ]
         there: set[_Identity] = set()
-        for (entry, file), region, decision in zip(found, regions, decide(regions), strict=True):
+        for (entry, file), region, decision in zip(
+            found, regions, decide(regions, launched), strict=True
+        ):
             identity = file.identity
             there.add(identity)
             if self._dry_run:
@@ -226,9 +248,18 @@ class Feedback:
                 self._release(identity)
         for identity in self._held.keys() - there:
             self._release(identity)
-        for kept in (self._logged, self._would):
+        kept: dict[_Identity, Any]
+        for kept in (self._logged, self._would, self._last_kernel):
             for identity in kept.keys() - there:
                 del kept[identity]
+
+    def _launched(self, identity: _Identity, region: Region, busy: bool) -> bool:
+        """Whether a container launched since the last round. In the late order, launches while
+        the limit is lifted leave only the time of the last one, and that at most once a second;
+        of a kernel that still runs, only the driver knows."""
+        before = self._last_kernel.get(identity, region.last_kernel_time)
+        self._last_kernel[identity] = region.last_kernel_time
+        return late_order(region) and (busy or region.last_kernel_time != before)
 
     def _write(self, file: RegionFile, region: Region, decision: Decision) -> None:
         changes = _changes(region, decision)
@@ -293,14 +324,25 @@ def _changes(region: Region, decision: Decision) -> list[tuple[ControlWord, int]
 
 
 def _log_change(verb: str, entry: ContainerReading, region: Region, decision: Decision) -> None:
+    """Logs what the decision changes in fact: a container that can't be made to wait, or that no
+    limit can hold, is not said to."""
     about = {
         "pod_uid": entry.pod_uid,
         "container": entry.container,
         "priority": region.priority,
     }
-    if decision.blocked != (region.recent_kernel < 0):
-        launches = "blocked" if decision.blocked else "released"
-        log.info(f"launches {verb}{launches}", extra=about)
-    if decision.utilization_switch != region.utilization_switch:
-        limit = "enforced" if decision.utilization_switch else "lifted"
-        log.info(f"core limit {verb}{limit}", extra=about)
+    decided = structs.replace(
+        region,
+        recent_kernel=decision.recent_kernel,
+        utilization_switch=decision.utilization_switch,
+    )
+    known = any(slot.hostpid > 0 for slot in region.processes if slot.status != GONE)
+    for what, holds, yes, no in (
+        ("launches", waits, "blocked", "released"),
+        ("core limit", limit_holds, "enforced", "lifted"),
+    ):
+        before, after = (
+            any(holds(each, device, known) for device in each.devices) for each in (region, decided)
+        )
+        if before != after:
+            log.info(f"{what} {verb}{yes if after else no}", extra=about)

@@ -8,15 +8,15 @@ there is no limit or the limit is lifted, and so waits only where a limit holds.
 
 from __future__ import annotations
 
-from vgpumonitor.region.layouts import V0, V1_1
+from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.region.model import Region, RegionDevice
 
-_EARLY = frozenset((V0.name, V1_1.name))
+_LATE = frozenset(layout.name for layout in LAYOUTS if layout.late_order)
 
 
 def late_order(region: Region) -> bool:
     """Whether launches look at the limit before they wait."""
-    return region.layout not in _EARLY
+    return region.layout in _LATE
 
 
 def is_limit(percent: int) -> bool:

@@ -126,6 +126,12 @@ class Layout:
     def has_kernel_time(self) -> bool:
         return hasattr(self.tail, "last_kernel_time")
 
+    @property
+    def late_order(self) -> bool:
+        """Whether launches look at the limit before they wait (see ``region.launches``): since
+        HAMi 2.8.1, the release that brought the first layout with a seqlock."""
+        return self.has_seqlock
+
 
 def _layout(
     name: str,

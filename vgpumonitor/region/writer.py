@@ -15,10 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from vgpumonitor.region.launches import is_limit
 from vgpumonitor.region.layouts import MAGIC, MAX_DEVICES, MAX_PROCESSES, Layout
 from vgpumonitor.region.model import GONE, RUNNING, RegionDevice
 
 MemoryKind = Literal["context", "module", "data"]
+#: What becomes of a launch: it runs without a limit, within the core limit, or has to wait.
+Launch = Literal["free", "limited", "waits"]
 
 #: Each launch sets recent_kernel to this; the monitor counts it down.
 RECENT = 2
@@ -74,9 +77,9 @@ class RegionWriter:
             region.limit[number] = device.memory_limit_bytes
             region.sm_limit[number] = device.sm_limit_percent
         region.device_num = len(devices)
-        region.utilization_switch = 1
+        region.utilization_switch = self._seen_switch = 1
         region.priority = priority
-        self.launch(now)
+        self.mark_launch(now)
         region.initialized_flag = MAGIC
 
     def close(self) -> None:
@@ -146,8 +149,30 @@ class RegionWriter:
         utilization = self._slot(pid).device_util[device]
         utilization.dec, utilization.enc, utilization.sm = dec, enc, sm
 
-    def launch(self, now: int) -> None:
-        """A kernel launch at ``now`` (Unix seconds), which must not happen while ``blocked``."""
+    def launch(self, pid: int, now: int) -> Launch:
+        """A kernel launch of ``pid`` at ``now`` (Unix seconds), in its layout's order (see
+        ``region.launches``): what becomes of it by the core limit of the first device."""
+        region = self._region
+        if self.layout.has_kernel_time:
+            region.last_kernel_time = now
+        if self._slot(pid).hostpid <= 0:
+            return "free"
+        limited = is_limit(region.sm_limit[0]) and self._seen_switch != 0
+        if self.layout.late_order and not limited:
+            return "free"
+        if region.recent_kernel < 0:
+            return "waits"
+        region.recent_kernel = RECENT
+        return "limited" if limited else "free"
+
+    def watch(self) -> None:
+        """A pass of HAMi-core's watcher thread, about each 120 ms: launches know the switch from
+        its last one."""
+        self._seen_switch = self._region.utilization_switch
+
+    def mark_launch(self, now: int) -> None:
+        """What an unhindered launch at ``now`` (Unix seconds) leaves in the region, or a process
+        that attaches."""
         self._region.recent_kernel = RECENT
         if self.layout.has_kernel_time:
             self._region.last_kernel_time = now

@@ -69,6 +69,7 @@ class _Process:
     data: int = 0
     sm: int = 0
     known: bool = False
+    waiting: Demand | None = None
 
     @property
     def nvml_memory(self) -> int:
@@ -129,6 +130,8 @@ class SimulatedContainer:
             action(now)
         for process in list(self._processes):
             self._advance(process, now)
+        if self._region is not None:
+            self._region.watch()
 
     def uses(self) -> Iterator[CardUse]:
         """What NVML sees of this container."""
@@ -245,21 +248,23 @@ class SimulatedContainer:
         if region is not None and not process.known:
             region.set_hostpid(process.pid, process.hostpid)
             process.known = True
-        if region is not None and region.blocked:
-            self._set_sm(process, 0)
-            return
-        demand = next(process.load, None)
+        demand = process.waiting or next(process.load, None)
+        process.waiting = None
         if demand is None:
             self._exit(process)
             self._later(_RESPAWN, partial(self._spawn, process.rank))
-        elif demand.killed:
+            return
+        if demand.killed:
             self._kill(process)
-        else:
-            self._resize(process, demand.memory)
-            whole = 100 if region is None or not region.core_limit_enforced else self.pod.core
-            self._set_sm(process, round(demand.sm * whole / 100 / self._per_card))
-            if region is not None and demand.sm > 0:
-                region.launch(now)
+            return
+        launch = region.launch(process.pid, now) if region is not None and demand.sm else "free"
+        if launch == "waits":
+            process.waiting = demand
+            self._set_sm(process, 0)
+            return
+        self._resize(process, demand.memory)
+        whole = self.pod.core if launch == "limited" else 100
+        self._set_sm(process, round(demand.sm * whole / 100 / self._per_card))
 
     def _resize(self, process: _Process, share: float) -> None:
         """Allocates or frees in up to three pieces, as a caching allocator does."""
