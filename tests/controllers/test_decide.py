@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from testing.values import CARD, CARD_2, region
 from vgpumonitor.controllers.feedback import Decision, decide
+from vgpumonitor.region.launches import is_limit, late_order
 from vgpumonitor.region.model import Region
 
 
@@ -130,36 +131,114 @@ def cards(found: Region) -> set[str]:
     return {device.uuid for device in found.devices if device.uuid is not None}
 
 
-@given(regions)
-def test_who_is_blocked(found: list[Region]) -> None:
-    decisions = decide(found)
-    active = [before for before in found if before.recent_kernel > 1 and before.priority >= 0]
-    for before, decision in zip(found, decisions, strict=True):
+#: Regions, and of each whether it launched without a trace in its control words: only in the late
+#: order can it.
+launched = regions.flatmap(
+    lambda found: st.tuples(
+        st.just(found),
+        st.tuples(*(st.booleans() if late_order(each) else st.just(False) for each in found)),
+    )
+)
+
+
+def active(found: list[Region], seen: tuple[bool, ...]) -> list[Region]:
+    return [
+        before
+        for before, launches in zip(found, seen, strict=True)
+        if (before.recent_kernel > 1 or launches) and before.priority >= 0
+    ]
+
+
+@given(launched)
+def test_who_is_blocked(case: tuple[list[Region], tuple[bool, ...]]) -> None:
+    found, seen = case
+    busy = active(found, seen)
+    for before, decision in zip(found, decide(found, seen), strict=True):
         higher = [
             other
-            for other in active
+            for other in busy
             if other.priority < before.priority and cards(other) & cards(before)
         ]
         assert decision.blocked == bool(higher)
-        if active and before.priority == min(other.priority for other in active):
+        if busy and before.priority == min(other.priority for other in busy):
             assert not decision.blocked
 
 
-@given(regions)
-def test_for_whom_the_limit_holds(found: list[Region]) -> None:
-    for before, decision in zip(found, decide(found), strict=True):
+@given(launched)
+def test_for_whom_the_limit_holds(case: tuple[list[Region], tuple[bool, ...]]) -> None:
+    found, seen = case
+    busy = active(found, seen)
+    for before, decision in zip(found, decide(found, seen), strict=True):
         crowded = any(
-            sum(
-                other.recent_kernel > 1
-                and other.priority == before.priority
-                and uuid in cards(other)
-                for other in found
-            )
-            > 1
+            sum(other.priority == before.priority and uuid in cards(other) for other in busy) > 1
             for uuid in cards(before)
         )
         contended = decision.blocked or (before.priority >= 0 and crowded)
         assert decision.utilization_switch == int(contended)
+
+
+@dataclass
+class Played:
+    """A container as HAMi-core's launches make it one, between two rounds."""
+
+    region: Region
+    before: int | None = None
+
+    def launch(self, now: int) -> None:
+        """By what the switch said at the last round; a launch that waits leaves its time too."""
+        region = self.region
+        time = None if region.last_kernel_time is None else now
+        recent = region.recent_kernel
+        lifted = region.utilization_switch == 0 or not is_limit(region.devices[0].sm_limit_percent)
+        if not (late_order(region) and lifted) and recent >= 0:
+            recent = 2
+        self.region = replace(region, recent_kernel=recent, last_kernel_time=time)
+
+    @property
+    def launched(self) -> bool:
+        """What the feedback sees of it besides the control words."""
+        before, self.before = self.before, self.region.last_kernel_time
+        return late_order(self.region) and before is not None and before != self.before
+
+
+def play_round(played: list[Played]) -> None:
+    decisions = decide([each.region for each in played], [each.launched for each in played])
+    for each, decision in zip(played, decisions, strict=True):
+        each.region = replace(
+            each.region,
+            recent_kernel=decision.recent_kernel,
+            utilization_switch=decision.utilization_switch,
+        )
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["0", "1.1", "1.1-postinit", "1.2"])),
+        min_size=2,
+        max_size=5,
+    ),
+    st.integers(0, 2),
+    st.lists(st.sets(st.integers(0, 4)), max_size=8),
+)
+def test_two_of_a_priority_that_launch_for_two_rounds_have_their_limit_after_any_history(
+    made: list[tuple[int, str]], priority: int, history: list[set[int]]
+) -> None:
+    made[:2] = [(priority, layout) for _, layout in made[:2]]
+    played = [
+        Played(replace(container(of, 2, "a", layout=layout), last_kernel_time=None))
+        if layout == "0"
+        else Played(container(of, 2, "a", layout=layout))
+        for of, layout in made
+    ]
+    now = 1_900_000_000
+    play_round(played)
+    for launching in [*history, {0, 1}, {0, 1}]:
+        now += 5
+        for number in launching:
+            if number < len(played):
+                played[number].launch(now)
+        play_round(played)
+    assert [each.region.utilization_switch for each in played[:2]] == [1, 1]
 
 
 @given(regions, st.randoms())

@@ -17,7 +17,7 @@ import pytest
 
 from testing.polling import eventually
 from tests.controllers.records import messages, records
-from tests.controllers.workload import CARD, CARD_2, Workload, play, table
+from tests.controllers.workload import CARD, CARD_2, ORDERS, Workload, play, table
 from vgpumonitor.controllers import Feedback, FeedbackHealth
 from vgpumonitor.controllers.ticker import next_due, ticks
 from vgpumonitor.region.control import ControlWords
@@ -43,8 +43,18 @@ def make(containers_dir: Path) -> Iterator[Callable[..., Workload]]:
         layout: Layout = V1_2,
         cards: tuple[str, ...] = (CARD,),
         recent: int | None = None,
+        host_pid_known: bool = True,
     ) -> Workload:
-        made.append(Workload(containers_dir, len(made), priority, layout, cards))
+        made.append(
+            Workload(
+                containers_dir,
+                len(made),
+                priority,
+                layout,
+                cards,
+                host_pid_known=host_pid_known,
+            )
+        )
         if recent is not None:
             made[-1].set_word("recent_kernel", recent)
         return made[-1]
@@ -519,18 +529,75 @@ def test_killed_while_a_container_is_blocked(
     assert low.word("recent_kernel") == 0
 
 
-def test_workload_end_to_end() -> None:
-    steps = list(play())
-    alone, shared, behind, afterwards = steps[1], steps[4], steps[6], steps[8]
-    assert (alone["train-a"].got, alone["train-a"].enforced) == (90, False)
+@pytest.mark.parametrize("layout", ORDERS.values(), ids=ORDERS)
+def test_workload_end_to_end(layout: Layout) -> None:
+    steps = list(play(layout))
+    alone, shared, behind, afterwards = steps[1], steps[5], steps[6], steps[9]
+    assert (alone["train-a"].got, alone["train-a"].limited) == (90, False)
     assert [shared[name].got for name in ("train-a", "train-b")] == [40, 40]
     assert [behind[name].got for name in ("train-a", "train-b", "serve")] == [0, 0, 80]
-    assert behind["train-a"].blocked
-    assert behind["train-b"].blocked
-    assert not behind["serve"].blocked
-    assert afterwards["train-a"].got > 0
-    assert not any(step.blocked for step in afterwards.values())
+    assert [behind[name].waits for name in ("train-a", "train-b", "serve")] == [True, True, False]
+    # Whose host PID HAMi-core has not found neither waits nor keeps to its limit.
+    assert (behind["lost"].got, behind["lost"].waits, behind["lost"].limited) == (90, False, False)
+    assert [afterwards[name].got for name in ("train-a", "train-b")] == [41, 41]
+    assert not any(step.waits for step in afterwards.values())
 
 
-def test_the_documented_table_is_what_happens() -> None:
-    assert table() in DOCUMENT.read_text()
+@pytest.mark.parametrize("layout", ORDERS.values(), ids=ORDERS)
+def test_the_documented_tables_are_what_happens(layout: Layout) -> None:
+    assert table(layout) in DOCUMENT.read_text()
+
+
+def test_contention_is_seen_again_after_one_was_alone(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    """HAMi #1263, #1864: in the late order, launches under a lifted limit leave only their time."""
+    first, second = make(1, V1_2), make(1, V1_2)
+    feedback = Feedback(inventory)
+    now = 1_800_000_000
+    for _ in range(4):
+        now += 5
+        first.run(90, now)
+        feedback.round()
+    assert words(first, second) == [(0, 0), (0, 0)]
+    seen = []
+    for _ in range(2):
+        now += 5
+        first.run(90, now)
+        second.run(90, now)
+        feedback.round()
+        seen.append((first.limited, second.limited))
+    assert seen == [(True, True), (True, True)]
+
+
+def test_a_kernel_that_still_runs_is_seen_by_the_driver(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low = make(0, V1_2, recent=0), make(1, V1_2, recent=0)
+    feedback = Feedback(inventory)
+    busy = [(high.directory.name.removesuffix("_train"), "train")]
+    feedback.round(busy)
+    assert words(high, low) == [(0, 0), (-1, 1)]
+    feedback.round()
+    assert words(high, low) == [(0, 0), (0, 0)]
+
+
+def test_in_the_early_order_the_words_alone_count(
+    make: Callable[..., Workload], inventory: ContainersDirectory
+) -> None:
+    high, low = make(0, V1_1, recent=0), make(1, V1_1, recent=0)
+    feedback = Feedback(inventory)
+    feedback.round([(high.directory.name.removesuffix("_train"), "train")])
+    assert words(high, low) == [(0, 0), (0, 0)]
+
+
+def test_what_can_not_be_made_to_wait_is_not_said_to(
+    make: Callable[..., Workload], inventory: ContainersDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(0, V1_2)
+    lost = make(1, V1_2, host_pid_known=False)
+    with caplog.at_level(logging.INFO):
+        Feedback(inventory).round()
+    assert words(lost) == [(-1, 1)]
+    uid = lost.directory.name.removesuffix("_train")
+    assert [r.getMessage() for r in records(caplog) if getattr(r, "pod_uid", "") == uid] == []

@@ -1,6 +1,6 @@
-"""Containers that obey the words of their regions, as HAMi-core's processes do.
+"""Containers that obey the control words of their regions, as HAMi-core's processes do.
 
-``python -m tests.controllers.workload`` prints the table of docs/feedback.md: the real feedback
+``python -m tests.controllers.workload`` prints the tables of docs/feedback.md: the real feedback
 over real region files, one step for the time between two rounds.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgpumonitor.controllers import Feedback
-from vgpumonitor.region.layouts import V1_2, Layout
+from vgpumonitor.region.launches import is_limit
+from vgpumonitor.region.layouts import V1_1, V1_2, Layout
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
 from vgpumonitor.sources.containers.directory import ContainersDirectory
@@ -21,13 +22,19 @@ from vgpumonitor.sources.containers.directory import ContainersDirectory
 CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
 CARD_2 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
 
+#: When the played containers began, in Unix seconds.
+START = 1_800_000_000
+#: Seconds between two rounds, and between two looks of HAMi-core's watcher thread.
+ROUND, WATCH = 5, 0.12
+_PID = 7
+
 
 def uid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
 class Workload:
-    """One container on one or more cards, which launches kernels where it may."""
+    """One container on one or more cards, with one process that launches where it may."""
 
     def __init__(
         self,
@@ -37,24 +44,44 @@ class Workload:
         layout: Layout = V1_2,
         cards: tuple[str, ...] = (CARD,),
         core_limit: int = 50,
+        host_pid_known: bool = True,
     ) -> None:
-        """``core_limit`` is in percent of a card."""
+        """``core_limit`` is in percent of a card, 0 for none."""
         self.core_limit = core_limit
+        self.host_pid_known = host_pid_known
         self.layout = layout
         self.directory = containers_dir / f"{uid(number)}_train"
         self.directory.mkdir(parents=True)
         self.path = self.directory / f"{self.directory.name}.cache"
         devices = [RegionDevice(card, 10 << 30, core_limit) for card in cards]
-        self.region = RegionWriter(self.path, layout, devices, now=1_800_000_000, priority=priority)
+        self.region = RegionWriter(self.path, layout, devices, now=START, priority=priority)
+        self.region.register(_PID)
+        if host_pid_known:
+            self.region.set_hostpid(_PID, 100_000 + number)
 
-    def run(self, wanted: int) -> int:
-        """The percent of a card that it gets, of the ``wanted``, until the next round. It
-        waits before a launch while recent_kernel is below 0, and is throttled to its core
-        limit while utilization_switch is not 0."""
-        if not wanted or self.region.blocked:
-            return 0
-        self.region.launch(now=1_800_000_000)
-        return min(wanted, self.core_limit) if self.region.core_limit_enforced else wanted
+    def run(self, wanted: int, now: int = START + 1) -> int:
+        """The percent of a card that it gets, of the ``wanted``, in the seconds from ``now`` (Unix
+        seconds) to the next round: launch by launch, between two looks of the watcher."""
+        steps = round(ROUND / WATCH)
+        got = 0
+        for step in range(steps):
+            if wanted:
+                launch = self.region.launch(_PID, int(now + step * WATCH))
+                if launch != "waits":
+                    got += min(wanted, self.core_limit) if launch == "limited" else wanted
+            self.region.watch()
+        return round(got / steps)
+
+    @property
+    def waits(self) -> bool:
+        """Whether launches wait in fact."""
+        limited = self.layout is V1_1 or self.limited
+        return self.host_pid_known and self.region.blocked and limited
+
+    @property
+    def limited(self) -> bool:
+        """Whether the core limit holds in fact."""
+        return self.host_pid_known and is_limit(self.core_limit) and self.region.core_limit_enforced
 
     def word(self, name: str) -> int:
         """A word of the region's file, read independently of this project's reader."""
@@ -74,29 +101,54 @@ class Workload:
 
 @dataclass(frozen=True)
 class Step:
-    """What one container wanted and got of the card (percent), and its words after the round."""
+    """What one container wanted and got of the card (percent), and what it does after the round:
+    whether its launches wait and its core limit holds in fact."""
 
     wanted: int
     got: int
-    blocked: bool
-    enforced: bool
+    waits: bool
+    limited: bool
 
 
-#: Percent wanted in each of the steps, by container; its priority and core limit.
+@dataclass(frozen=True)
+class Part:
+    """A container of the scenario, and the percent that it wants in each of the steps."""
+
+    priority: int
+    core_limit: int
+    wants: tuple[int, ...]
+    host_pid_known: bool = True
+
+    @property
+    def text(self) -> str:
+        known = "" if self.host_pid_known else ", host PID not found"
+        return f"priority {self.priority}, limit {self.core_limit} %{known}"
+
+
 SCENARIO = {
-    "train-a": (1, 40, [90, 90, 90, 90, 90, 90, 90, 90, 90, 90, 90, 90]),
-    "train-b": (1, 40, [0, 0, 0, 90, 90, 90, 90, 90, 90, 90, 0, 0]),
-    "serve": (0, 80, [0, 0, 0, 0, 0, 80, 80, 0, 0, 0, 0, 0]),
+    "train-a": Part(1, 40, (90, 90, 90, 90, 90, 90, 90, 90, 90, 90, 90, 90)),
+    "train-b": Part(1, 40, (0, 0, 0, 90, 90, 90, 90, 90, 90, 90, 0, 0)),
+    "serve": Part(0, 80, (0, 0, 0, 0, 0, 80, 80, 0, 0, 0, 0, 0)),
+    "lost": Part(1, 40, (0, 0, 0, 0, 90, 90, 90, 0, 0, 0, 0, 0), host_pid_known=False),
 }
+#: The two orders of HAMi-core's launch, and a layout of each.
+ORDERS = {"early": V1_1, "late": V1_2}
 
 
-def play() -> Iterator[dict[str, Step]]:
+def play(layout: Layout) -> Iterator[dict[str, Step]]:
     """The steps of the scenario. Each is five seconds of work, and then a round."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         containers_dir = Path(directory)
         workloads = {
-            name: Workload(containers_dir, number, priority, core_limit=limit)
-            for number, (name, (priority, limit, _)) in enumerate(SCENARIO.items())
+            name: Workload(
+                containers_dir,
+                number,
+                part.priority,
+                layout,
+                core_limit=part.core_limit,
+                host_pid_known=part.host_pid_known,
+            )
+            for number, (name, part) in enumerate(SCENARIO.items())
         }
         for workload in workloads.values():
             stack.callback(workload.close)
@@ -107,40 +159,37 @@ def play() -> Iterator[dict[str, Step]]:
         stack.callback(inventory.stop)
         feedback = Feedback(inventory)
         feedback.round()
-        for wants in zip(*(wants for _, _, wants in SCENARIO.values()), strict=True):
+        wants = zip(*(part.wants for part in SCENARIO.values()), strict=True)
+        for number, wanted in enumerate(wants, start=1):
             got = [
-                workload.run(wanted)
-                for workload, wanted in zip(workloads.values(), wants, strict=True)
+                workload.run(share, START + number * ROUND)
+                for workload, share in zip(workloads.values(), wanted, strict=True)
             ]
             assert feedback.round()
             yield {
-                name: Step(
-                    wanted,
-                    share,
-                    workload.region.blocked,
-                    workload.region.core_limit_enforced,
-                )
-                for (name, workload), wanted, share in zip(
-                    workloads.items(), wants, got, strict=True
-                )
+                name: Step(share, had, workload.waits, workload.limited)
+                for (name, workload), share, had in zip(workloads.items(), wanted, got, strict=True)
             }
 
 
-def table() -> str:
+def table(layout: Layout) -> str:
     """The scenario as a table in Markdown."""
-    heads = [f"{name} (priority {p}, limit {limit} %)" for name, (p, limit, _) in SCENARIO.items()]
+    heads = [f"{name} ({part.text})" for name, part in SCENARIO.items()]
     lines = ["| time | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for number, steps in enumerate(play()):
-        cells = [_cell(step) for step in steps.values()]
-        lines.append(f"| {number * 5} s | " + " | ".join(cells) + " |")
+    for number, steps in enumerate(play(layout)):
+        cells = [_cell(step, SCENARIO[name]) for name, step in steps.items()]
+        lines.append(f"| {number * ROUND} s | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(step: Step) -> str:
+def _cell(step: Step, part: Part) -> str:
     work = f"{step.got} of {step.wanted} %" if step.wanted else "idle"
-    then = "waits" if step.blocked else "limit holds" if step.enforced else "limit lifted"
+    if not part.host_pid_known:
+        return f"{work}; out of reach"
+    then = "waits" if step.waits else "limit enforced" if step.limited else "limit lifted"
     return f"{work}; {then}"
 
 
 if __name__ == "__main__":
-    print(table())
+    for order, of_order in ORDERS.items():
+        print(f"{order} order (layout {of_order.name}):\n\n{table(of_order)}\n")

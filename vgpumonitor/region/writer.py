@@ -52,6 +52,7 @@ class RegionWriter:
             raise ValueError(f"{len(devices)} devices, but a region has room for {MAX_DEVICES}")
         self.path = path
         self.layout = layout
+        self._waiting: set[int] = set()
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             os.fchmod(fd, 0o666)  # HAMi-core clears the umask before it creates the file.
@@ -153,14 +154,17 @@ class RegionWriter:
         """A kernel launch of ``pid`` at ``now`` (Unix seconds), in its layout's order (see
         ``region.launches``): what becomes of it by the core limit of the first device."""
         region = self._region
-        if self.layout.has_kernel_time:
+        # A launch that waits leaves its time once, before it begins to wait.
+        if self.layout.has_kernel_time and pid not in self._waiting:
             region.last_kernel_time = now
+        self._waiting.discard(pid)
         if self._slot(pid).hostpid <= 0:
             return "free"
         limited = is_limit(region.sm_limit[0]) and self._seen_switch != 0
         if self.layout.late_order and not limited:
             return "free"
         if region.recent_kernel < 0:
+            self._waiting.add(pid)
             return "waits"
         region.recent_kernel = RECENT
         return "limited" if limited else "free"
