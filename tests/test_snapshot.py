@@ -60,7 +60,7 @@ class TestMemory:
             (101, "suspended"),
         ]
 
-    def test_a_half_done_update_is_no_negative_rest(self) -> None:
+    def test_a_half_done_update_leaves_no_negative_rest(self) -> None:
         assert MemoryUse(context=10, module=0, data=5, total=12).other == 0
 
     def test_of_dead_processes_is_apart(self) -> None:
@@ -337,7 +337,7 @@ class TestUnattributed:
             UnattributedMemory(CARD, 0, "", OTHER, GIB),
         }
 
-    def test_a_process_whose_host_pid_is_not_found_yet_is_no_fugitive(self) -> None:
+    def test_a_process_whose_host_pid_is_not_found_yet_is_the_regions(self) -> None:
         host = HostProcessesView(None, {200: ContainerRef(UID, "c1")})
         snap = snapshot(
             entry(region(process(use(), hostpid=0), process(use(), hostpid=100, pid=8))),
