@@ -163,8 +163,10 @@ class TestSample:
 
     def test_each_sample_is_fresh(self, nvml: Run) -> None:
         assert nvml.devices()[0].core_utilization == 75
-        nvml.write(replace(NODE, cards=(replace(CARD, utilization=(12, 3)),)))
+        changed = replace(CARD, utilization=(12, 3))
+        nvml.write(replace(NODE, driver_version="580.65", cuda_version=13000, cards=(changed,)))
         (device,) = nvml.devices()
+        assert (device.driver_version, device.cuda_version) == ("580.65", "13.0")
         assert (device.core_utilization, device.memory_utilization) == (12, 3)
         assert [known.uuid for known in nvml.known()] == [L40S]
 
