@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from testing.values import CARD, CARD_2, region
 from vgpumonitor.controllers.feedback import Decision, decide
+from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.region.model import Region
 
 
@@ -120,7 +121,7 @@ regions = st.lists(
         st.one_of(st.integers(-2, 3), st.integers(-(2**31), 2**31 - 1)),
         st.text("ab", max_size=2).map(lambda cards: "".join(sorted(set(cards)))),
         st.integers(-1, 2),
-        st.sampled_from(["0", "1.1", "1.1-postinit", "1.2"]),
+        st.sampled_from([layout.name for layout in LAYOUTS]),
     ),
     max_size=7,
 )
