@@ -12,8 +12,8 @@ RUN apt-get update && apt-get install --yes --no-install-recommends \
         ca-certificates python3-venv && \
     python3 -m venv /venv
 
-# The run-time closure of python3.11, of Debian's own packages, and nothing that pulls in a shell.
-# A package's record goes where image scanners look for it when there is no dpkg.
+# Everything that python3.11 needs at run time, from Debian's own packages, and nothing that pulls in
+# a shell. A package's record goes where image scanners look for it when there is no dpkg.
 WORKDIR /packages
 RUN apt-get -o APT::Sandbox::User=root download \
         libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libssl3 libuuid1 \
@@ -34,7 +34,7 @@ RUN apt-get -o APT::Sandbox::User=root download \
     rm -rf /image/usr/share/man /image/usr/share/lintian /image/usr/share/bug \
         /image/usr/lib/*/gconv
 
-# Versions and hashes are fixed; deploy/image/lock writes the two files anew.
+# Versions and hashes are pinned; deploy/image/lock writes the two files again.
 WORKDIR /source
 COPY deploy/image/build-requirements.txt deploy/image/requirements.txt ./
 RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
@@ -59,7 +59,7 @@ LABEL org.opencontainers.image.title="vgpumonitor" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /image /
-# The NVIDIA container runtime reads the first two: all cards, and NVML only.
+# The NVIDIA container runtime reads the first two: all GPUs, and NVML only.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=utility \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,5 +1,5 @@
-# make demo and make test set up all that they need, in .venv and node_modules; nothing else is
-# touched.
+# make demo and make test set up all that they need in .venv and tests/web/node_modules, and touch
+# nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
@@ -17,8 +17,8 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What tests run and Python and Node.js don't bring: without it their tests skip and say so.
-# Needs root, on Debian, and Go for helm.
+# The programs that some tests run: without them those tests skip and say so. Needs Debian and root,
+# and Go for helm.
 test-tools: .venv/serve
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
@@ -40,15 +40,15 @@ docs: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks
 
-# Prometheus and Alertmanager of Debian over a simulated node, with the stack's configuration.
+# Debian's Prometheus and Alertmanager over a simulated node, with the configuration of the stack.
 stack: .venv/serve
 	PYTHON="$(CURDIR)/$(BIN)/python" deploy/compose/stack
 
-# The image, without a container engine. Needs root, buildah and debootstrap.
+# Builds the image without a container engine. Needs root, buildah and debootstrap.
 image:
 	deploy/image/build
 
-# The image's locked requirements, after those of pyproject.toml changed.
+# Locks the image's requirements again, after those in pyproject.toml changed.
 lock: .venv/dev
 	deploy/image/lock
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [PART…]``: measures the exporter on this machine, prints a table."""
+"""``python -m benchmarks [PART…]``: measures the exporter on this machine and prints a table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
 def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
-        sys.exit(f"no part of the benchmarks: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        sys.exit(f"unknown benchmark: {', '.join(unknown)}; expected some of {', '.join(PARTS)}")
     rows = [row for name, part in PARTS.items() if not names or name in names for row in part()]
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
     print(markdown(rows))

@@ -1,4 +1,4 @@
-"""Several scrapes at once, and readers that take their time."""
+"""Several scrapes at once, and readers that are slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.table import Row
 from testing.exporter import Exporter
 from testing.resources import MIB, Held
 
-#: Two pairs of Prometheus, which take gzip, and a curl, which doesn't.
+#: Two pairs of Prometheus servers, which accept gzip, and a curl, which doesn't.
 _SCRAPERS: tuple[dict[str, str], ...] = ({"Accept-Encoding": "gzip"},) * 4 + ({},)
 
 
@@ -31,7 +31,7 @@ def rows(containers: int = 1000, times: int = 15, readers: int = 50) -> list[Row
             f"{together * 1000:.0f} ms, one of them without; means of {times}",
         ),
         Row(
-            f"memory that {readers} slow readers hold, {containers} containers",
+            f"memory taken by {readers} slow readers, {containers} containers",
             f"{(held - before) / readers:.2f} MiB each",
             f"resident {before:.0f} and {held:.0f} MiB; an answer has {size / 2**20:.1f} MiB",
         ),
@@ -39,7 +39,7 @@ def rows(containers: int = 1000, times: int = 15, readers: int = 50) -> list[Row
 
 
 def _cpu(exporter: Exporter, scrapers: tuple[dict[str, str], ...]) -> float:
-    """CPU seconds of the exporter for one scrape each, all at once."""
+    """CPU seconds that the exporter takes for one scrape by each scraper, all at once."""
     before = cpu_seconds(exporter.process.pid)
     with ThreadPoolExecutor(len(scrapers)) as threads:
         list(threads.map(lambda headers: exporter.get("/metrics", headers), scrapers))
@@ -47,8 +47,8 @@ def _cpu(exporter: Exporter, scrapers: tuple[dict[str, str], ...]) -> float:
 
 
 def _slow_readers(exporter: Exporter, count: int) -> tuple[float, int]:
-    """Resident MiB while ``count`` clients have asked and read nothing yet, and an answer's
-    bytes."""
+    """Resident MiB while ``count`` clients have asked and not read yet, and the bytes of an
+    answer."""
     with ExitStack() as stack:
         for _ in range(count):
             client = stack.enter_context(socket.socket())

@@ -1,4 +1,4 @@
-"""Our text against prometheus-client's, in one process, on the same snapshot, in turns."""
+"""Our text against prometheus-client's: in one process, on the same snapshot, in turns."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def rows(sizes: tuple[int, int] = (100, 1000), times: int = 15) -> list[Row]:
 
 
 def _against_the_client(containers: int, times: int) -> list[Row]:
-    """Collect (read, join, render) with every container changed and with none, against what
-    generate_latest takes of a snapshot that is there already."""
+    """Collecting (read, join, render) with all containers changed and with none, against
+    generate_latest alone on a snapshot that is already there."""
     changed, unchanged, theirs = [], [], []
     with simulated(containers) as node, _collecting(node) as collect:
         memory.start_is_over()
@@ -58,7 +58,8 @@ def _against_the_client(containers: int, times: int) -> list[Row]:
 
 
 def _growth(sizes: tuple[int, int], times: int) -> list[Row]:
-    """Side by side, in turns: between two scrapes of a node others use the caches too."""
+    """The two sizes in turns, since between two scrapes of a real node others use the CPU's
+    caches too."""
     took: dict[str, tuple[list[float], list[float]]] = {
         "all changed": ([], []),
         "unchanged": ([], []),
@@ -88,7 +89,8 @@ def _growth(sizes: tuple[int, int], times: int) -> list[Row]:
 
 @contextmanager
 def _collecting(node: SimulatedNode) -> Iterator[Callable[[], tuple[float, NodeSnapshot]]]:
-    """A call that collects once: its CPU seconds in this process, and the snapshot."""
+    """Gives a function that collects once and returns its CPU seconds in this process, and the
+    snapshot."""
     containers = ContainersDirectory(node.containers_dir)
     containers.start()
     builder, exposition = SnapshotBuilder("node"), Exposition(FAMILIES)

@@ -1,4 +1,4 @@
-"""Memory, descriptors and watches, and what is left of them after many containers."""
+"""Memory, descriptors and watches, and how much of them many containers leave behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a region file's creation to its series."""
+"""How long it takes from a region file's creation to its series."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vgpumonitor.simulate.node import SimulatedNode
 
 
 def rows(containers: int = 100, times: int = 20) -> list[Row]:
-    """Seconds from the rename that creates a file to the answer of a scrape that has it; what
-    the scrape itself takes is part of it."""
+    """Measures from the rename that creates a file to the answer of a scrape that has it, which
+    includes the time of the scrape itself."""
     with simulated(containers) as node, serving(node, "--metrics=vgpu") as exporter:
         source = next(node.containers_dir.glob("*/*.cache"))
         exporter.get("/metrics")

@@ -1,4 +1,4 @@
-"""What the exporter does between scrapes."""
+"""How often the exporter wakes up between scrapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What benchmarks run on: a simulated node and the exporter beside it, as a process."""
+"""What benchmarks run on: a simulated node, and the exporter over it as a process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vgpumonitor.simulate.node import SimulatedNode
 
 @contextmanager
 def simulated(containers: int, gpus: int = 8) -> Iterator[SimulatedNode]:
-    """A node of like containers, each with one process on two cards."""
+    """A node whose containers are all alike: one process on two GPUs."""
     with (
         tempfile.TemporaryDirectory(prefix="vgpumonitor-bench-") as directory,
         SimulatedNode(Path(directory), gpus, containers, plain=True) as node,
@@ -23,7 +23,7 @@ def simulated(containers: int, gpus: int = 8) -> Iterator[SimulatedNode]:
 
 @contextmanager
 def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
-    """``serve`` over the node, all sets on, without NVML."""
+    """``serve`` over the node with all sets of metrics, without NVML."""
     with running(
         "serve",
         f"--containers-dir={node.containers_dir}",
@@ -38,6 +38,6 @@ def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, user and system."""
+    """CPU time of a process, user and system, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100

@@ -17,7 +17,7 @@ from testing.apiserver import ApiServer, kubeconfig, pod_object
 from testing.exporter import running
 from testing.resources import MIB, Held
 
-#: Bytes of what a real pod has besides what the exporter keeps (env, volumes, managed fields).
+#: Bytes that a real pod has beyond what the exporter keeps (env, volumes, managed fields).
 _BALLAST = 7000
 
 
@@ -84,7 +84,7 @@ def _row(
 
 @contextmanager
 def _api_server(objects: list[dict[str, Any]]) -> Iterator[str]:
-    """An API server with ``objects``, in a thread; gives its URL."""
+    """Runs an API server with ``objects`` in a thread; gives its URL."""
     started: list[str] = []
     ready, stop = threading.Event(), threading.Event()
 

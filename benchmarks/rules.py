@@ -1,6 +1,6 @@
 """``python -m benchmarks.rules``: what scraping many nodes and evaluating the rules costs.
 
-A real Prometheus scrapes the metrics of one simulated node under many names: each target is given
+A real Prometheus scrapes the metrics of one simulated node many times over: each target serves
 them with a node name, UUIDs and pod names of its own.
 """
 
@@ -30,7 +30,7 @@ INTERVAL = 15
 
 @contextmanager
 def _cluster(text: str) -> Iterator[int]:
-    """Serves ``text`` as that of node N under /N; gives the port."""
+    """Serves ``text`` under /N as that of node N; gives the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -106,11 +106,11 @@ def _measured(source: Prometheus, nodes: int) -> list[Row]:
 
 @click.command()
 @click.option("--nodes", default=100, show_default=True)
-@click.option("--cards", default=8, show_default=True, help="Of each node.")
-@click.option("--containers", default=32, show_default=True, help="Of each node.")
-def main(nodes: int, cards: int, containers: int) -> None:
-    """Measure the rules on a made-up cluster."""
-    with running("demo", f"--gpus={cards}", f"--containers={containers}") as exporter:
+@click.option("--gpus", default=8, show_default=True, help="GPUs of each node.")
+@click.option("--containers", default=32, show_default=True, help="Containers on each node.")
+def main(nodes: int, gpus: int, containers: int) -> None:
+    """Measure the rules on a simulated cluster."""
+    with running("demo", f"--gpus={gpus}", f"--containers={containers}") as exporter:
         eventually(lambda: exporter.samples().get("vgpu_device_info"))
         text = exporter.get("/metrics").decode()
     with (

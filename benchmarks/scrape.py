@@ -1,4 +1,4 @@
-"""What a scrape takes of a live node, and what the exporter holds meanwhile."""
+"""What a scrape of a live node costs, and how much memory the exporter takes meanwhile."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """``python -m benchmarks.series``: how many series a cluster makes, from the declarations.
 
-Counts the samples of each set's families on made-up nodes and takes differences: what a node,
-a card, and a container on one card add. The recording rules come from their source. Self metrics
-of prometheus-client (process_*, python_*) and the scrape's own (up, scrape_*) are counted too.
+Counts the samples of each set's families on made-up nodes, and takes differences: what a node, a
+GPU, and a container on one GPU add. The recording rules come from their source. prometheus-client's
+own metrics (process_*, python_*) and those of the scrape (up, scrape_*) are counted too.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _THROTTLE_REASONS = (
     "sw_thermal_slowdown",
     "sync_boost",
 )
-#: What recording rules are kept of for months.
+#: The levels of recording rules that are worth keeping for months.
 LONG = ("namespace", "node", "card")
-#: Which entity each level of recording rules has a series of.
+#: What each level of recording rules has one series of.
 _ENTITY = {
     "instance": "node",
-    "device": "card",
+    "device": "GPU",
     "container": "container",
     "pod_device": "container",
     "pod": "container",
     "namespace": "namespace",
-    "card": "card",
+    "card": "GPU",
     "node": "node",
 }
 
@@ -57,8 +57,8 @@ def _uid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def _node(cards: int, containers: int) -> NodeSnapshot:
-    """A node whose containers, each the only one of its pod, have a process on one card."""
+def _node(gpus: int, containers: int) -> NodeSnapshot:
+    """A node whose containers are each alone in their pod and have a process on one GPU."""
     work = process(use(context=1, module=1, data=1, sm=1))
     pods = {
         _uid(number): Pod(
@@ -81,29 +81,29 @@ def _node(cards: int, containers: int) -> NodeSnapshot:
                 ecc_errors={"corrected": 0, "uncorrected": 0},
                 throttled=dict.fromkeys(_THROTTLE_REASONS, False),
             )
-            for number in range(cards)
+            for number in range(gpus)
         ],
     )
 
 
 def per_entity(families: tuple[Family, ...]) -> dict[str, int]:
-    """Series that a node, each of its cards, and each container on one card make."""
-    # Some families are there only with a card, so that differences are between 1 and 2.
+    """Series that a node, each of its GPUs, and each container on one GPU make."""
+    # Some families exist only with a GPU, so differences are taken between 1 and 2.
     counts = {
         key: sum(1 for family in families for _ in samples(family, _node(*key)))
         for key in ((1, 1), (2, 1), (1, 2))
     }
-    of_card = counts[2, 1] - counts[1, 1]
+    of_gpu = counts[2, 1] - counts[1, 1]
     of_container = counts[1, 2] - counts[1, 1]
     return {
-        "node": counts[1, 1] - of_card - of_container,
-        "card": of_card,
+        "node": counts[1, 1] - of_gpu - of_container,
+        "GPU": of_gpu,
         "container": of_container,
     }
 
 
 def sets() -> dict[str, dict[str, int]]:
-    """Series per node, card and container of each set, and of what is always there."""
+    """Series per node, GPU and container of each set, and of what is always there."""
     own = Exposition(()).render(_node(0, 0)).decode()
     lines = [line for line in own.splitlines() if line and line[0] != "#"]
     about = per_entity(ABOUT)
@@ -133,20 +133,20 @@ def total(per: Mapping[str, int], entities: Mapping[str, int]) -> int:
 
 @click.command()
 @click.option("--nodes", default=10_000, show_default=True)
-@click.option("--cards", default=8, show_default=True, help="Of each node.")
-@click.option("--containers", default=32, show_default=True, help="Of each node, on one card each.")
+@click.option("--gpus", default=8, show_default=True, help="GPUs of each node.")
+@click.option(
+    "--containers", default=32, show_default=True, help="Containers on each node, each on one GPU."
+)
 @click.option("--namespaces", default=500, show_default=True)
-def main(nodes: int, cards: int, containers: int, namespaces: int) -> None:
+def main(nodes: int, gpus: int, containers: int, namespaces: int) -> None:
     """Print the series of a cluster."""
     entities = {
         "node": nodes,
-        "card": nodes * cards,
+        "GPU": nodes * gpus,
         "container": nodes * containers,
         "namespace": namespaces,
     }
-    click.echo(
-        f"{nodes:,} nodes × {cards} cards, {containers} containers; {namespaces} namespaces\n"
-    )
+    click.echo(f"{nodes:,} nodes × {gpus} GPUs, {containers} containers; {namespaces} namespaces\n")
     rows = []
     for name, per in sets().items():
         how = ", ".join(f"{number} a {entity}" for entity, number in per.items() if number)

@@ -1,4 +1,4 @@
-"""From the start of the process to its first answered scrape."""
+"""How long it takes from the start of the process to its first answered scrape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System calls of a scrape for each container."""
+"""System calls that a scrape makes for each container."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.node import serving, simulated
 from benchmarks.table import Row
 from testing.tools import require
 
-#: The calls that reading a region can be made of.
+#: The calls by which a region can be read.
 _READING = "newfstatat,fstat,openat,read,pread64,close,statx,lseek"
 
 

@@ -121,12 +121,12 @@ def test_a_part_passes_on_its_sums_only(tmp_path: Path, demo: Exporter) -> None:
 
 
 def test_figures_of_the_declarations() -> None:
-    """As docs/metrics.md has the families: for example a container on one card has two series
+    """As docs/metrics.md has the families: for example a container on one GPU has two series
     of its allocation, four of its memory by kind, three of its processes, and ten more."""
-    assert sets()["vgpu"] == {"node": 0, "card": 15, "container": 2 + 4 + 3 + 10}
+    assert sets()["vgpu"] == {"node": 0, "GPU": 15, "container": 2 + 4 + 3 + 10}
     # Feedback and clean-up are off.
-    assert sets()["documented"] == {"node": 0, "card": 2, "container": 5}
-    assert sets()["hami"] == {"node": 0, "card": 3, "container": 8}
+    assert sets()["documented"] == {"node": 0, "GPU": 2, "container": 5}
+    assert sets()["hami"] == {"node": 0, "GPU": 3, "container": 8}
 
 
 def test_the_pages_figures_are_the_scripts() -> None:
@@ -135,7 +135,7 @@ def test_the_pages_figures_are_the_scripts() -> None:
     figures = dict(re.findall(r"^\| (.+?) \| ([\d,]+) \|", done.output, re.MULTILINE))
     for name in ("documented", "hami", "vgpu", "--process-metrics"):
         assert re.search(rf"`{name}` \| {figures[name]} \|", PAGE), name
-    for level in ("card", "node", "namespace"):
-        assert f"recorded per {level} | {figures[f'recorded: {level}']} |" in PAGE
+    for level, entity in (("card", "GPU"), ("node", "node"), ("namespace", "namespace")):
+        assert f"recorded per {entity} | {figures[f'recorded: {level}']} |" in PAGE
     assert f"is {figures['kept of them: namespace, node, card']} (" in PAGE
     assert f"| {figures['about itself']} |" in PAGE

@@ -220,7 +220,9 @@ def test_who_got_round_hami_core_arrives_at_the_platform(stack: Stack) -> None:
     assert receiver == "platform"
     assert labels["pod"].startswith("custom-cuda-")
     ((_, alert),) = [item for item in stack.webhook.arrived if item[1]["labels"] == labels][:1]
-    assert "GiB in use by processes that are in no region" in alert["annotations"]["description"]
+    assert (
+        "GiB in use by processes of pod team-research/custom" in alert["annotations"]["description"]
+    )
     assert alert["annotations"]["runbook_url"].endswith("/VgpuMemoryUnattributed.md")
 
 

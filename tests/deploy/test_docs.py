@@ -19,7 +19,7 @@ PAGES = [ROOT / "docs" / name for name in ("migration.md", "schedulers.md")]
 #: Flags of other programs that the pages name.
 FOREIGN = {
     *("--create-namespace", "--feature-gates", "--legacy-metrics", "--namespace", "--patch"),
-    *("--set", "--type", "--values"),
+    *("--reuse-values", "--set", "--type", "--values"),
 }
 
 

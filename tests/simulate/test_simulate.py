@@ -475,7 +475,7 @@ def test_a_thousand_plain_containers(tmp_path: Path) -> None:
 def test_nobodys_files_are_overwritten(tmp_path: Path) -> None:
     (tmp_path / "containers").mkdir()
     (tmp_path / "containers" / "mine").write_text("data")
-    with pytest.raises(SimulationError, match=f"^{tmp_path} is not empty and holds no former"):
+    with pytest.raises(SimulationError, match=f"^{tmp_path} is not empty and holds no earlier"):
         SimulatedNode(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["containers", "mine"]
     with pytest.raises(SimulationError, match=r"can't use .*mine for a simulation"):
@@ -486,7 +486,7 @@ def test_nobodys_files_are_overwritten(tmp_path: Path) -> None:
 def test_a_former_simulation_makes_room(tmp_path: Path) -> None:
     directory = tmp_path / "new" / "node"
     with SimulatedNode(directory, containers=12):
-        with pytest.raises(SimulationError, match="another simulation runs in "):
+        with pytest.raises(SimulationError, match="another simulation is running in "):
             SimulatedNode(directory)
         assert len(list((directory / "containers").iterdir())) == 12
     assert len(list((directory / "containers").iterdir())) == 12

@@ -19,12 +19,12 @@ from vgpumonitor.simulate.loads import Demand
 from vgpumonitor.simulate.plan import MIB, Card, ContainerPlan, MigPart, PodPlan
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
-#: Seconds from a worker's end to the next one in its place.
+#: Seconds from the end of a worker to the start of the next one.
 _RESPAWN = 6
-#: Seconds from the death of the only process to the container's end, to its restart, and
-#: to its next CUDA call.
+#: Seconds from the death of a container's only process to its end, from there to its restart,
+#: and from there to its next CUDA call.
 _CRASH, _RESTART, _CALL = 20, 10, 4
-#: Each process of a container that ran before the simulation began is up to this old.
+#: Seconds by which a process that ran before the simulation began may be ahead in its load.
 _OLDEST = 30
 #: NVML counts in pages of this size.
 _PAGE = 2 * MIB
@@ -32,8 +32,8 @@ _PAGE = 2 * MIB
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """What kubelet says of a container; times are in Unix seconds. One that waits or was
-    restarted ended before, with ``exit_code`` at ``finished_at``."""
+    """What kubelet says about a container; times are in Unix seconds. A waiting or restarted one
+    ended earlier, at ``finished_at`` with ``exit_code``."""
 
     state: Literal["running", "waiting", "terminated"]
     container_id: str
@@ -45,8 +45,8 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True)
 class CardUse:
-    """What a process holds of a card (bytes, as NVML counts them) and does on it (percent);
-    ``mig`` is the part that it sees."""
+    """The memory that a process has on a GPU (bytes, as NVML counts them) and its load (percent);
+    ``mig`` is the part of the GPU that it sees."""
 
     card: Card
     hostpid: int
@@ -57,8 +57,8 @@ class CardUse:
 
 @dataclass(slots=True)
 class _Process:
-    """``devices`` are its cards' places in the region; on each it holds ``fixed`` bytes of
-    context and module, and ``data`` bytes."""
+    """``devices`` are the places of its GPUs in the region; on each it holds ``fixed`` bytes of
+    context and module, and ``data`` bytes of data."""
 
     rank: int
     pid: int
@@ -87,8 +87,8 @@ class Host:
 
 
 class SimulatedContainer:
-    """A container that runs, or has ended where its plan says so, at ``now`` (Unix seconds);
-    ``step`` is one second of its life. All decisions come from ``random``."""
+    """A container that is running at ``now`` (Unix seconds), or has ended if its plan says so.
+    ``step`` is one second of its life. All randomness comes from ``random``."""
 
     def __init__(
         self, pod: PodPlan, plan: ContainerPlan, host: Host, random: Random, now: int
@@ -117,7 +117,7 @@ class SimulatedContainer:
                 process.load = islice(process.load, random.randrange(_OLDEST), None)
 
     def close(self) -> None:
-        """Lets go of the region's file, which stays."""
+        """Closes the region's file, which stays."""
         if self._region is not None:
             self._region.close()
             self._region = None
@@ -157,7 +157,7 @@ class SimulatedContainer:
         self._later(_RESTART, self._restart)
 
     def _restart(self, now: int) -> None:
-        """As koordlet does it: the old directory goes, with the region in it."""
+        """Restarts as koordlet does: the old directory is removed, with the region in it."""
         self.close()
         self._dead.clear()
         shutil.rmtree(self.directory)
@@ -190,7 +190,7 @@ class SimulatedContainer:
     # Its processes.
 
     def _call(self, now: int) -> None:
-        """The first CUDA call of each process, which makes the region if there is none."""
+        """Makes the first CUDA call of each process, which creates the region."""
         if self.plan.hooked:
             name = self.directory.name
             if self.pod.scheduler == "hami":
@@ -236,7 +236,7 @@ class SimulatedContainer:
 
     @property
     def _room(self) -> int:
-        """Bytes of a card for each process."""
+        """Bytes on a GPU for each process."""
         return self.pod.memory // self._per_card
 
     @property
@@ -267,7 +267,7 @@ class SimulatedContainer:
         self._set_sm(process, round(demand.sm * whole / 100 / self._per_card))
 
     def _resize(self, process: _Process, share: float) -> None:
-        """Allocates or frees in up to three pieces, as a caching allocator does."""
+        """Allocates or frees memory in up to three pieces, as a caching allocator does."""
         wanted = int((self._room - process.fixed) * share)
         difference = wanted - process.data
         process.data = wanted

@@ -1,7 +1,7 @@
-"""What the processes of the simulated containers do to their cards, second by second.
+"""What the processes of the simulated containers do on their GPUs, second by second.
 
-A load is an endless or ending series of demands, one a tick; a process whose load ends
-leaves through HAMi-core's exit handler. Chance comes from ``random`` alone.
+A load yields one demand per tick, for ever or until the process exits through HAMi-core's exit
+handler. All randomness comes from ``random``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``memory`` is the share (0-1) that is filled of what the limit leaves the process for
-    data; ``sm`` is in percent, and above 0 the process launches kernels. ``killed`` is the
-    tick in which it gets SIGKILL."""
+    """``memory`` is how much (0-1) of the memory that its limit leaves for data the process uses.
+    ``sm`` is in percent; above 0 the process launches kernels. If ``killed``, the process gets
+    SIGKILL in this tick."""
 
     memory: float
     sm: int = 0
@@ -28,8 +28,8 @@ Load = Callable[[Random], Iterator[Demand]]
 
 
 def training(random: Random) -> Iterator[Demand]:
-    """Loads weights, fills up to a plateau below the limit, and stays busy; between two
-    epochs it validates."""
+    """Loads weights, fills memory to a plateau below the limit, and stays busy; between epochs
+    it validates."""
     plateau = random.uniform(0.82, 0.93)
     epoch = random.randrange(90, 150)
     for second in count():
@@ -39,12 +39,12 @@ def training(random: Random) -> Iterator[Demand]:
 
 
 def job(random: Random) -> Iterator[Demand]:
-    """A training that ends."""
+    """A training that finishes."""
     return islice(training(random), 30)
 
 
 def inference(random: Random) -> Iterator[Demand]:
-    """Requests come in bursts, and the caches breathe with them."""
+    """Requests come in bursts, and the caches grow and shrink with them."""
     weights = random.uniform(0.35, 0.5)
     cache = 0.0
     while True:
@@ -57,14 +57,14 @@ def inference(random: Random) -> Iterator[Demand]:
 
 
 def worker(random: Random) -> Iterator[Demand]:
-    """An inference worker that its server recycles, and now and then kills."""
+    """An inference worker that its server recycles and sometimes kills."""
     yield from islice(inference(random), random.randrange(60, 240))
     if random.random() < 0.3:
         yield Demand(0.5, killed=True)
 
 
 def chat(random: Random) -> Iterator[Demand]:
-    """Interactive: some seconds of answers, then silence, so that whoever waits gets a turn."""
+    """Interactive: answers for some seconds, then pauses, so that waiting containers get a turn."""
     while True:
         for _ in range(random.randrange(8, 20)):
             yield Demand(0.7, random.randrange(60, 90))
@@ -73,13 +73,13 @@ def chat(random: Random) -> Iterator[Demand]:
 
 
 def embedding(random: Random) -> Iterator[Demand]:
-    """A batch that takes all the card gives."""
+    """A batch job that uses all that the GPU gives it."""
     for second in count():
         yield Demand(0.6 + 0.1 * math.sin(second / 9), random.randrange(85, 100))
 
 
 def notebook(random: Random) -> Iterator[Demand]:
-    """Holds its memory; somebody runs a cell once in a long while."""
+    """Keeps its memory; once in a long while somebody runs a cell."""
     held = random.uniform(0.25, 0.6)
     while True:
         for _ in range(random.randrange(3000, 9000)):
@@ -89,7 +89,7 @@ def notebook(random: Random) -> Iterator[Demand]:
 
 
 def leak(random: Random) -> Iterator[Demand]:
-    """Never frees, until it has reached its limit and is killed."""
+    """Never frees memory, until it reaches its limit and is killed."""
     held = random.uniform(0.75, 0.92)
     while held < 0.98:
         yield Demand(held, random.randrange(10, 30))

@@ -1,4 +1,4 @@
-"""A node that isn't there: its containers directory, its pods, its processes, its cards.
+"""A node that isn't there: its containers directory, its pods, its processes, its GPUs.
 
 ``DIR/containers`` is what HAMi-core and koordlet would write, ``DIR/pods.json`` what
 ``kubectl get pods -A -o json`` prints, ``DIR/pod-logs`` kubelet's directories, ``DIR/proc``
@@ -33,19 +33,19 @@ _MARKER = ".vgpumonitor-simulation"
 
 
 class SimulationError(Exception):
-    """A directory that a simulation must not or can't use; the message names it."""
+    """The directory must not or can't be used for a simulation; the message names it."""
 
 
 class SimulatedNode:
-    """A node in ``directory``, which is made, or holds a former simulation, or nothing.
+    """A node in ``directory``, which is created, or empty, or holds an earlier simulation.
 
-    The same ``seed`` and number of steps give the same node; only ``clock`` (Unix seconds)
-    goes into what has a time in it. ``containers`` counts directories. ``plain`` makes all
-    of them alike, for measurements: one process on two cards, its region there at once.
-    Without ``node_name`` it is the host's, which ``serve`` takes as well.
+    The same ``seed`` and number of steps give the same node, except for times, which come from
+    ``clock`` (Unix seconds). ``containers`` is the number of container directories. ``plain``
+    makes them all alike, for measurements: one process on two GPUs, with its region there from
+    the start. ``node_name`` is the host's name by default, as with ``serve``.
 
-    ``step`` is one second of the node's life. Files stay when it is closed.
-    Raises SimulationError, ValueError for numbers that make no node.
+    ``step`` is one second of the node's life. Files stay when the node is closed. Raises
+    SimulationError, and ValueError for invalid numbers.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class SimulatedNode:
     ) -> None:
         if gpus < 1 or containers < 0 or not layouts:
             raise ValueError(
-                f"a node needs a GPU and a layout, and no fewer than 0 containers: "
-                f"{gpus} GPUs, {len(layouts)} layouts, {containers} containers"
+                f"invalid node with {gpus} GPUs, {len(layouts)} layouts, {containers} containers: "
+                "expected a GPU, a layout, and 0 or more containers"
             )
         self.directory = directory
         self.containers_dir = directory / "containers"
@@ -76,7 +76,7 @@ class SimulatedNode:
         random = Random(seed)
         self.cards = make_cards(gpus, random, mig=not plain)
         self.pods = (place_plain if plain else place_mixed)(self.cards, containers, layouts, random)
-        #: The pods' containers, in the order of their plans.
+        #: The containers of each pod, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
         self._figures: tuple[SimulatedCard, ...] = ()
         self._states: list[ContainerState] | None = None
@@ -116,7 +116,7 @@ class SimulatedNode:
         self._write()
 
     def run(self, stop: threading.Event, interval: float = 1.0) -> None:
-        """A step each ``interval`` seconds until ``stop`` is set."""
+        """Steps every ``interval`` seconds until ``stop`` is set."""
         while not stop.wait(interval):
             self.step()
 
@@ -152,13 +152,13 @@ class SimulatedNode:
 
 
 def _claim(directory: Path) -> int:
-    """Makes ``directory`` ours until the returned descriptor is closed."""
+    """Claims ``directory`` for this process until the returned descriptor is closed."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         marker = directory / _MARKER
         if not marker.exists() and any(directory.iterdir()):
             raise SimulationError(
-                f"{directory} is not empty and holds no former simulation; "
+                f"{directory} is not empty and holds no earlier simulation; "
                 "its files would be overwritten, so choose another directory"
             )
         fd = os.open(marker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -168,12 +168,12 @@ def _claim(directory: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
-        raise SimulationError(f"another simulation runs in {directory}") from error
+        raise SimulationError(f"another simulation is running in {directory}") from error
     return fd
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes ``text`` so that a reader sees all of it or what was there before."""
+    """Writes ``text`` so that a reader sees either all of it or what was there before."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(text)
     new.replace(path)

@@ -1,4 +1,4 @@
-"""Who is on the simulated node: its cards, and the pods that were placed on them."""
+"""What is on the simulated node: its GPUs, and the pods that are placed on them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vgpumonitor.simulate import loads
 from vgpumonitor.simulate.loads import Load
 
 MIB = 1 << 20
-#: Percent of a card that is given away at most; the driver reserves some of the rest.
-_GIVEN = 92
-#: The alphabet of the random parts of Kubernetes' names.
+#: The most that is allocated of a GPU's memory, in percent; the driver reserves some of the rest.
+_ALLOCATED = 92
+#: The alphabet of the random parts of names in Kubernetes.
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 Scheduler = Literal["koordinator", "hami"]
@@ -25,7 +25,7 @@ Scheduler = Literal["koordinator", "hami"]
 
 @dataclass(frozen=True, slots=True)
 class MigPart:
-    """A MIG device of a card; ``memory_total`` is in bytes."""
+    """A MIG device of a GPU; ``memory_total`` is in bytes."""
 
     uuid: str
     profile: str
@@ -36,8 +36,8 @@ class MigPart:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card of the node; ``index`` is NVML's, ``memory_total`` is in bytes. With ``mig`` it
-    is given away in these parts only."""
+    """A GPU of the node; ``index`` is NVML's, ``memory_total`` is in bytes. With ``mig`` it is
+    allocated only in these parts."""
 
     index: int
     minor: int
@@ -49,9 +49,9 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
-    """A container. ``load`` None never touches the GPU. ``hooked`` is false where it got round
-    HAMi-core; ``finished`` ended before the simulation began; ``first_call`` are the seconds
-    from its start to its first CUDA call, ``quiet`` those since its last kernel."""
+    """A container. Without a ``load`` it never uses the GPU. ``hooked`` is false if it bypasses
+    HAMi-core. A ``finished`` one ended before the simulation began. ``first_call`` is the number
+    of seconds from its start to its first CUDA call, ``quiet`` that since its last kernel."""
 
     name: str
     image: str
@@ -68,8 +68,8 @@ class ContainerPlan:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """A pod, and what it was allocated of each of its cards: ``memory`` in bytes,
-    ``memory_ratio`` and ``core`` in percent, or of its only card the part ``mig``."""
+    """A pod, and what is allocated to it on each of its GPUs: ``memory`` in bytes,
+    ``memory_ratio`` and ``core`` in percent; or the part ``mig`` of its only GPU."""
 
     uid: str
     namespace: str
@@ -85,7 +85,7 @@ class PodPlan:
 
     @property
     def device_uuids(self) -> tuple[str, ...]:
-        """The devices as the containers see them."""
+        """The UUIDs of the devices that its containers see."""
         if self.mig is not None:
             return (self.mig.uuid,)
         return tuple(card.uuid for card in self.cards)
@@ -93,7 +93,7 @@ class PodPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """A pod before it is placed; ``beside`` puts it on the card of the role before it."""
+    """A pod before it is placed; ``beside`` puts it on the GPU of the preceding role."""
 
     namespace: str
     app: str
@@ -140,9 +140,9 @@ _PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, cards=2)
 
 
 def make_cards(gpus: int, random: Random, mig: bool) -> tuple[Card, ...]:
-    """``gpus`` cards, in the order of their PCI addresses as NVML has them; the driver
-    numbered the first two (minor) the other way round. With ``mig``, the last of four or
-    more is in two MIG devices."""
+    """``gpus`` GPUs in the order of NVML's indices, that of their PCI addresses; the driver's
+    minor numbers have the first two the other way round. With ``mig``, and at least four GPUs,
+    the last one is divided into two MIG devices."""
     minors = [1, 0, *range(2, gpus)] if gpus > 1 else [0]
     cards = [
         Card(index, minor, f"GPU-{_uuid(random)}", "NVIDIA L40S", 46068 * MIB)
@@ -162,7 +162,7 @@ def make_cards(gpus: int, random: Random, mig: bool) -> tuple[Card, ...]:
 def place_mixed(
     cards: Sequence[Card], containers: int, layouts: Sequence[Layout], random: Random
 ) -> tuple[PodPlan, ...]:
-    """Pods with ``containers`` containers together: each kind once, then more of the
+    """Pods that have ``containers`` containers in all: each kind once, then more of the
     ordinary ones."""
     possible = [role for role in _ROLES if not role.mig or cards[-1].mig]
     roles = _fitting([*possible, *islice(cycle(_MORE), containers)], containers)
@@ -172,7 +172,7 @@ def place_mixed(
 def place_plain(
     cards: Sequence[Card], containers: int, layouts: Sequence[Layout], random: Random
 ) -> tuple[PodPlan, ...]:
-    """As many pods, all alike: one container that serves inference on two cards."""
+    """``containers`` pods, all alike: one container that serves inference on two GPUs."""
     return _place([_PLAIN] * containers, cards, layouts, random)
 
 
@@ -187,8 +187,8 @@ def _fitting(roles: Iterable[_Role], containers: int) -> Iterator[_Role]:
 def _place(
     roles: Iterable[_Role], cards: Sequence[Card], layouts: Sequence[Layout], random: Random
 ) -> tuple[PodPlan, ...]:
-    """Each role on the cards with the least memory given away; where the sum is too much
-    for a card, every pod gets less."""
+    """Puts each role on the GPUs with the least memory allocated; if that is too much for a GPU,
+    every pod gets less."""
     shared = [card for card in cards if not card.mig]
     memory, core = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
     placed: list[tuple[_Role, tuple[Card, ...]]] = []
@@ -205,7 +205,7 @@ def _place(
             memory[card] += role.memory
             core[card] += role.core
         placed.append((role, chosen))
-    scale = _scale(_GIVEN, memory.values()), _scale(100, core.values())
+    scale = _scale(_ALLOCATED, memory.values()), _scale(100, core.values())
     mixture = cycle(layouts)
     ordinals: defaultdict[str, Iterator[int]] = defaultdict(count)
     return tuple(

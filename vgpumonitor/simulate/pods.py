@@ -24,7 +24,7 @@ def pod_list(pods: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def pod_object(
     pod: PodPlan, containers: Sequence[SimulatedContainer], node_name: str
 ) -> dict[str, Any]:
-    """``containers`` are the pod's, in the order of the plan."""
+    """The pod as an object of the API; ``containers`` are its own, in the order of the plan."""
     inits = [container for container in containers if container.plan.init]
     mains = [container for container in containers if not container.plan.init]
     started = _time(min(container.state.started_at for container in containers))
@@ -65,7 +65,7 @@ def _labels(pod: PodPlan, node_name: str) -> dict[str, str]:
 def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str]:
     mib = pod.memory // MIB
     if pod.scheduler == "hami":
-        # HAMi names the MIG template and the place in it behind the card.
+        # HAMi adds the MIG template and the place in it to the GPU's UUID.
         slot = "" if pod.mig is None else "[0-0]"
         devices = "".join(f"{card.uuid}{slot},NVIDIA,{mib},{pod.core}:" for card in pod.cards)
         found = {_HAMI_ALLOCATED: f"{devices};" * containers, _NODE: node_name}

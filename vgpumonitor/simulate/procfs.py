@@ -1,4 +1,4 @@
-"""A procfs that shows the simulated host's processes: who lives, and in which pod."""
+"""A procfs that shows the simulated host's processes: which are alive, and in which pod."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class SimulatedProcfs:
-    """Directories ``<pid>`` with ``comm``, ``cgroup``, ``stat`` and ``status``, each there as a
-    whole or not."""
+    """Directories ``<pid>`` with ``comm``, ``cgroup``, ``stat`` and ``status``, each of which
+    appears all at once."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir()
         self.add(1, "systemd", "/init.scope")
-        # Kernel threads exist in the initial PID namespace only: this is a host.
+        # Kernel threads exist in the initial PID namespace only, so this is the host.
         self.add(2, "kthreadd", "/")
 
     def add(

@@ -1,4 +1,4 @@
-"""What NVML tells of the simulated cards under the load that is on them."""
+"""What NVML reads on the simulated GPUs under their load."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from vgpumonitor.simulate.container import CardUse
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig
 from vgpumonitor.simulate.plan import MIB, Card, MigPart
 
-#: What the driver keeps of each card for itself, in bytes.
+#: What the driver keeps of each GPU's memory for itself, in bytes.
 _RESERVED = 610 * MIB
-#: An L40S: watts at rest and at most, and degrees Celsius at rest and under full load.
+#: An L40S: watts and degrees Celsius at rest and under full load.
 _IDLE_WATTS, _FULL_WATTS = 36, 350
 _IDLE_CELSIUS, _FULL_CELSIUS = 33, 74
-#: Degrees that a card warms up or cools down in a second.
+#: Degrees by which a GPU warms up or cools down in a second.
 _WARMING = 2
-#: nvmlClocksEventReasonSwPowerCap (nvml.h), and the utilisation from which it holds.
+#: nvmlClocksEventReasonSwPowerCap (nvml.h), and the utilization from which it applies.
 _POWER_CAP, _CAPPED = 0x04, 95
 
 
 def figures(
     cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedCard]
 ) -> tuple[SimulatedCard, ...]:
-    """The cards, one second after ``before``, which is empty at first."""
+    """The GPUs one second after ``before``, which is empty at first."""
     on = {card: [use for use in uses if use.card is card] for card in cards}
     found = []
     for card, here in on.items():
@@ -36,11 +36,11 @@ def figures(
                 name=card.name,
                 minor=card.minor,
                 memory=Memory(card.memory_total, sum(use.memory for use in here), _RESERVED),
-                # NVML has no utilisation of a card in MIG mode.
+                # NVML has no utilization for a GPU in MIG mode.
                 utilization=None if card.mig else (core, core * 6 // 10),
                 power_milliwatts=10 * (100 * _IDLE_WATTS + (_FULL_WATTS - _IDLE_WATTS) * core),
                 temperature=(last or final) + max(-_WARMING, min(_WARMING, change)),
-                # Cards that have served for years have some that were corrected.
+                # GPUs that have been in use for years have some corrected errors.
                 ecc=(card.minor, 0),
                 throttle=_POWER_CAP if core >= _CAPPED else 0,
                 compute=_processes(here),
