@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from vgpumonitor.region.model import ProcessDevice, Region, RegionDevice, RegionProcess
 from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, SnapshotBuilder
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersView
+from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices.nvml.source import Device, NvmlSample
 from vgpumonitor.sources.pods import Pod, PodsView
 

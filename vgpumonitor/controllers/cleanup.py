@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from vgpumonitor.controllers.ticker import ticks
 from vgpumonitor.hang import HangTolerantThread
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersDirectory
+from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
 from vgpumonitor.sources.pods.model import PodSource, PodsView
 
 if TYPE_CHECKING:

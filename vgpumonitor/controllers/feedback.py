@@ -21,7 +21,7 @@ from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.control import ControlWord, ControlWords
 from vgpumonitor.region.model import Region, RegionError
 from vgpumonitor.region.reader import RegionFile
-from vgpumonitor.sources.containers.directory import (
+from vgpumonitor.sources.containers import (
     ContainerReading,
     ContainersDirectory,
     ContainersView,

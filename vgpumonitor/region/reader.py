@@ -60,19 +60,34 @@ def open_regular(directory: int, name: str) -> int:
     (a device) or wait (a pipe): O_PATH first, and only what was looked at is opened.
     Raises RegionError: symlink, not_regular, vanished, permission, descriptors, io.
     """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     try:
+        if not hasattr(os, "O_PATH"):
+            # Not Linux: whatever takes the file's place after the first look is opened, without
+            # waiting, and not used.
+            _check_regular(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+            fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
+            try:
+                _check_regular(os.fstat(fd).st_mode)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
         handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
-            mode = os.fstat(handle).st_mode
-            if stat.S_ISLNK(mode):
-                raise RegionError("symlink", "a symbolic link")
-            if not stat.S_ISREG(mode):
-                raise RegionError("not_regular", f"not a regular file but {_kind(mode)}")
-            return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            _check_regular(os.fstat(handle).st_mode)
+            return os.open(f"/proc/self/fd/{handle}", flags)
         finally:
             os.close(handle)
     except OSError as error:
         raise io_error(error) from error
+
+
+def _check_regular(mode: int) -> None:
+    if stat.S_ISLNK(mode):
+        raise RegionError("symlink", "a symbolic link")
+    if not stat.S_ISREG(mode):
+        raise RegionError("not_regular", f"not a regular file but {_kind(mode)}")
 
 
 def _kind(mode: int) -> str:
@@ -119,14 +134,8 @@ class RegionFile:
             os.close(self._fd)
             self._fd = -1
 
-    def is_at(self, status: os.stat_result) -> bool:
-        """Whether a path's ``status`` is that of this file, long enough for its layout."""
-        return (status.st_dev, status.st_ino) == self.identity and (
-            status.st_size >= self.layout.size
-        )
-
     def read(self, size: int) -> Region:
-        """The region now; ``size`` is the file's, from the status that ``is_at`` saw.
+        """The region now; ``size`` is the file's, in bytes.
 
         Two system calls, three where the layout has a seqlock, and one more per
         half-written slot and retry. Raises RegionError: truncated, bad_magic, io.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from vgpumonitor.region.model import GONE, SUSPENDED, ProcessDevice, Region, RegionProcess
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersView
+from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices.nvml.source import Device, NvmlHealth, NvmlSample
 from vgpumonitor.sources.pods import Pod, PodsView
 from vgpumonitor.sources.processes import ContainerRef
