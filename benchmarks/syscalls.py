@@ -18,7 +18,8 @@ _READING = "newfstatat,fstat,openat,read,pread64,close,statx,lseek"
 
 
 def rows(containers: int = 100, scrapes: int = 10) -> list[Row]:
-    """Calls that name a region file's path or are made on its descriptor, by strace."""
+    """Calls that name a container's directory or what is in it, or are made on a descriptor of
+    one, by strace."""
     with simulated(containers) as node, serving(node) as exporter:
         exporter.get("/metrics")
         with tempfile.NamedTemporaryFile() as output:
@@ -45,7 +46,7 @@ def rows(containers: int = 100, scrapes: int = 10) -> list[Row]:
     calls = Counter(
         match[1]
         for line in lines
-        if ".cache" in line and (match := re.search(r"^\d+ +(\w+)\(", line))
+        if f"{node.containers_dir}/" in line and (match := re.search(r"^\d+ +(\w+)\(", line))
     )
     each = {call: count / scrapes / containers for call, count in calls.items()}
     return [

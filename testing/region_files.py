@@ -22,7 +22,9 @@ def recorded_content(name: str) -> dict[str, Any]:
 
 
 def put(name: str, path: Path) -> Path:
-    """Writes the recorded file ``name`` to ``path``, making its directory."""
+    """Writes the recorded file ``name`` to ``path``, making its directory. Whoever looks
+    meanwhile sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(recorded_bytes(name))
-    return path
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(recorded_bytes(name))
+    return beside.replace(path)

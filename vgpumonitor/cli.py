@@ -15,6 +15,7 @@ import click
 
 from vgpumonitor import __version__, logs
 from vgpumonitor.settings import Address, Settings, parse_address
+from vgpumonitor.sources.pods.registry import parse_pods, pods_help
 
 if TYPE_CHECKING:
     from vgpumonitor.simulate.node import SimulatedNode
@@ -53,15 +54,11 @@ class _PodsType(click.ParamType[str]):
     name = "SOURCE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if text not in ("auto", "kubernetes", "pod-logs", "none") and not text.startswith("file:"):
-            self.fail(
-                f"{text!r} is no pod source; there are auto, kubernetes, pod-logs, file:PATH "
-                "and none",
-                param,
-                ctx,
-            )
-        return text
+        try:
+            parse_pods(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class _SecondsType(click.ParamType[float]):
@@ -172,8 +169,7 @@ def main() -> None:
     "--pods",
     type=_PodsType(),
     default="auto",
-    help="Where pods are known from: kubernetes, pod-logs, file:PATH (what `kubectl get pods "
-    "-A -o json` prints), none, or auto.",
+    help=pods_help(),
 )
 @_option(
     "--kubeconfig",

@@ -20,7 +20,7 @@ from rich.text import Text
 from vgpumonitor.formatting import NONE, ago, percent, plain, size
 from vgpumonitor.region.model import GONE, RUNNING, SUSPENDED, Region, RegionError, RegionProcess
 from vgpumonitor.region.reader import RegionFile, io_error, open_regular
-from vgpumonitor.sources.containers.directory import parse_name
+from vgpumonitor.sources.containers import parse_name
 
 _STATES = {GONE: "gone", RUNNING: "running", SUSPENDED: "suspended"}
 
@@ -87,7 +87,8 @@ def _inspect_directory(directory: Path) -> list[Inspection]:
 def _inspect_file(path: Path, target: Path) -> Inspection:
     """``target`` is what is opened, ``path`` what it is called."""
     try:
-        directory = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        search_only = getattr(os, "O_PATH", os.O_RDONLY)  # Linux has it.
+        directory = os.open(target.parent, search_only | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             file = RegionFile(open_regular(directory, target.name))
         finally:

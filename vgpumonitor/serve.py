@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from vgpumonitor import descriptors, memory
+from vgpumonitor import memory
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.snapshot import ProcessIdentification
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.devices import DeviceSource
-from vgpumonitor.sources.pods.select import make_pod_source
+from vgpumonitor.sources.pods.registry import PodSourceOptions, make_pod_source
 from vgpumonitor.sources.processes import HostProcesses
 from vgpumonitor.web.app import make_app
 from vgpumonitor.web.connections import BACKLOG, HANDSHAKE, QUIET, Connections
@@ -48,14 +48,14 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    descriptors.raise_limit()
     memory.set_up()
     async with AsyncExitStack() as stack:
         inventory = ContainersDirectory(settings.containers_dir)
         inventory.start()
         stack.callback(inventory.stop)
         pods = make_pod_source(
-            settings.pods, settings.node_name, settings.kubeconfig, settings.pod_logs_dir
+            settings.pods,
+            PodSourceOptions(settings.node_name, settings.kubeconfig, settings.pod_logs_dir),
         )
         if devices is not None:
             devices.start()

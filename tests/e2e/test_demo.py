@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from testing.exporter import Exporter, running, wait_for_exit
 from testing.polling import eventually
+from testing.region_files import put
 from tests.metrics.contract import ADDED, DOCUMENTED_HELP, LABELS
 
 #: Families that a demo has no sample of, and why.
@@ -105,3 +110,82 @@ def test_nothing_is_left_of_it() -> None:
         wait_for_exit(exporter.process, 20)
         assert exporter.process.returncode == 0
         assert not directory.exists()
+
+
+#: What Python's standard library has on Linux alone, /proc, and watchdog's inotify are gone.
+NOT_LINUX = """
+import fcntl, mmap, os, select, sys
+
+for module, names in (
+    (os, "O_PATH O_TMPFILE O_DIRECT memfd_create eventfd pidfd_open sched_getaffinity splice "
+         "copy_file_range posix_fadvise posix_fallocate getrandom setresuid unshare setns"),
+    (fcntl, "F_SETLEASE F_SETSIG F_NOTIFY F_ADD_SEALS"),
+    (mmap, "MAP_POPULATE"),
+    (select, "epoll"),
+):
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+
+
+def no_proc(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir") and str(arguments[0]).startswith("/proc"):
+        raise FileNotFoundError(2, "No such file or directory", arguments[0])
+
+
+sys.addaudithook(no_proc)
+
+import watchdog.observers
+
+
+def no_observer():
+    raise AttributeError("this system's libc has no inotify")
+
+
+watchdog.observers.Observer = no_observer
+"""
+
+
+def test_without_what_only_linux_has(tmp_path: Path) -> None:
+    """As on macOS: the demo with all of its regions, and the commands that look at it."""
+    (tmp_path / "sitecustomize.py").write_text(NOT_LINUX)
+    env = {"PYTHONPATH": str(tmp_path)}
+
+    def command(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "vgpumonitor", *arguments],
+            env={**os.environ, **env},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    with running("demo", env=env) as exporter:
+
+        def whole() -> bool:
+            found = exporter.samples()
+            return (
+                (exporter.value("vgpumonitor_regions", state="ok") or 0) >= 10
+                and exporter.value("vgpumonitor_regions", state="unreadable") == 0
+                and sum(found["vgpumonitor_regions"].values()) == 16
+                and {dict(labels)["layout"] for labels in found["vgpu_region_info"]}
+                == {"0", "1.1", "1.1-postinit", "1.2"}
+                and len(found["vgpu_device_info"]) == 4
+                and max(found["vGPU_device_memory_usage_in_bytes"].values()) > 1 << 30
+                and max(found["vgpu_allocated_memory_bytes"].values()) > 1 << 30
+                and exporter.value("vgpumonitor_pod_source_up") == 1
+            )
+
+        eventually(whole, 60)
+        document = json.loads(exporter.get("/api/v1/snapshot"))
+        assert document["version"] == 1
+        shown = command("top", "--once", exporter.url)
+        names = {dict(labels)["pod"] for labels in exporter.samples()["vgpu_memory_used_bytes"]}
+        assert any(name in shown for name in names)
+        log = exporter.log
+    assert "Traceback" not in log
+    assert "this system's libc has no inotify" in log
+    uid = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
+    put("hami-2.9.0-three-processes", tmp_path / "containers" / f"{uid}_train" / "x.cache")
+    assert uid in command("top", "--once", f"--hook-path={tmp_path}")
+    assert "1.2" in command("inspect", str(tmp_path / "containers"))

@@ -17,9 +17,9 @@ from aiohttp import web
 from testing.exporter import Exporter, free_port, running, serve_arguments
 from testing.polling import eventually
 from testing.region_files import put
-from vgpumonitor import descriptors
 from vgpumonitor import serve as serve_module
 from vgpumonitor.settings import Address, Settings
+from vgpumonitor.sources.containers import raise_descriptor_limit
 from vgpumonitor.web import connections as connections_module
 from vgpumonitor.web.connections import CONNECTIONS, Connections
 
@@ -191,7 +191,7 @@ class TestManyConnections:
 
     def test_thousands_of_idle_connections(self, exporter: Exporter) -> None:
         """Those beyond the bound are dropped, oldest first, and with them their descriptors."""
-        descriptors.raise_limit()
+        raise_descriptor_limit()
         eventually(lambda: sockets_of(exporter) < 20)
         before = sockets_of(exporter)
         with ExitStack() as stack:

@@ -27,7 +27,7 @@ from testing.region_files import recorded_bytes
 from testing.resources import MIB, Held
 from tests.hostile.writers import DEVICES, KINDS, name_of, writing
 from vgpumonitor.region.layouts import LAYOUTS
-from vgpumonitor.sources.containers.directory import MAX_ENTRIES, STORM
+from vgpumonitor.sources.containers.container import MAX_ENTRIES
 
 SECONDS = float(os.environ.get("VGPUMONITOR_SOAK_SECONDS", "60"))
 ENTRIES = 1_000_000 if "VGPUMONITOR_SOAK_SECONDS" in os.environ else 20 * MAX_ENTRIES
@@ -156,7 +156,7 @@ class Mischief:
         (directory / "x.cache").unlink()
 
     def _storms(self, directory: Path) -> None:
-        for number in range(STORM):
+        for number in range(256):
             (directory / f"{number}.cache").touch()
             (directory / f"{number}.cache").unlink()
 

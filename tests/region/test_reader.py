@@ -258,7 +258,6 @@ def test_truncated_while_it_is_served(tmp_path: Path) -> None:
     file = open_file(path)
     file.read(path.stat().st_size)
     os.truncate(path, 100)
-    assert not file.is_at(path.stat())
     with pytest.raises(RegionError, match="ends before byte") as caught:
         file.read(100)
     assert caught.value.reason == "truncated"
@@ -290,6 +289,68 @@ def test_a_limit_that_changes_while_it_is_served(tmp_path: Path) -> None:
     )
     assert after.devices[1:] == before.devices[1:]
     assert after.processes == before.processes
+
+
+class TestWithoutOPath:
+    """As on macOS: what isn't a regular file is seen before it is opened, and what took its
+    place since then is opened without waiting, and not used."""
+
+    @pytest.fixture(autouse=True)
+    def no_o_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(os, "O_PATH")
+
+    def open(self, path: Path) -> int:
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            return open_regular(directory, path.name)
+        finally:
+            os.close(directory)
+
+    def test_a_regular_file(self, tmp_path: Path) -> None:
+        (tmp_path / "x.cache").write_bytes(b"content")
+        fd = self.open(tmp_path / "x.cache")
+        assert os.read(fd, 100) == b"content"
+        os.close(fd)
+
+    @pytest.mark.parametrize(
+        ("make", "reason"),
+        [
+            (os.mkfifo, "not_regular"),
+            (Path.mkdir, "not_regular"),
+            (lambda path: path.symlink_to("/etc/passwd"), "symlink"),
+            (lambda path: None, "vanished"),
+        ],
+        ids=["fifo", "directory", "symlink", "nothing"],
+    )
+    @pytest.mark.parametrize("when", ["before", "meanwhile"])
+    def test_anything_else(
+        self,
+        make: Callable[[Path], object],
+        reason: str,
+        when: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        path = tmp_path / "x.cache"
+        if when == "before":
+            make(path)
+        else:
+            path.touch()
+            real = os.stat
+
+            def then_changed(*arguments: Any, **options: Any) -> os.stat_result:
+                status = real(*arguments, **options)
+                if arguments == (path.name,):
+                    path.unlink()
+                    make(path)
+                return status
+
+            monkeypatch.setattr(os, "stat", then_changed)
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(RegionError) as caught:
+            self.open(path)
+        assert caught.value.reason == reason
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
 from vgpumonitor.simulate.readings import figures
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersDirectory
+from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
 from vgpumonitor.sources.devices.nvml import NvmlSource
 from vgpumonitor.sources.pods.model import Allocation, MigAllocation, Pod
 from vgpumonitor.sources.pods.objects import decode, pod_from_object, split_list

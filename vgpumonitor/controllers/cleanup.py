@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from vgpumonitor.controllers.ticker import ticks
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.snapshot.over import unreliable
-from vgpumonitor.sources.containers.directory import ContainerReading, ContainersDirectory
+from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
 from vgpumonitor.sources.pods.model import PodSource
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from vgpumonitor.region.launches import late_order, limit_holds, waits
 from vgpumonitor.region.model import GONE, Region, RegionError
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.snapshot.identity import Key
-from vgpumonitor.sources.containers.directory import (
+from vgpumonitor.sources.containers import (
     ContainerReading,
     ContainersDirectory,
     ContainersView,

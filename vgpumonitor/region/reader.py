@@ -62,19 +62,34 @@ def open_regular(directory: int, name: str) -> int:
     block (a pipe): the entry is looked at through O_PATH, and what was looked at is opened.
     Raises RegionError: symlink, not_regular, vanished, permission, descriptors, io.
     """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     try:
+        if not hasattr(os, "O_PATH"):
+            # Not Linux: whatever takes the file's place after the first look is opened, without
+            # waiting, and not used.
+            _check_regular(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+            fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=directory)
+            try:
+                _check_regular(os.fstat(fd).st_mode)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
         handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
-            mode = os.fstat(handle).st_mode
-            if stat.S_ISLNK(mode):
-                raise RegionError("symlink", "it is a symbolic link")
-            if not stat.S_ISREG(mode):
-                raise RegionError("not_regular", f"it is {_kind(mode)}, expected a regular file")
-            return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            _check_regular(os.fstat(handle).st_mode)
+            return os.open(f"/proc/self/fd/{handle}", flags)
         finally:
             os.close(handle)
     except OSError as error:
         raise io_error(error) from error
+
+
+def _check_regular(mode: int) -> None:
+    if stat.S_ISLNK(mode):
+        raise RegionError("symlink", "it is a symbolic link")
+    if not stat.S_ISREG(mode):
+        raise RegionError("not_regular", f"it is {_kind(mode)}, expected a regular file")
 
 
 def _kind(mode: int) -> str:
@@ -140,14 +155,8 @@ class RegionFile:
             os.close(self._fd)
             self._fd = -1
 
-    def is_at(self, status: os.stat_result) -> bool:
-        """Whether ``status`` is of this file, and the file is still long enough for its layout."""
-        return (status.st_dev, status.st_ino) == self.identity and (
-            status.st_size >= self.layout.size
-        )
-
     def read(self, size: int) -> Region:
-        """The region now. ``size`` is the file's, from the status that ``is_at`` was given.
+        """The region now; ``size`` is the file's, in bytes.
 
         Takes two system calls, three if the layout has a seqlock, and one more for each retry of a
         half-written slot. Raises RegionError: truncated, bad_magic, io.

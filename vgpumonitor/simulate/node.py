@@ -20,7 +20,6 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from vgpumonitor import descriptors
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
 from vgpumonitor.simulate.nvml.state import SimulatedCard, SimulatedNvml
@@ -28,6 +27,7 @@ from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
 from vgpumonitor.simulate.readings import figures
+from vgpumonitor.sources.containers import raise_descriptor_limit
 
 _MARKER = ".vgpumonitor-simulation"
 
@@ -93,7 +93,7 @@ class SimulatedNode:
         self.pod_logs_dir.mkdir()
         host = Host(self.containers_dir, self.pod_logs_dir, SimulatedProcfs(self.procfs_dir))
         now = int(self._clock())
-        descriptors.raise_limit()
+        raise_descriptor_limit()
         for pod in self.pods:
             self.containers.append([])
             for plan in pod.containers:

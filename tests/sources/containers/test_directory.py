@@ -1,4 +1,4 @@
-"""The inventory over real directories, with real events and real files."""
+"""The containers directory over real directories, with real events and real files."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from inotify_simple import INotify
+from watchdog.observers.api import BaseObserver
 
 from testing.polling import eventually
 from testing.region_files import put, recorded_bytes
 from testing.resources import Held
 from vgpumonitor.region.reader import open_regular
-from vgpumonitor.sources.containers import directory as directory_module
-from vgpumonitor.sources.containers.directory import (
-    MAX_ENTRIES,
-    STORM,
+from vgpumonitor.sources import events as events_module
+from vgpumonitor.sources.containers import (
     ContainerReading,
     ContainersDirectory,
     ContainersView,
     parse_name,
 )
+from vgpumonitor.sources.containers import container as container_module
+from vgpumonitor.sources.containers import directory as directory_module
+from vgpumonitor.sources.containers.container import MAX_ENTRIES
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
 NAME = f"{UID}_train"
 GOOD = "hami-2.9.0-three-processes"
 NEXT = "hami-2.6.0-three-processes"
+#: So long that only events can have told.
+NEVER = 3600.0
 
 
 @pytest.fixture
@@ -92,6 +96,29 @@ def test_names_are_parsed_strictly(name: str, parsed: tuple[str, str] | None) ->
     assert parse_name(name) == parsed
 
 
+@pytest.mark.parametrize(
+    ("changed_ns", "age", "kept"),
+    [
+        (1_700_000_000_123_456_789, 0.0, False),
+        (1_700_000_000_123_456_789, 0.04, False),
+        (1_700_000_000_123_456_789, 0.06, True),
+        (1_700_000_000_123_456_789, -3600.0, False),
+        # A file system that keeps no parts of a second.
+        (1_700_000_000_000_000_000, 0.9, False),
+        (1_700_000_000_000_000_000, 1.1, True),
+    ],
+)
+def test_a_stamp_in_which_a_later_change_may_not_show_is_none(
+    changed_ns: int, age: float, kept: bool
+) -> None:
+    status = os.stat_result(
+        (0o40755, 7, 3, 2, 0, 0, 0, 0, 0, 0),
+        {"st_ctime": changed_ns / 1e9, "st_ctime_ns": changed_ns},
+    )
+    expected = (3, 7, changed_ns) if kept else None
+    assert container_module.stamp_of(status, changed_ns / 1e9 + age) == expected
+
+
 class TestLifecycle:
     """Each is right at the very next read, without waiting for anything."""
 
@@ -146,24 +173,58 @@ class TestLifecycle:
         shutil.rmtree(containers / NAME)
         assert states(inventory) == {f"{OTHER}_a": "ok"}
 
-    def test_unchanged_entries_stay_the_same_objects(
+    def test_renamed_to_a_name_that_sorts_before(
         self, inventory: ContainersDirectory, containers: Path
     ) -> None:
-        put(GOOD, containers / NAME / f"{NAME}.cache")
-        first = by_name(inventory.read())[NAME]
-        assert by_name(inventory.read())[NAME] is first
+        (containers / NAME).mkdir()
+        assert states(inventory) == {NAME: "waiting"}
+        (containers / NAME).rename(containers / f"{OTHER}_train")
+        assert states(inventory) == {f"{OTHER}_train": "waiting"}
+        put(GOOD, containers / f"{OTHER}_train" / "x.cache")
+        assert states(inventory) == {f"{OTHER}_train": "ok"}
 
-    def test_without_any_read_events_close_what_is_gone(
+    def test_an_unchanged_region_stays_the_same_object(
         self, inventory: ContainersDirectory, containers: Path
     ) -> None:
-        """A removed file is held no longer than its event takes."""
         put(GOOD, containers / NAME / f"{NAME}.cache")
-        inventory.read()
+
+        def region() -> object:
+            return by_name(inventory.read())[NAME].region
+
+        # Once the directory has not changed for some of the kernel's ticks.
+        eventually(lambda: region() is region())
+        before = region()
+        (containers / f"{OTHER}_b").mkdir()
+        assert region() is before
+
+    def test_without_any_read_events_close_what_is_gone(self, containers: Path) -> None:
+        """A removed file is held no longer than its event takes."""
+        inventory = ContainersDirectory(containers, NEVER)
+        inventory.start()
+        eventually(lambda: Held.by(os.getpid()).watches == 1)
+        put(GOOD, containers / NAME / f"{NAME}.cache")
+        assert states(inventory) == {NAME: "ok"}
         shutil.rmtree(containers / NAME)
         eventually(lambda: not held(containers))
+        inventory.stop()
+
+    def test_what_a_container_does_makes_no_event(self, containers: Path) -> None:
+        inventory = ContainersDirectory(containers, NEVER)
+        inventory.start()
+        eventually(lambda: Held.by(os.getpid()).watches == 1)
+        (containers / NAME).mkdir()
+        for number in range(1000):
+            (containers / NAME / f"{number}").mkdir()
+        # Events come in order, so that all of the thousand would come before this one.
+        (containers / f"{OTHER}_b").mkdir()
+        eventually(lambda: inventory.read().watch_events >= 2)
+        assert inventory.read().watch_events == 2
+        assert Held.by(os.getpid()).watches == 1
+        inventory.stop()
+        assert Held.by(os.getpid()).watches == 0
 
     def test_its_own_descriptors_may_have_high_numbers(self, containers: Path) -> None:
-        """Where a thousand region files are open before it gets an inotify instance."""
+        """Where a thousand region files are open before it can watch."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
         taken = [os.open(containers, os.O_RDONLY)]
@@ -195,18 +256,33 @@ def held(containers: Path) -> list[str]:
     return [link for link in links if link.startswith(str(containers))]
 
 
-class TestWithoutWatches:
-    """Where inotify has nothing left, looking takes its place, at each read."""
+def refuse(error: Exception) -> Callable[..., BaseObserver]:
+    def refusing(*_: object, **__: object) -> BaseObserver:
+        raise error
 
-    @pytest.fixture(autouse=True)
-    def no_watches(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: object) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return refusing
 
-        monkeypatch.setattr(INotify, "add_watch", refuse)
+
+@pytest.fixture(params=["no watch", "no instance", "no support"])
+def no_events(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    match request.param:
+        case "no watch":
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            monkeypatch.setattr(BaseObserver, "schedule", refuse(error))
+        case "no instance":
+            error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            monkeypatch.setattr(events_module, "Observer", refuse(error))
+        case "no support":
+            missing = AttributeError("no inotify_init in this libc")
+            monkeypatch.setattr(events_module, "Observer", refuse(missing))
+
+
+@pytest.mark.usefixtures("no_events")
+class TestWithoutEvents:
+    """What is there is seen at each read all the same."""
 
     def test_all_of_the_lifecycle(self, containers: Path, caplog: pytest.LogCaptureFixture) -> None:
-        inventory = ContainersDirectory(containers)
+        inventory = ContainersDirectory(containers, look_interval=0.05)
         inventory.start()
         eventually(lambda: inventory.synced)
         (containers / NAME).mkdir()
@@ -219,28 +295,17 @@ class TestWithoutWatches:
         shutil.rmtree(containers / NAME)
         assert states(inventory) == {}
         inventory.stop()
-        assert sum("no inotify watch" in record.message for record in caplog.records) == 1
+        told = [record for record in caplog.records if "can't watch a directory" in record.message]
+        assert [getattr(record, "path", "") for record in told] == [str(containers)]
 
     def test_the_slow_look_alone_finds_a_container(self, containers: Path) -> None:
         inventory = ContainersDirectory(containers, look_interval=0.05)
         inventory.start()
         put(GOOD, containers / NAME / f"{NAME}.cache")
         eventually(lambda: held(containers))
+        shutil.rmtree(containers / NAME)
+        eventually(lambda: not held(containers))
         inventory.stop()
-        assert held(containers) == []
-
-
-def test_no_inotify_instance_left(containers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(directory_module, "INotify", refuse)
-    inventory = ContainersDirectory(containers)
-    inventory.start()
-    eventually(lambda: inventory.synced)
-    put(GOOD, containers / NAME / f"{NAME}.cache")
-    assert states(inventory) == {NAME: "ok"}
-    inventory.stop()
 
 
 class TestOtherEntries:
@@ -447,30 +512,24 @@ class TestBadInput:
                 os.unlink(name, dir_fd=directory)
             return real(directory, name)
 
-        monkeypatch.setattr(directory_module, "open_regular", gone)
+        monkeypatch.setattr(container_module, "open_regular", gone)
         put(GOOD, containers / NAME / "vanishing.cache")
         view = inventory.read()
         assert by_name(view)[f"{OTHER}_good"].state == "ok"
         assert view.errors == {"vanished": 1}
         assert states(inventory)[NAME] == "waiting"
 
-    def test_a_storm_of_events_ends_the_watch_not_the_reading(
-        self, inventory: ContainersDirectory, containers: Path
-    ) -> None:
-        (containers / NAME).mkdir()
-        assert states(inventory)[NAME] == "waiting"
-        for number in range(4 * STORM):
-            (containers / NAME / f"{number}").touch()
-        inventory.read()
-        assert Held.by(os.getpid()).watches == 2  # The containers directory and the good one's.
-        put(GOOD, containers / NAME / f"{NAME}.cache")
-        assert states(inventory)[NAME] == "ok"
-
     def test_no_descriptors_left(
         self, inventory: ContainersDirectory, containers: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert states(inventory)[f"{OTHER}_good"] == "ok"
         real = os.open
+        # What has not changed for some of the kernel's ticks stays open.
+        eventually(
+            lambda: (
+                by_name(inventory.read())[f"{OTHER}_good"].region
+                is by_name(inventory.read())[f"{OTHER}_good"].region
+            )
+        )
 
         def exhausted(*_: object, **__: object) -> int:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -521,6 +580,57 @@ class TestContainersDirectory:
         containers.rename(tmp_path / "old")
         (tmp_path / "new").rename(containers)
         assert states(inventory) == {f"{OTHER}_b": "ok"}
+
+    def test_the_mount_of_a_directory_that_was_removed(self, containers: Path) -> None:
+        """It is still there, as what a process in a container sees of it, but has no link."""
+        descriptor = os.open(containers, os.O_RDONLY)
+        inventory = ContainersDirectory(Path(f"/proc/self/fd/{descriptor}"))
+        assert inventory.read().up
+        containers.rmdir()
+        view = inventory.read()
+        assert not view.up
+        assert "No such file or directory" in (view.error or "")
+        os.close(descriptor)
+
+    def test_a_new_one_in_its_place_is_watched(self, containers: Path, tmp_path: Path) -> None:
+        inventory = ContainersDirectory(containers, NEVER)
+        inventory.start()
+        eventually(lambda: Held.by(os.getpid()).watches == 1)
+        containers.rename(tmp_path / "old")
+        containers.mkdir()
+        inventory.read()  # Sees that it is another one, and has it watched.
+
+        def told() -> bool:
+            before = inventory.read().watch_events
+            (containers / f"{OTHER}_b").mkdir()
+            (containers / f"{OTHER}_b").rmdir()
+            return inventory.read().watch_events > before
+
+        eventually(told)
+        assert Held.by(os.getpid()).watches == 1
+        inventory.stop()
+
+    def test_of_many_idle_directories_the_newest_are_looked_at_and_the_others_in_turn(
+        self, containers: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(directory_module, "MAX_IDLE", 4)
+        names = [f"{UID[:-2]}{number:02x}_c" for number in range(20)]
+        for age, name in enumerate(names):
+            (containers / name).mkdir()
+            os.utime(containers / name, (1e9 - age, 1e9 - age))
+        real = time.time
+        # No directory has changed in the last tick.
+        monkeypatch.setattr(time, "time", lambda: real() + 10)
+        inventory = ContainersDirectory(containers)
+        assert states(inventory) == dict.fromkeys(names, "waiting")
+        for name in names[4:]:
+            put(GOOD, containers / name / "x.cache")
+            os.utime(containers / name, (1e9 - 100, 1e9 - 100))
+        for number in range(1, 5):
+            found = [name for name, state in states(inventory).items() if state == "ok"]
+            assert len(found) == 4 * number
+        put(GOOD, containers / names[0] / "x.cache")
+        assert states(inventory)[names[0]] == "ok"
 
     def test_ten_thousand_come_and_go_and_leave_nothing(
         self, inventory: ContainersDirectory, containers: Path

@@ -4,15 +4,18 @@ import asyncio
 import json
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testing.apiserver import pod_object
-from tests.sources.pods.waiting import names, running, until
+from tests.sources.pods.waiting import looked, names, running, until
+from vgpumonitor.sources import events as events_module
 from vgpumonitor.sources.pods import file as file_module
-from vgpumonitor.sources.pods import watch
+from vgpumonitor.sources.pods import watch as watch_module
 from vgpumonitor.sources.pods.file import FilePodSource
 
 #: So long that only events can have told.
@@ -91,15 +94,16 @@ def test_a_broken_file_keeps_the_pods_and_comes_back(
         write(path, pod_object("one"))
         async with running(source := FilePodSource(path, look_interval=0.05)):
             await until(lambda: source.view.up)
+            synced = source.view.synced
             if broken is None:
                 path.unlink()
             else:
                 path.write_text(broken)
             await until(lambda: not source.view.up)
-            synced = source.view.synced
-            await asyncio.sleep(0.5)
             assert names(source.view) == {"one"}
             assert source.view.synced == synced
+            await looked(source)
+            assert (source.view.up, source.view.synced) == (False, synced)
             write(path, pod_object("two"))
             await until(lambda: source.view.up)
             assert names(source.view) == {"two"}
@@ -107,15 +111,65 @@ def test_a_broken_file_keeps_the_pods_and_comes_back(
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
     # Once, although it was looked at many times.
-    (record,) = [record for record in caplog.records if record.name.endswith("table")]
+    (record,) = [record for record in caplog.records if record.name.endswith("store")]
     assert str(tmp_path / "pods.json") in getattr(record, "error", "")
+
+
+def test_the_list_is_as_old_as_its_file_however_often_it_is_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "pods.json"
+        write(path, pod_object("one"))
+        os.utime(path, (1e9, 1e9))
+        async with running(source := FilePodSource(path, look_interval=0.05)):
+            await until(lambda: source.view.up)
+            await looked(source)
+            assert source.view.synced == 1e9
+            # Of a file from the future the look itself is all that is known.
+            os.utime(path, (4e9, 4e9))
+            before = time.time()
+            await until(lambda: source.view.synced != 1e9)
+            assert before <= (source.view.synced or 0.0) <= time.time()
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_hangs_is_told_and_over_once_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        path = tmp_path / "pods.json"
+        write(path, pod_object("one"))
+        answers = threading.Event()
+        real = os.open
+        async with running(source := FilePodSource(path, look_interval=0.05)):
+            await until(lambda: source.view.up)
+
+            def hang(*arguments: Any, **options: Any) -> int:
+                answers.wait(60)
+                return real(*arguments, **options)
+
+            monkeypatch.setattr(watch_module, "LOOK_TIMEOUT", 0.05)
+            monkeypatch.setattr(os, "open", hang)
+            await until(lambda: not source.view.up)
+            await looked(source)
+            assert names(source.view) == {"one"}
+            monkeypatch.setattr(os, "open", real)
+            monkeypatch.setattr(watch_module, "LOOK_TIMEOUT", 20.0)
+            answers.set()
+            await until(lambda: source.view.up)
+
+    asyncio.run(main())
+    errors = [getattr(record, "error", "") for record in caplog.records]
+    assert [error for error in errors if error] == [
+        f"{tmp_path / 'pods.json'}: the disk does not answer"
+    ]
 
 
 def test_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "later" / "pods.json"
         async with running(source := FilePodSource(path, look_interval=0.05)):
-            await asyncio.sleep(0.2)
+            await looked(source)
             assert (source.view.up, source.view.synced) == (False, None)
             path.parent.mkdir()
             write(path, pod_object("one"))
@@ -164,12 +218,12 @@ def test_a_wrong_item_is_lost_alone(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [getattr(record, "where", "") for record in caplog.records] == ["items[0]", "items[1]"]
 
 
-def test_without_inotify_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object) -> None:
+def test_without_events_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
         raise OSError(24, "Too many open files")
 
     async def main() -> None:
-        monkeypatch.setattr(watch, "INotify", none_left)
+        monkeypatch.setattr(events_module, "Observer", none_left)
         path = tmp_path / "pods.json"
         write(path, pod_object("one"))
         async with running(source := FilePodSource(path, look_interval=0.05)):

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from inotify_simple import INotify
+from watchdog.observers.api import BaseObserver
 
-from tests.sources.pods.waiting import names, running, until
+from tests.sources.pods.waiting import looked, names, running, until
 from vgpumonitor.sources.pods import Pod
 from vgpumonitor.sources.pods.pod_logs import PodLogsSource, parse_directory
 
@@ -109,7 +109,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogCapture
     async def main() -> None:
         top = tmp_path / "pods"
         async with running(source := PodLogsSource(top, 0.05)):
-            await asyncio.sleep(0.4)
+            await looked(source)
             assert (source.view.up, source.view.synced) == (False, None)
             (top / f"default_one_{UID}").mkdir(parents=True)
             await until(lambda: names(source.view) == {"one"})
@@ -120,11 +120,11 @@ def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_without_watches_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(*_: object) -> int:
+    def none_left(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     async def main() -> None:
-        monkeypatch.setattr(INotify, "add_watch", none_left)
+        monkeypatch.setattr(BaseObserver, "schedule", none_left)
         async with running(source := PodLogsSource(tmp_path, 0.05)):
             await until(lambda: source.view.up)
             (tmp_path / f"default_one_{UID}").mkdir()

@@ -30,5 +30,12 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         await asyncio.sleep(0.01)
 
 
+async def looked(source: PodSource, times: int = 3) -> None:
+    """Waits until the source has shown so many views more, as each of its looks makes one."""
+    for _ in range(times):
+        before = source.view
+        await until(lambda before=before: source.view is not before)  # type: ignore[misc]
+
+
 def names(view: PodsView) -> set[str]:
     return {pod.name for pod in view.pods.values()}

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from vgpumonitor import memory
 from vgpumonitor.sources.pods.model import PodsView
@@ -18,19 +19,27 @@ from vgpumonitor.sources.pods.objects import (
     split_list,
 )
 from vgpumonitor.sources.pods.store import PodStore
-from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch
+from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch, described
 
 log = logging.getLogger(__name__)
 
 #: A larger file is not read.
 MAX_BYTES = 256 * 1024 * 1024
 
-#: What tells that a file changed: device, inode, size, and both times in ns.
-_Stamp = tuple[int, int, int, int, int]
+
+class _Stamp(NamedTuple):
+    """What tells that a file changed."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
 
 
 class FilePodSource:
     """The file is read again whenever it changed; while it can't be, its last pods stay.
+    ``view.synced`` is the file's mtime: the list is as old as the file.
 
     With ``node_name`` only the pods that are bound to that node count: a pod without a node
     is on none yet.
@@ -52,10 +61,9 @@ class FilePodSource:
         return self._table.view
 
     async def run(self) -> None:
-        with DirectoryWatch(self._path.parent, self._concerns, self._look_interval) as watch:
+        async with DirectoryWatch(self._path.parent, self._concerns, self._look_interval) as watch:
             while True:
-                await asyncio.to_thread(watch.arm)
-                if await self._look():
+                if await self._look(watch):
                     await asyncio.to_thread(memory.give_back)
                 await watch.wait()
 
@@ -63,18 +71,18 @@ class FilePodSource:
         # A ConfigMap's files are links through "..data", which is what kubelet replaces.
         return name == self._path.name or name.startswith("..")
 
-    async def _look(self) -> bool:
+    async def _look(self, watch: DirectoryWatch) -> bool:
         """Whether there were pods to take in."""
         try:
-            stamp, readings = await asyncio.to_thread(self._read)
+            stamp, readings = await watch.look(self._read)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._table.mark_stale(f"{self._path}: {reason}")
+            self._table.mark_stale(f"{self._path}: {described(error)}")
             return False
         if readings is not None:
-            self._stamp = stamp
             self._table.replace(readings)
-        self._table.mark_synced()
+            self._stamp = stamp
+        # The file knows no pod that came after it was written, however often it is read.
+        self._table.mark_synced(as_of=stamp.mtime_ns / 1e9)
         return readings is not None
 
     def _read(self) -> tuple[_Stamp, list[PodReading] | None]:
@@ -82,7 +90,7 @@ class FilePodSource:
         # A pipe in the file's place must not hold the thread.
         with open(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
-            stamp = (
+            stamp = _Stamp(
                 status.st_dev,
                 status.st_ino,
                 status.st_size,
@@ -107,7 +115,7 @@ class FilePodSource:
                     readings.append(PodReading(*pod_from_object(pod)))
             except ValueError as error:
                 log.warning(
-                    "a pod can't be used",
+                    "pod of the file ignored",
                     extra={
                         "path": str(self._path),
                         "where": f"items[{place}]",

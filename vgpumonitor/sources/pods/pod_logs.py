@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
+import time
 from pathlib import Path
 
 from vgpumonitor.sources.pods.model import Pod, PodsView
 from vgpumonitor.sources.pods.objects import PodReading
 from vgpumonitor.sources.pods.store import PodStore
-from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch
+from vgpumonitor.sources.pods.watch import LOOK_INTERVAL, DirectoryWatch, described
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +50,22 @@ class PodLogsSource:
         return self._table.view
 
     async def run(self) -> None:
-        with DirectoryWatch(self._directory, lambda _: True, self._look_interval) as watch:
+        async with DirectoryWatch(self._directory, lambda _: True, self._look_interval) as watch:
             while True:
-                await asyncio.to_thread(watch.arm)
-                await self._look()
+                await self._look(watch)
                 await watch.wait()
 
-    async def _look(self) -> None:
+    async def _look(self, watch: DirectoryWatch) -> None:
+        began = time.time()
         try:
-            names = await asyncio.to_thread(self._directories)
+            names = await watch.look(self._directories)
         except OSError as error:
-            self._table.mark_stale(f"{self._directory}: {error.strerror}")
+            self._table.mark_stale(f"{self._directory}: {described(error)}")
             return
         pods = {name: parse_directory(name) for name in names}
         self._ignore({name for name, pod in pods.items() if pod is None})
         self._table.replace(PodReading(pod) for pod in pods.values() if pod is not None)
-        self._table.mark_synced()
+        self._table.mark_synced(as_of=began)
 
     def _directories(self) -> list[str]:
         with os.scandir(self._directory) as entries:
@@ -74,7 +74,7 @@ class PodLogsSource:
     def _ignore(self, names: set[str]) -> None:
         for name in names - self._ignored:
             log.warning(
-                "ignored: not <namespace>_<name>_<uid>",
+                "log directory ignored: its name is not <namespace>_<name>_<uid>",
                 extra={"path": str(self._directory), "entry": name},
             )
         self._ignored = names

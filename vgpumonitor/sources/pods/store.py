@@ -59,12 +59,14 @@ class PodStore:
             del self._deleted[next(iter(self._deleted))]
         self._changed = True
 
-    def mark_synced(self) -> None:
-        """The table is complete and current now: shows it."""
+    def mark_synced(self, as_of: float | None = None) -> None:
+        """The store is complete: shows it. ``as_of`` is the Unix time at which it was so (now,
+        where the source says nothing else, and at the latest)."""
         if self._failure is not None:
             log.info("pods are known again", extra={"source": self._source})
             self._failure = None
-        self._show(up=True, synced=time.time())
+        now = time.time()
+        self._show(up=True, synced=now if as_of is None else min(as_of, now))
 
     def mark_stale(self, failure: str) -> None:
         """The source can't be reached or read: the pods stay. Logged once per ``failure``."""

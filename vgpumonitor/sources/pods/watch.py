@@ -1,108 +1,110 @@
-"""One directory's events, for sources that look at it when something happened."""
+"""Looks at a directory again whenever something in it changed."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
-from inotify_simple import INotify, flags
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+)
 
-log = logging.getLogger(__name__)
+from vgpumonitor.hang import HangTolerantThread
+from vgpumonitor.sources.events import DirectoryEvents
 
 #: Seconds between two looks where no event asks for one.
 LOOK_INTERVAL = 30.0
 #: Seconds in which events gather before they are looked at: a storm costs few looks.
 GATHER = 0.1
+#: Seconds that one look may take; a large file takes its time.
+LOOK_TIMEOUT = 30.0
+#: Seconds that watching may take to end.
+STOP_TIMEOUT = 1.0
 
-_MASK = (
-    flags.CREATE
-    | flags.DELETE
-    | flags.MOVED_FROM
-    | flags.MOVED_TO
-    | flags.CLOSE_WRITE
-    | flags.DELETE_SELF
-    | flags.MOVE_SELF
-    | flags.ONLYDIR
-)
-_UNSURE = flags.Q_OVERFLOW | flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+_KINDS: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+]
+
+T = TypeVar("T")
 
 
 class DirectoryWatch:
-    """A context manager within a running event loop. ``arm`` before a look, ``wait`` after
-    it: whatever happens from ``arm`` on ends the wait. Where inotify has nothing left, or
-    the directory isn't there, every wait is ``interval`` seconds long."""
+    """An asynchronous context manager: ``look``, then ``wait``, again and again. Whatever
+    happens from a look's beginning on to an entry that ``concerns`` by its name ends the wait.
+    Where events can't be had, or the directory isn't there, every wait is ``interval`` seconds
+    long. A disk that hangs holds nobody up, nor the process when it ends."""
 
     def __init__(
-        self, directory: Path, concerns: Callable[[str], bool], interval: float = LOOK_INTERVAL
+        self,
+        directory: Path,
+        concerns: Callable[[str], bool],
+        interval: float = LOOK_INTERVAL,
     ) -> None:
         self._directory = directory
         self._concerns = concerns
         self._interval = interval
-        self._event = asyncio.Event()
-        self._inotify: INotify | None = None
-        self._wd: int | None = None
-        self._failure: str | None = None
+        self._changed = asyncio.Event()
+        self._events = DirectoryEvents(directory, _KINDS, self._on_event)
 
-    def __enter__(self) -> DirectoryWatch:
-        try:
-            self._inotify = INotify()
-        except OSError as error:
-            self._failed(error)
-        else:
-            asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._drain)
+    async def __aenter__(self) -> DirectoryWatch:
+        self._loop = asyncio.get_running_loop()
+        self._thread = HangTolerantThread("pods")
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._inotify is not None:
-            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
-            self._inotify.close()
+        with suppress(TimeoutError):
+            await self._thread.within(self._events.stop, STOP_TIMEOUT)
 
-    def arm(self) -> None:
-        """Watches what the directory's path means now, which may be another directory than
-        before."""
-        if self._inotify is None:
-            return
-        try:
-            wd = self._inotify.add_watch(self._directory, _MASK)
-        except OSError as error:
-            self._failed(error)
-            wd = None
-        else:
-            self._failure = None
-        if self._wd is not None and self._wd != wd:
-            with suppress(OSError):
-                self._inotify.rm_watch(self._wd)
-        self._wd = wd
+    async def look(self, read: Callable[[], T]) -> T:
+        """The result of ``read``, which is called in a thread, or what it raises. Raises
+        TimeoutError while the disk hangs."""
+
+        def watch_and_read() -> T:
+            self._events.follow()
+            return read()
+
+        return await self._thread.within(watch_and_read, LOOK_TIMEOUT)
 
     async def wait(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), self._interval)
+            await asyncio.wait_for(self._changed.wait(), self._interval)
             await asyncio.sleep(GATHER)
-        self._event.clear()
+        self._changed.clear()
 
-    def _drain(self) -> None:
-        assert self._inotify is not None
-        for event in self._inotify.read(timeout=0):
-            if event.mask & _UNSURE:
-                if event.wd == self._wd:
-                    self._event.set()
-            elif self._concerns(event.name):
-                self._event.set()
+    def _on_event(self, event: FileSystemEvent) -> None:
+        """In watchdog's thread."""
+        paths = [os.fsdecode(path) for path in (event.src_path, event.dest_path) if path]
+        itself = str(self._directory) in paths
+        if itself or any(self._concerns(os.path.basename(path)) for path in paths):
+            with suppress(RuntimeError):  # The loop ended meanwhile.
+                self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _failed(self, error: OSError) -> None:
-        message = error.strerror or str(error)
-        if message != self._failure:
-            log.info(
-                "not watched: looked at from time to time",
-                extra={"path": str(self._directory), "error": message},
-            )
-            self._failure = message
+
+def described(error: OSError | ValueError) -> str:
+    """What a look's error says, without the path, which those who log it know."""
+    if isinstance(error, TimeoutError):
+        return "the disk does not answer"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
