@@ -14,24 +14,33 @@ from vgpumonitor.sources.pods.pod_logs import PodLogsSource
 log = logging.getLogger(__name__)
 
 
+def parse_pods(text: str) -> tuple[str, Path | None]:
+    """The name of a source, and for ``file:PATH`` the path. Raises ValueError."""
+    if text in ("auto", "kubernetes", "pod-logs", "none"):
+        return text, None
+    name, _, path = text.partition(":")
+    if name == "file" and path:
+        return name, Path(path)
+    raise ValueError(
+        f"unknown pod source {text!r}: expected auto, kubernetes, pod-logs, file:PATH or none"
+    )
+
+
 def make_pod_source(
     pods: str, node_name: str, kubeconfig: str | None, pod_logs_dir: Path
 ) -> PodSource:
-    """The source that ``pods`` names: auto, kubernetes, pod-logs, none or file:PATH.
-    Raises ValueError."""
-    if pods == "auto":
-        pods = _found(kubeconfig, pod_logs_dir)
-        log.info("source of pods", extra={"source": pods})
-    if pods == "kubernetes":
+    """The source that ``pods`` names, as ``parse_pods`` takes it. Raises ValueError."""
+    name, path = parse_pods(pods)
+    if name == "auto":
+        name = _found(kubeconfig, pod_logs_dir)
+        log.info("pod source chosen", extra={"source": name})
+    if path is not None:
+        return FilePodSource(path, node_name)
+    if name == "kubernetes":
         return KubernetesPodSource(node_name, kubeconfig)
-    if pods == "pod-logs":
+    if name == "pod-logs":
         return PodLogsSource(pod_logs_dir)
-    if pods == "none":
-        return NoPodSource()
-    scheme, _, path = pods.partition(":")
-    if scheme == "file" and path:
-        return FilePodSource(Path(path), node_name)
-    raise ValueError(f"{pods!r} is not auto, kubernetes, pod-logs, none or file:PATH")
+    return NoPodSource()
 
 
 def _found(kubeconfig: str | None, pod_logs_dir: Path) -> str:
