@@ -8,8 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+from click.testing import CliRunner, Result
 
 from vgpumonitor import compare as module
+from vgpumonitor.cli import main
 from vgpumonitor.compare import (
     CompareError,
     Comparison,
@@ -19,7 +21,6 @@ from vgpumonitor.compare import (
     compare,
     compare_families,
     families,
-    run,
 )
 
 TOLERANCE = Tolerance()
@@ -223,9 +224,14 @@ def lines(text: str) -> list[str]:
     return [" ".join(line.split()) for line in bare.splitlines() if "─" not in line]
 
 
-def test_run_lists_the_differences(base: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(f"{base}/vgpumonitor", f"{base}/ours", TOLERANCE) == 1
-    shown = lines(capsys.readouterr().out)
+def run(url_a: str, url_b: str) -> Result:
+    return CliRunner().invoke(main, ["compare", url_a, url_b])
+
+
+def test_command_lists_the_differences(base: str) -> None:
+    done = run(f"{base}/vgpumonitor", f"{base}/ours")
+    shown = lines(done.stdout)
+    assert (done.exit_code, done.stderr) == (1, "")
     start = next(i for i, line in enumerate(shown) if line.startswith("HostGPUMemoryUsage"))
     assert shown[:2] == [f"A: {base}/vgpumonitor", f"B: {base}/ours"]
     assert shown[start:] == [
@@ -238,54 +244,48 @@ def test_run_lists_the_differences(base: str, capsys: pytest.CaptureFixture[str]
     ]
 
 
-def test_run_equal(base: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(f"{base}/ours", f"{base}/ours", TOLERANCE) == 0
-    assert lines(capsys.readouterr().out)[-1] == (
-        "6 series alike, 0 different, 0 only in A, 0 only in B"
-    )
+def test_command_of_equal_ones(base: str) -> None:
+    done = run(f"{base}/ours", f"{base}/ours")
+    assert done.exit_code == 0
+    assert lines(done.stdout)[-1] == ("6 series alike, 0 different, 0 only in A, 0 only in B")
 
 
 @pytest.mark.parametrize("path", ["", "/"])
-def test_an_address_alone_stands_for_its_metrics(
-    base: str, path: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(base + path, f"{base}/metrics", TOLERANCE) == 0
-    assert lines(capsys.readouterr().out)[-1].startswith("6 series alike")
+def test_an_address_alone_stands_for_its_metrics(base: str, path: str) -> None:
+    done = run(base + path, f"{base}/metrics")
+    assert done.exit_code == 0
+    assert lines(done.stdout)[-1].startswith("6 series alike")
 
 
-def test_run_shows_hostile_labels_as_text(base: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(f"{base}/hostile", f"{base}/other", TOLERANCE) == 1
-    assert 'a {x="[red]\\u001b[31m"} 1 missing' in lines(capsys.readouterr().out)
+def test_command_shows_hostile_labels_as_text(base: str) -> None:
+    done = run(f"{base}/hostile", f"{base}/other")
+    assert done.exit_code == 1
+    assert 'a {x="[red]\\u001b[31m"} 1 missing' in lines(done.stdout)
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("/absent", "{url}: status 404 Not Found"),
-        ("/page", "{url}: text/html, not the text format"),
-        ("/broken", "{url}: not the text format: could not convert string to float: '{{'"),
+        ("/absent", "{url}: status 404 Not Found, expected 200"),
+        ("/page", "{url}: content type text/html, expected text/plain"),
+        ("/broken", "{url}: invalid text format: could not convert string to float: '{{'"),
         (
             "/latin1",
             "{url}: 'utf-8' codec can't decode byte 0xe9 in position 5: invalid continuation byte",
         ),
-        ("/hangs", "{url}: no whole answer within 0.5 s"),
+        ("/hangs", "{url}: no complete answer within 0.5 s"),
     ],
 )
 def test_error_names_the_url(
-    base: str,
-    path: str,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    base: str, path: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if path == "/hangs":
         monkeypatch.setattr(module, "TIMEOUT", 0.5)
     url = base + path
     for pair in ((url, f"{base}/ours"), (f"{base}/ours", url)):
-        assert run(*pair, TOLERANCE) == 2
-        captured = capsys.readouterr()
-        assert captured.err == f"vgpumonitor compare: {message.format(url=url)}\n"
-        assert captured.out == ""
+        done = run(*pair)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == f"Error: {message.format(url=url)}\n"
 
 
 def test_error_of_a_cut_answer(base: str) -> None:
@@ -297,16 +297,14 @@ def test_error_of_a_cut_answer(base: str) -> None:
 def test_error_of_a_wrong_url(base: str, url: str) -> None:
     with pytest.raises(CompareError) as caught:
         compare(f"{base}/ours", url, TOLERANCE)
-    assert str(caught.value) == f"{url}: no http or https URL"
+    assert str(caught.value) == f"{url}: invalid URL: expected http:// or https:// and a host"
 
 
-def test_login_in_the_url_is_sent_and_not_shown(
-    base: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_login_in_the_url_is_sent_and_not_shown(base: str) -> None:
     with_login = base.replace("//", "//a:secret@")
-    assert run(f"{with_login}/login", f"{with_login}/login", TOLERANCE) == 0
-    assert run(f"{with_login.replace('secret', 'guess')}/login", f"{base}/ours", TOLERANCE) == 2
-    captured = capsys.readouterr()
-    assert captured.err == f"vgpumonitor compare: {base}/login: status 401 Unauthorized\n"
-    assert "secret" not in captured.out
-    assert "guess" not in captured.err
+    done = run(f"{with_login}/login", f"{with_login}/login")
+    assert done.exit_code == 0
+    assert "secret" not in done.stdout
+    done = run(f"{with_login.replace('secret', 'guess')}/login", f"{base}/ours")
+    assert done.exit_code == 2
+    assert done.stderr == f"Error: {base}/login: status 401 Unauthorized, expected 200\n"

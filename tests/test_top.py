@@ -17,7 +17,6 @@ from rich.console import Console
 
 from testing.exporter import free_port
 from testing.polling import eventually
-from testing.region_files import put, recorded_content
 from testing.tools import require
 from testing.values import (
     CARD,
@@ -39,19 +38,10 @@ from tests.web.page_server import PageServer
 from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Pod, PodsView
-from vgpumonitor.top import (
-    SORTS,
-    TopError,
-    View,
-    from_url,
-    once,
-    parse_keys,
-    press,
-    problems,
-    render,
-    rows_of,
-    shown,
-)
+from vgpumonitor.top.draw import once, problems, render
+from vgpumonitor.top.fetch import FetchError, from_url
+from vgpumonitor.top.rows import SORTS, rows_of
+from vgpumonitor.top.view import View, parse_keys, press, shown
 from vgpumonitor.web.api import snapshot_document
 
 
@@ -88,7 +78,7 @@ def containers(found: dict[str, Any], view: View) -> list[str]:
 
 
 class TestRows:
-    def test_are_one_per_container_and_card(self) -> None:
+    def test_are_one_per_container_and_device(self) -> None:
         found = document(
             snapshot(
                 entry(region(process(use(data=MIB, sm=3), use(data=GIB)), uuids=[CARD, CARD_2])),
@@ -97,9 +87,9 @@ class TestRows:
             )
         )
         first, second, third = rows_of(found)
-        assert (first.card, first.memory, first.cores) == ("0", MIB, 3)
+        assert (first.device, first.memory, first.cores) == ("0", MIB, 3)
         assert (first.memory_limit, first.core_limit, first.idle) == (10 * GIB, 50, 60)
-        assert (second.card, second.memory, second.cores) == ("GPU-8664316c", GIB, 0)
+        assert (second.device, second.memory, second.cores) == ("GPU-8664316c", GIB, 0)
         assert (third.memory_limit, third.core_limit, third.idle) == (None, None, None)
 
     @pytest.mark.parametrize(
@@ -110,7 +100,7 @@ class TestRows:
             ("idle", ["c002", "c001", "c000", "idle"]),
             ("limit", ["c002", "c001", "c000", "idle"]),
             ("name", ["c000", "c001", "c002", "idle"]),
-            ("card", ["c000", "c001", "c002", "idle"]),
+            ("gpu", ["c000", "c001", "c002", "idle"]),
             ("state", ["c000", "c001", "c002", "idle"]),
         ],
     )
@@ -122,16 +112,16 @@ class TestRows:
         assert found == ["c000", "c001", "c002", "idle"]
 
     @pytest.mark.parametrize(
-        ("words", "expected"),
+        ("terms", "expected"),
         [
             ("TEAM-A c001", ["c001"]),
             ("waiting", ["idle"]),
-            ("card 0 running", ["c002", "c001", "c000"]),
+            ("gpu 0 running", ["c002", "c001", "c000"]),
             ("nothing", []),
         ],
     )
-    def test_are_filtered_by_every_word(self, words: str, expected: list[str]) -> None:
-        assert containers(document(), View(filter=words)) == expected
+    def test_are_filtered_by_every_term(self, terms: str, expected: list[str]) -> None:
+        assert containers(document(), View(filter=terms)) == expected
 
 
 class TestKeys:
@@ -183,12 +173,12 @@ class TestScreen:
         assert len(lines) == height
         assert max(map(len, lines)) <= width
 
-    def test_many_cards_leave_room_for_containers(self) -> None:
+    def test_many_gpus_leave_room_for_containers(self) -> None:
         cards = [card(f"{CARD[:-2]}{place:02}", place, place) for place in range(16)]
         made = snapshot(entry(region(uuids=[cards[0].uuid])), cards=cards)
         lines = screen(document(made), View(), 80, 24)
         assert len(lines) == 24
-        assert "and 6 more cards" in lines[11]
+        assert "and 6 more GPUs" in lines[11]
         assert any("no process" in line for line in lines)
 
     def test_scrolls_to_the_end_and_no_further(self) -> None:
@@ -223,7 +213,7 @@ class TestOnce:
             "20.0 GiB of 40.0 GiB  cores  75%  in no region 700 MiB  250 W  61 °C  A100"
         )
         assert " ".join(lines[3].split()) == (
-            "NAMESPACE POD CONTAINER CARD MEMORY LIMIT CORES LIMIT IDLE STATE"
+            "NAMESPACE POD CONTAINER GPU MEMORY LIMIT CORES LIMIT IDLE STATE"
         )
         assert len(lines) == 4 + 201
         assert lines[-1].split() == ["team-b", "infer-0", "idle", *"––––––", "waiting"]
@@ -286,27 +276,29 @@ class TestCommand:
     def test_into_a_pipe_is_once(self, server: PageServer) -> None:
         assert top(server.url).stdout == once(document(), View())
 
-    def test_from_a_hook_path(self, tmp_path: Path) -> None:
-        name = "hami-2.9.0-mixed-exits"
-        put(name, tmp_path / "containers" / f"{UID}_train" / "x.cache")
-        (tmp_path / "containers" / f"{OTHER}_idle").mkdir()
-        done = top("--hook-path", tmp_path, "--once")
-        uuid = recorded_content(name)["devices"][0]["uuid"]
-        assert done.returncode == 0
-        first, last = done.stdout.splitlines()[-2:]
-        assert first.split()[1:4] == [UID, "train", uuid[:12]]
-        assert "20.0 GiB" in first
-        assert last.split() == ["–", OTHER, "idle", *"––––––", "waiting"]
+    def test_without_a_terminal_of_unix(self, server: PageServer) -> None:
+        """A system without termios and tty still prints plain text."""
+        hidden = "import sys; sys.modules.update(termios=None, tty=None); "
+        called = f"from vgpumonitor.cli import main; main(['top', {server.url!r}, '--once'])"
+        done = subprocess.run(
+            [sys.executable, "-c", hidden + called],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == once(document(), View())
 
-    def test_a_hook_path_that_is_not_there_is_named(self, tmp_path: Path) -> None:
-        done = top("--hook-path", tmp_path / "none", "--once")
-        assert "! containers directory can't be read: " in done.stdout
-        assert str(tmp_path / "none" / "containers") in done.stdout
+    def test_an_interval_that_would_keep_the_exporter_busy_is_refused(self) -> None:
+        done = top("http://localhost:9394", "--interval", "0")
+        assert done.returncode == 2
+        assert "'--interval': invalid duration '0': expected at least 0.1 s" in done.stderr
 
     def test_an_exporter_that_is_not_there_is_named(self) -> None:
         done = top(f"http://user:secret@127.0.0.1:{free_port()}", "--once")
         assert done.returncode == 1
-        assert "no snapshot from http://127.0.0.1:" in done.stderr
+        assert "can't get a snapshot from http://127.0.0.1:" in done.stderr
         assert "secret" not in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -314,16 +306,16 @@ class TestCommand:
 class TestFetch:
     def test_a_status_is_told(self, server: PageServer) -> None:
         server.scraper.snapshot = None
-        with pytest.raises(TopError, match="/api/v1/snapshot answers with status 500"):
+        with pytest.raises(FetchError, match="/api/v1/snapshot answered with status 500"):
             from_url(server.url)()
 
     def test_something_else_is_told(self, server: PageServer) -> None:
-        with pytest.raises(TopError, match="answers with status 404"):
+        with pytest.raises(FetchError, match="answered with status 404"):
             from_url(f"{server.url}/elsewhere")()
 
     @pytest.mark.parametrize("url", ["localhost:9394", "ftp://x", "", "http://"])
-    def test_what_is_no_url_is_told(self, url: str) -> None:
-        with pytest.raises(TopError, match="is no http:// or https:// URL"):
+    def test_an_invalid_url_is_refused(self, url: str) -> None:
+        with pytest.raises(FetchError, match="expected http:// or https:// and a host"):
             from_url(url)()
 
 
@@ -437,9 +429,9 @@ class TestTerminal:
         server.scraper.snapshot = node(5)
         eventually(lambda: terminal.shows("c004"))
         server.stop()
-        eventually(lambda: terminal.shows("! no snapshot from http://127.0.0.1:", "c004"))
+        eventually(lambda: terminal.shows("! can't get a snapshot from http://127.0.0.1:", "c004"))
         server.start()
-        eventually(lambda: "no snapshot" not in "\n".join(terminal.lines()))
+        eventually(lambda: "can't get a snapshot" not in "\n".join(terminal.lines()))
         terminal.keys("C-c")
         eventually(lambda: terminal.shows("before"))
         terminal.line("stty -a")

@@ -1,4 +1,4 @@
-"""Two exporters side by side: which series and values of their /metrics differ."""
+"""``vgpumonitor compare``: which series and values differ between two exporters' /metrics."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import asyncio
 import json
 import math
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
+import click
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: What exporters say of themselves.
+#: Prefixes of what exporters say about themselves.
 IGNORED = ("go_", "process_", "python_")
 
-#: Labels that hold values: they move with every allocation, and name no series.
+#: Labels that hold values: they change with every allocation, and identify no series.
 VALUE_LABELS = {
     "Device_memory_desc_of_container": frozenset(("context", "module", "data", "offset"))
 }
@@ -31,8 +33,10 @@ Labels = tuple[tuple[str, str], ...]
 Series = tuple[Labels, float]
 
 
-class CompareError(Exception):
-    """A /metrics that can't be had or read; the message names its URL."""
+class CompareError(click.ClickException):
+    """A /metrics that can't be fetched or parsed; the message names its URL."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A series that both have, with different values."""
+    """A series that both sides have, with different values."""
 
     labels: Labels
     a: float
@@ -76,8 +80,7 @@ class FamilyComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All metric names of either side, sorted; without those that exporters have about
-    themselves."""
+    """The metric names of both sides, sorted, without those about the exporters themselves."""
 
     families: tuple[FamilyComparison, ...]
 
@@ -86,27 +89,42 @@ class Comparison:
         return all(family.equal for family in self.families)
 
 
-def run(url_a: str, url_b: str, tolerance: Tolerance) -> int:
-    """Print how the two differ. The exit status: 0 equal, 1 different, 2 not compared."""
-    try:
-        comparison = compare(url_a, url_b, tolerance)
-    except CompareError as error:
-        Console(stderr=True, highlight=False, markup=False).print(
-            f"vgpumonitor compare: {error}", soft_wrap=True
-        )
-        return 2
+@click.command()
+@click.argument("url_a")
+@click.argument("url_b")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=Tolerance().relative,
+    show_default=True,
+    help="Part of the larger value by which two values may differ.",
+)
+@click.option(
+    "--absolute-tolerance",
+    type=click.FloatRange(min=0),
+    default=Tolerance().absolute,
+    show_default=True,
+    help="Difference that is allowed whatever the values.",
+)
+def command(url_a: str, url_b: str, tolerance: float, absolute_tolerance: float) -> None:
+    """Compare what two exporters serve; the exit status is 1 if they differ.
+
+    It is 2 if one of them can't be asked. URL_A and URL_B are addresses of exporters, or of files
+    in Prometheus's text format.
+    """
+    comparison = compare(url_a, url_b, Tolerance(tolerance, absolute_tolerance))
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 1000  # one line a series, for grep
+        console.width = 1000  # One line for each series, for grep.
     for side, url in (("A", url_a), ("B", url_b)):
         console.print(Text(f"{side}: {_without_login(url)}"), soft_wrap=True)
     console.print(table(comparison))
     console.print(summary(comparison))
-    return 0 if comparison.equal else 1
+    sys.exit(0 if comparison.equal else 1)
 
 
 def compare(url_a: str, url_b: str, tolerance: Tolerance) -> Comparison:
-    """Fetch both at the same time and compare them. Raises CompareError."""
+    """Fetches both at the same time and compares them. Raises CompareError."""
     text_a, text_b = asyncio.run(_fetch_both(url_a, url_b))
     return compare_families(
         families(text_a, _without_login(url_a)), families(text_b, _without_login(url_b)), tolerance
@@ -126,20 +144,26 @@ async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
     try:
         async with session.get(_metrics_at(url)) as response:
             if response.status != 200:
-                raise CompareError(f"{shown}: status {response.status} {response.reason}")
+                raise CompareError(
+                    f"{shown}: status {response.status} {response.reason}, expected 200"
+                )
             if response.content_type != "text/plain":
-                raise CompareError(f"{shown}: {response.content_type}, not the text format")
+                raise CompareError(
+                    f"{shown}: content type {response.content_type}, expected text/plain"
+                )
             return await response.text("utf-8")
     except TimeoutError as error:
-        raise CompareError(f"{shown}: no whole answer within {TIMEOUT:g} s") from error
+        raise CompareError(f"{shown}: no complete answer within {TIMEOUT:g} s") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise CompareError(f"{shown}: no http or https URL") from error
+        raise CompareError(
+            f"{shown}: invalid URL: expected http:// or https:// and a host"
+        ) from error
     except (aiohttp.ClientError, UnicodeDecodeError) as error:
         raise CompareError(f"{shown}: {error}") from error
 
 
 def _metrics_at(url: str) -> str:
-    """An exporter's address stands for its /metrics; any other path is meant as it is."""
+    """An exporter's address stands for its /metrics; any other path is taken as it is."""
     return re.sub(r"^(https?://[^/?#]+)/?(?=\?|$)", r"\1/metrics", url)
 
 
@@ -157,14 +181,14 @@ def families(text: str, url: str) -> dict[str, list[Series]]:
                     labels = tuple(sorted(sample.labels.items()))
                     by_name[sample.name].append((labels, sample.value))
     except ValueError as error:
-        raise CompareError(f"{url}: not the text format: {error}") from error
+        raise CompareError(f"{url}: invalid text format: {error}") from error
     return dict(by_name)
 
 
 def compare_families(
     a: Mapping[str, Iterable[Series]], b: Mapping[str, Iterable[Series]], tolerance: Tolerance
 ) -> Comparison:
-    """Compare the series of two sides, given by metric name."""
+    """Compares the series of two sides, given by metric name."""
     return Comparison(
         tuple(
             _compare_family(name, tuple(a.get(name, ())), tuple(b.get(name, ())), tolerance)
@@ -213,7 +237,8 @@ def _label_names(series: Iterable[Series]) -> frozenset[str]:
 
 
 def _grouped(series: Iterable[Series], names: frozenset[str]) -> dict[Labels, list[Series]]:
-    """By the labels ``names``, each group by rising value. An empty label is an absent one."""
+    """The series by their labels ``names``, each group sorted by value. An empty label counts as
+    absent."""
     groups: defaultdict[Labels, list[Series]] = defaultdict(list)
     for one in sorted(series, key=lambda one: (one[1], one[0])):
         key = tuple((name, value) for name, value in one[0] if name in names and value)
@@ -224,8 +249,8 @@ def _grouped(series: Iterable[Series], names: frozenset[str]) -> dict[Labels, li
 def _without_alike(
     a: list[Series], b: list[Series], tolerance: Tolerance
 ) -> tuple[list[Series], list[Series]]:
-    """What is left of each after alike values, one of each side, are paired off; both by
-    rising value. Several series can share the labels that are matched by."""
+    """What is left of each side, sorted by value, once alike values are paired off: several series
+    can share the labels that they are matched by."""
     left_a: list[Series] = []
     left_b: list[Series] = []
     a, b = a[::-1], b[::-1]
@@ -241,8 +266,8 @@ def _without_alike(
 
 
 def table(comparison: Comparison) -> Table:
-    """The differences as a table: a metric name's extra labels, then its series. A name that
-    one side doesn't have at all is one line."""
+    """The differences as a table: for each metric name the labels that only one side has, then
+    its series. A name that one side lacks entirely is one line."""
     result = Table("metric")
     result.add_column("series", overflow="fold")
     result.add_column("A", justify="right")
@@ -254,7 +279,7 @@ def table(comparison: Comparison) -> Table:
 
 
 def summary(comparison: Comparison) -> str:
-    """How many series are alike and not, in one line."""
+    """How many series are alike and how many are not, in one line."""
     alike = sum(family.alike for family in comparison.families)
     different = sum(len(family.differing) for family in comparison.families)
     only_a = sum(len(family.only_a) for family in comparison.families)
@@ -289,5 +314,5 @@ def _number(value: float) -> str:
 
 
 def _label_text(labels: Labels) -> str:
-    # JSON's quoting also keeps a hostile label's control characters from the terminal.
+    # JSON's quoting also escapes control characters, which a hostile label may have.
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels) + "}"

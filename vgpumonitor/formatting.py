@@ -1,10 +1,10 @@
-"""Values as people read them; the page's ``format.js`` says the same."""
+"""Values as people read them, in the same form as the page's ``format.js`` gives them."""
 
 from __future__ import annotations
 
 from math import floor
 
-#: What stands where there is no value.
+#: Stands for a value that is unknown.
 NONE = "–"
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -17,23 +17,23 @@ def size(count: int | None) -> str:
     if count < 1024:
         return f"{count} B"
     value, unit = float(count), 0
-    # 999.5 KiB would take a fourth digit.
+    # 999.5 KiB would need a fourth digit.
     while value >= 999.5 and unit + 1 < len(_UNITS):
         value /= 1024
         unit += 1
     decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    # Halves go up, as in JavaScript: format() would round them to even.
+    # Halves are rounded up, as in JavaScript; format() would round them to even.
     shift = 10**decimals
     return f"{floor(value * shift + 0.5) / shift:.{decimals}f} {_UNITS[unit]}"
 
 
 def percent(value: float | None) -> str:
-    """A percentage, whole: ``37%``."""
+    """A whole percentage: ``37%``."""
     return NONE if value is None else f"{floor(value + 0.5)}%"
 
 
 def ago(seconds: float | None) -> str:
-    """A time that has passed, in its largest whole unit: ``3 min ago``."""
+    """A time in the past, in its largest whole unit: ``3 min ago``."""
     if seconds is None:
         return NONE
     if seconds < 1:
@@ -45,7 +45,8 @@ def ago(seconds: float | None) -> str:
 
 
 def plain(text: str) -> str:
-    """``text`` in printable characters: a container may name a file so that a terminal obeys."""
+    """``text`` with all that isn't printable escaped: names come from containers, and may hold
+    control sequences for the terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
@@ -53,6 +54,6 @@ def plain(text: str) -> str:
 
 
 def short_uuid(uuid: str) -> str:
-    """The part of a card's UUID that tells the cards of a node apart at a glance."""
+    """The beginning of a device's UUID: enough to tell a node's devices apart."""
     kind, _, rest = uuid.partition("-")
     return f"{kind}-{rest[:8]}" if rest else uuid

@@ -1,4 +1,4 @@
-"""``vgpumonitor inspect``: what is in region files, or why it can't be told."""
+"""``vgpumonitor inspect``: what is in region files, or why they can't be decoded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -30,16 +31,22 @@ _UNBOUND = 400
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """One region file: ``region`` or ``error``. Neither is a container's directory without a
-    region file, which is there from the first CUDA call on."""
+    """One region file: its ``region``, or the ``error`` that kept it from being decoded. With
+    neither it is a container's directory that has no region file before the first CUDA call."""
 
     path: Path
     region: Region | None = None
     error: RegionError | None = None
 
 
-def run(paths: Sequence[Path], as_json: bool) -> int:
-    """Prints the inspections; the exit status is 1 where a file could not be decoded."""
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+def command(paths: Sequence[Path], as_json: bool) -> None:
+    """Decode region files, or all those in directories.
+
+    The exit status is 1 if a file can't be decoded.
+    """
     inspections = inspect_paths(paths)
     if as_json:
         json.dump(to_json(inspections), sys.stdout, indent=1)
@@ -49,12 +56,12 @@ def run(paths: Sequence[Path], as_json: bool) -> int:
         if not console.is_terminal:
             console.width = _UNBOUND
         console.print(render(inspections, time.time()))
-    return 1 if any(inspection.error is not None for inspection in inspections) else 0
+    sys.exit(1 if any(inspection.error is not None for inspection in inspections) else 0)
 
 
 def inspect_paths(paths: Iterable[Path]) -> list[Inspection]:
     """Every region file that ``paths`` name: files, directories of ``.cache`` files, and
-    containers directories. A link that is named itself is followed, those inside are not."""
+    containers directories. Symbolic links among the paths are followed, those inside are not."""
     return [found for path in paths for found in _inspect_path(path)]
 
 
@@ -70,7 +77,7 @@ def _inspect_path(path: Path) -> list[Inspection]:
         return [found for name in containers for found in _inspect_directory(path / name)]
     is_container = parse_name(Path(os.path.realpath(path)).name) is not None
     if not is_container and not any(name.endswith(".cache") for name in names):
-        message = "no *.cache in it, and no <pod UID>_<container> directories"
+        message = "it has no *.cache files and no <pod UID>_<container> directories"
         return [Inspection(path, error=RegionError("empty", message))]
     return _inspect_directory(path)
 
@@ -85,7 +92,7 @@ def _inspect_directory(directory: Path) -> list[Inspection]:
 
 
 def _inspect_file(path: Path, target: Path) -> Inspection:
-    """``target`` is what is opened, ``path`` what it is called."""
+    """``target`` is the file to open, ``path`` its name to show."""
     try:
         search_only = getattr(os, "O_PATH", os.O_RDONLY)  # Linux has it.
         directory = os.open(target.parent, search_only | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,8 +111,8 @@ def _inspect_file(path: Path, target: Path) -> Inspection:
 
 
 def to_json(inspections: Iterable[Inspection]) -> list[dict[str, Any]]:
-    """Everything that is known, with the same keys for each; those of the region are null
-    where there is none."""
+    """Everything that is known, with the same keys for each; without a region, its keys are
+    null."""
     documents = []
     for inspection in inspections:
         region, error = inspection.region, inspection.error
@@ -129,7 +136,7 @@ def to_json(inspections: Iterable[Inspection]) -> list[dict[str, Any]]:
 
 
 def render(inspections: Iterable[Inspection], now: float) -> RenderableType:
-    """The inspections as tables; ``now`` is the Unix time that times are told from."""
+    """The inspections as tables; ``now`` is the Unix time that ages count from."""
     return Group(*(_render(inspection, now) for inspection in inspections))
 
 
@@ -139,15 +146,15 @@ def _render(inspection: Inspection, now: float) -> RenderableType:
         reason = Text(f"  can't be decoded ({inspection.error.reason}): ", style="red")
         return Group(title, reason + Text(plain(str(inspection.error))), Text())
     if inspection.region is None:
-        return Group(title, Text("  no region file yet: no CUDA call so far"), Text())
+        return Group(title, Text("  no region file yet: no CUDA call was made so far"), Text())
     region = inspection.region
-    parts: list[RenderableType] = [title, Text(f"  {_words(region, now)}")]
+    parts: list[RenderableType] = [title, Text(f"  {_summary(region, now)}")]
     parts += [
         Text(f"  {reason}: ", style="yellow") + Text(plain(message))
         for reason, message in region.problems
     ]
     if region.torn:
-        parts.append(Text(f"  torn: {region.torn} half-written slots are left out", "yellow"))
+        parts.append(Text(f"  torn: {region.torn} half-written slots left out", "yellow"))
     if region.devices:
         parts.append(_devices(region))
     if region.processes:
@@ -155,7 +162,7 @@ def _render(inspection: Inspection, now: float) -> RenderableType:
     return Group(*parts, Text())
 
 
-def _words(region: Region, now: float) -> str:
+def _summary(region: Region, now: float) -> str:
     last = region.last_kernel_time
     texts = [
         f"layout {region.layout}",
@@ -214,7 +221,7 @@ def _processes(region: Region) -> Table:
 
 
 def _table(names: Iterable[str], numbers: Iterable[str]) -> Table:
-    """An empty table with columns for ``names`` at the left and ``numbers`` at the right."""
+    """An empty table: columns of text for ``names``, then columns of figures for ``numbers``."""
     table = Table(box=box.SIMPLE, show_edge=False)
     for name in names:
         table.add_column(name, no_wrap=True)

@@ -1,4 +1,4 @@
-"""Log lines as logfmt or JSON; what a call gives in ``extra`` are fields of the line."""
+"""Log lines as logfmt or JSON; what a call passes as ``extra`` becomes fields of the line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "logger": record.name,
         "msg": record.getMessage(),
     }
-    fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    # The line's own keys come first, and nothing overwrites them.
+    fields = fields | extra | fields
     if record.exc_info:
         fields["exception"] = logging.Formatter().formatException(record.exc_info)
     return fields
@@ -36,12 +38,12 @@ class JsonFormatter(logging.Formatter):
 def _logfmt(value: object) -> str:
     text = str(value)
     plain = text and all(char.isprintable() and char not in ' ="\\' for char in text)
-    # JSON's quoting escapes line ends and control characters: a name can't forge a line.
+    # JSON's quoting escapes line ends and control characters, so that no value can forge a line.
     return text if plain else json.dumps(text)
 
 
 def configure(level: str, log_format: str) -> None:
-    """Everything to standard error; ``level`` as logging names it, format logfmt or json."""
+    """Sends everything from ``level`` up to standard error, as logfmt or json."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""``vgpumonitor serve``: builds the sources, serves until told to stop."""
+"""``vgpumonitor serve``: builds an exporter's parts, and runs them until told to stop."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ import signal
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
 from aiohttp import web
 
-from vgpumonitor import memory
+from vgpumonitor import logs, memory
+from vgpumonitor.controllers import Cleanup, Feedback, busy_containers
 from vgpumonitor.metrics.sets import families_for
+from vgpumonitor.options import flags, warn_of_ignored_variables
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.snapshot import ProcessIdentification
-from vgpumonitor.sources.containers.directory import ContainersDirectory
+from vgpumonitor.snapshot.identity import Key
+from vgpumonitor.sources.containers import ContainersDirectory
 from vgpumonitor.sources.devices import DeviceSource
+from vgpumonitor.sources.devices.nvml import NvmlSource
+from vgpumonitor.sources.pods import PodSource
 from vgpumonitor.sources.pods.registry import PodSourceOptions, make_pod_source
 from vgpumonitor.sources.processes import HostProcesses
-from vgpumonitor.web.app import make_app
+from vgpumonitor.web.app import Readiness, make_app
 from vgpumonitor.web.connections import BACKLOG, HANDSHAKE, QUIET, Connections
 from vgpumonitor.web.connections import log as http_log
 
 if TYPE_CHECKING:
-    from vgpumonitor.controllers import Cleanup, Feedback
     from vgpumonitor.web.config import WebConfigFile
 
 log = logging.getLogger(__name__)
@@ -40,75 +46,129 @@ class ListenError(Exception):
     """An address can't be listened on; the message names it."""
 
 
-async def serve(
-    settings: Settings, devices: DeviceSource | None, web_config: WebConfigFile | None
+@click.command()
+@flags(Settings)
+def command(settings: Settings) -> None:
+    """Serve the metrics of this node."""
+    logs.configure(settings.log_level, settings.log_format)
+    warn_of_ignored_variables()
+    serve(settings)
+
+
+def serve(settings: Settings, nvml_library: object | None = None) -> None:
+    """What the commands do: ``run``, with errors as click shows them. ``nvml_library`` stands in
+    for the driver's."""
+    try:
+        asyncio.run(run(settings, _web_config(settings), nvml_library))
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _web_config(settings: Settings) -> WebConfigFile | None:
+    if settings.web_config_file is None:
+        return None
+    # Imported only here: most exporters don't need its libraries, which are a lot of memory.
+    from vgpumonitor.web.config import WebConfigError, WebConfigFile
+
+    try:
+        return WebConfigFile(settings.web_config_file)
+    except WebConfigError as error:
+        raise click.BadParameter(str(error), param_hint="--web-config-file") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """The parts of an exporter; those that are off are None."""
+
+    containers: ContainersDirectory
+    pods: PodSource
+    devices: DeviceSource | None
+    feedback: Feedback | None
+    cleanup: Cleanup | None
+    scraper: Scraper
+
+    @property
+    def readiness(self) -> Readiness:
+        return {
+            "containers directory": self._containers_missing,
+            f"pods ({self.pods.name})": self._pods_missing,
+        }
+
+    def _containers_missing(self) -> str | None:
+        if self.containers.synced:
+            return None
+        return self.containers.error or "has not looked yet"
+
+    def _pods_missing(self) -> str | None:
+        return "has not synced yet" if self.pods.view.synced is None else None
+
+
+def build(settings: Settings, nvml_library: object | None = None) -> Exporter:
+    """The parts that ``settings`` ask for, none of them started."""
+    containers = ContainersDirectory(settings.containers)
+    pods = make_pod_source(
+        settings.pods,
+        PodSourceOptions(settings.node_name, settings.kubeconfig, settings.pod_logs_dir),
+    )
+    devices = None if settings.nvml == "off" else NvmlSource(library=nvml_library)
+    processes = HostProcesses(settings.procfs)
+    if settings.process_liveness == "on" and not processes.visible():
+        log.warning(
+            "the host's processes are not visible, so that with --process-liveness=on live ones "
+            "count as dead",
+            extra={"procfs": str(settings.procfs)},
+        )
+    feedback = cleanup = None
+    if settings.feedback:
+
+        async def busy() -> frozenset[Key]:
+            return busy_containers((await scraper.collect()).snapshot)
+
+        feedback = Feedback(
+            containers,
+            None if devices is None else busy,
+            release_after=settings.feedback_release_after,
+            dry_run=settings.dry_run,
+        )
+    if settings.gc:
+        cleanup = Cleanup(
+            containers,
+            pods,
+            ProcessIdentification(HostProcesses(settings.procfs)),
+            grace=settings.gc_grace,
+            dry_run=settings.dry_run,
+        )
+    scraper = Scraper(
+        settings.node_name,
+        families_for(settings.metrics, settings.process_metrics),
+        containers,
+        pods,
+        devices,
+        ProcessIdentification(processes, settings.process_liveness),
+        None if feedback is None else lambda: feedback.health,
+        None if cleanup is None else lambda: cleanup.health,
+    )
+    return Exporter(containers, pods, devices, feedback, cleanup, scraper)
+
+
+async def run(
+    settings: Settings,
+    web_config: WebConfigFile | None = None,
+    nvml_library: object | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ListenError."""
+    """Builds, starts and serves until SIGTERM or SIGINT. Raises ListenError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     memory.set_up()
+    exporter = build(settings, nvml_library)
     async with AsyncExitStack() as stack:
-        inventory = ContainersDirectory(settings.containers_dir)
-        inventory.start()
-        stack.callback(inventory.stop)
-        pods = make_pod_source(
-            settings.pods,
-            PodSourceOptions(settings.node_name, settings.kubeconfig, settings.pod_logs_dir),
-        )
-        if devices is not None:
-            devices.start()
-            stack.callback(devices.stop)
-        processes = HostProcesses(settings.procfs)
-        if settings.process_liveness == "on" and not processes.visible():
-            log.warning(
-                "--process-liveness=on, but these are not the host's processes: live ones will "
-                "count as dead",
-                extra={"procfs": str(settings.procfs)},
-            )
-        actions: list[Feedback | Cleanup] = []
-        feedback: Feedback | None = None
-        cleanup: Cleanup | None = None
-        if settings.feedback:
-            from vgpumonitor.controllers import Feedback
-
-            feedback = Feedback(
-                inventory,
-                release_after=settings.feedback_release_after,
-                dry_run=settings.dry_run,
-            )
-            actions.append(feedback)
-        if settings.gc:
-            from vgpumonitor.controllers import Cleanup
-
-            cleanup = Cleanup(
-                inventory,
-                pods,
-                ProcessIdentification(HostProcesses(settings.procfs)),
-                grace=settings.gc_grace,
-                dry_run=settings.dry_run,
-            )
-            actions.append(cleanup)
-        scraper = Scraper(
-            settings.node_name,
-            families_for(settings.metrics, settings.process_metrics),
-            inventory,
-            pods,
-            devices,
-            ProcessIdentification(processes, settings.process_liveness),
-            None if feedback is None else lambda: feedback.health,
-            None if cleanup is None else lambda: cleanup.health,
-        )
-        readiness = {
-            "inventory": lambda: (
-                None if inventory.synced else inventory.error or "has not looked yet"
-            ),
-            f"pods ({pods.name})": lambda: (
-                None if pods.view.synced is not None else "has not synced yet"
-            ),
-        }
-        app = make_app(scraper, readiness)
+        for source in (exporter.containers, exporter.devices):
+            if source is not None:
+                source.start()
+                stack.callback(source.stop)
+        app = make_app(exporter.scraper, exporter.readiness)
         tls = None
         if web_config is not None:
             from vgpumonitor.web.auth import protect
@@ -128,11 +188,15 @@ async def serve(
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
         make_protocol = connections.factory(runner.server)
-        for address in settings.listen:
+        for address in settings.listen_address:
             stack.callback((await _listen(make_protocol, address, tls)).close)
         memory.start_is_over()
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
+            running = [
+                tasks.create_task(part.run())
+                for part in (exporter.pods, exporter.feedback, exporter.cleanup)
+                if part is not None
+            ]
             await stop.wait()
             log.info("stopping")
             for task in running:

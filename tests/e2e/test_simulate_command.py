@@ -54,7 +54,7 @@ def test_nobodys_files_are_overwritten(tmp_path: Path) -> None:
 
 def test_wrong_numbers_and_layouts_are_named(tmp_path: Path) -> None:
     for argument, named in (
-        ("--layouts=1.3", "'1.3' is no layout"),
+        ("--layouts=1.3", "unknown layout '1.3'"),
         ("--gpus=0", "--gpus"),
         ("--containers=-1", "--containers"),
     ):

@@ -45,7 +45,7 @@ class Clock:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[SimulatedNode]:
-    with SimulatedNode(tmp_path / "node", node_name="gpu-1", clock=Clock()) as made:
+    with SimulatedNode(tmp_path / "node", containers=12, node_name="gpu-1", clock=Clock()) as made:
         yield made
 
 

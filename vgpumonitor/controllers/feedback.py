@@ -26,6 +26,7 @@ from vgpumonitor.region.control import ControlWord, ControlWords
 from vgpumonitor.region.launches import late_order, limit_holds, waits
 from vgpumonitor.region.model import GONE, Region, RegionError
 from vgpumonitor.region.reader import RegionFile
+from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.snapshot.identity import Key
 from vgpumonitor.sources.containers import (
     ContainerReading,
@@ -86,6 +87,18 @@ def decide(regions: Sequence[Region], launched: Sequence[bool] = ()) -> list[Dec
 
 def _device_uuids(region: Region) -> Iterable[str]:
     return (device.uuid for device in region.devices if device.uuid is not None)
+
+
+def busy_containers(snapshot: NodeSnapshot) -> frozenset[Key]:
+    """The containers whose processes the driver saw at work lately."""
+    return frozenset(
+        container.key
+        for container in snapshot.containers
+        for device in container.devices
+        if device.driver is not None
+        and device.driver.utilization is not None
+        and device.driver.utilization.core > 0
+    )
 
 
 @dataclass(frozen=True, slots=True)

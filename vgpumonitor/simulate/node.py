@@ -29,6 +29,10 @@ from vgpumonitor.simulate.procfs import SimulatedProcfs
 from vgpumonitor.simulate.readings import figures
 from vgpumonitor.sources.containers import raise_descriptor_limit
 
+#: How large a node is unless asked for another size.
+GPUS = 4
+CONTAINERS = 16
+
 _MARKER = ".vgpumonitor-simulation"
 
 
@@ -51,8 +55,8 @@ class SimulatedNode:
     def __init__(
         self,
         directory: Path,
-        gpus: int = 4,
-        containers: int = 12,
+        gpus: int = GPUS,
+        containers: int = CONTAINERS,
         layouts: Sequence[Layout] = LAYOUTS,
         seed: int = 0,
         *,

@@ -1,0 +1,192 @@
+"""The screen, and the same as plain text."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vgpumonitor.formatting import NONE, ago, percent, plain, short_uuid, size
+from vgpumonitor.top.fetch import Document
+from vgpumonitor.top.rows import SORTS, Row, memory_share, rows_of
+from vgpumonitor.top.view import View, shown
+
+#: Columns of a pipe or a file: as many as the widest row needs.
+_UNBOUND = 400
+
+_STATE_STYLES = {"blocked": "yellow", "unreadable": "red", "waiting": "dim", "no_process": "dim"}
+
+
+def render(
+    document: Document | None,
+    view: View,
+    width: int,
+    height: int,
+    trouble: str | None = None,
+) -> tuple[RenderableType, View, int]:
+    """The screen of ``width`` columns and ``height`` lines; the view, its first row moved to where
+    there is one; and the number of rows that fit. ``trouble`` is why the document isn't current."""
+    if document is None:
+        return Text(plain(trouble or "Asking the exporter…")), view, 1
+    rows = shown(rows_of(document), view)
+    head: list[RenderableType] = [_title(document, width)]
+    devices = document["cards"]
+    fitting = max(1, min(len(devices), (height - 4) // 2))
+    head += [_device(device, document, width) for device in devices[:fitting]]
+    if len(devices) > fitting:
+        head.append(Text(f"and {len(devices) - fitting} more GPUs", style="dim"))
+    head += [_problem(line, width) for line in problems(document)[: max(1, height // 8)]]
+    if trouble is not None:
+        head.append(_problem(trouble, width))
+    # A line each for the table's heading and the keys.
+    page = max(1, height - len(head) - 2)
+    view = replace(view, first=max(0, min(view.first, len(rows) - page)))
+    part = rows[view.first : view.first + page]
+    table: RenderableType = _rows_table(part, width)
+    if not rows:
+        table = Text("No container matches the filter." if view.filter else "No containers.", "dim")
+    gap = [Text()] * (page - len(part))
+    keys = _keys(view, len(rows), len(part), width)
+    return Group(*head, table, *gap, keys), view, page
+
+
+def _title(document: Document, width: int) -> Text:
+    when = time.strftime("%H:%M:%S", time.localtime(document["time"]))
+    containers = len(document["containers"])
+    text = Text(plain(document["node"]), "bold")
+    text.append(f"  {containers} containers  {when}", "not bold dim")
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _device(device: Document, document: Document, width: int) -> Text:
+    used, total = device["memory_used_bytes"], device["memory_total_bytes"]
+    if used is None:
+        used = sum(
+            part["memory_used_bytes"] or 0
+            for container in document["containers"]
+            for part in container["devices"]
+            if part["uuid"] == device["uuid"]
+        )
+    name = short_uuid(device["uuid"]) if device["index"] is None else f"{device['index']:>2}"
+    texts = [f"{size(used)} of {size(total)}" if total else size(used)]
+    if device["core_utilization_percent"] is not None:
+        texts.append(f"cores {percent(device['core_utilization_percent']):>4}")
+    if device["dead_memory_bytes"]:
+        texts.append(f"dead {size(device['dead_memory_bytes'])}")
+    unattributed = sum(found["memory_bytes"] for found in device["unattributed"])
+    if unattributed:
+        texts.append(f"in no region {size(unattributed)}")
+    if device["throttled"]:
+        texts.append("throttled")
+    if device["power_watts"] is not None:
+        texts.append(f"{device['power_watts']:.0f} W")
+    if device["temperature_celsius"] is not None:
+        texts.append(f"{device['temperature_celsius']:.0f} °C")
+    bar = max(8, min(40, width // 5))
+    filled = round(bar * min(1.0, used / total)) if total else 0
+    text = Text(f"{name} ")
+    text.append("█" * filled, "cyan").append("░" * (bar - filled), "dim")
+    text.append("  " + "  ".join(texts))
+    if device["name"]:
+        text.append(f"  {plain(device['name'])}", "dim")
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def problems(document: Document) -> list[str]:
+    """What is wrong, a line each."""
+    lines = []
+    for source in document["sources"]:
+        if source["up"] is False:
+            synced = source["synced"]
+            since = "" if synced is None else f"last read {ago(document['time'] - synced)}"
+            lines.append(f"{source['name']} can't be read: {source['error'] or since or 'no data'}")
+    unreadable = [one for one in document["containers"] if one["region_state"] == "unreadable"]
+    lines += [
+        f"{one['namespace']}/{one['pod']}/{one['container']} can't be read: {one['error']}"
+        for one in unreadable
+    ]
+    return lines
+
+
+def _problem(line: str, width: int) -> Text:
+    text = Text(f"! {plain(line)}", "yellow")
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _rows_table(rows: list[Row], width: int) -> Table:
+    """In a narrow terminal the names are cut, and the figures stay whole."""
+    wide = width >= 110
+    table = Table(
+        box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold"
+    )
+    names = ("NAMESPACE", "POD", "CONTAINER") if wide else ("POD", "CONTAINER")
+    for name in names:
+        # Not no_wrap: rich would then shorten all columns alike.
+        table.add_column(name, overflow="ellipsis", min_width=9)
+    table.add_column("GPU", no_wrap=True)
+    for name in ("MEMORY", "LIMIT", "CORES", "LIMIT", "IDLE"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("STATE", no_wrap=True)
+    for row in rows:
+        near = (memory_share(row) or 0) >= 0.9
+        table.add_row(
+            *([_name(row.namespace or NONE)] if wide else []),
+            _name(row.pod),
+            _name(row.container),
+            Text(plain(row.device or NONE)),
+            Text(size(row.memory), "red" if near else ""),
+            Text(_limit(row, size(row.memory_limit), row.memory_limit)),
+            Text(percent(row.cores)),
+            Text(_limit(row, percent(row.core_limit), row.core_limit)),
+            Text(ago(row.idle).removesuffix(" ago")),
+            Text(_state(row, wide), _STATE_STYLES.get(row.state, "")),
+        )
+    return table
+
+
+def _state(row: Row, wide: bool) -> str:
+    """The state; where there is room, with the pods for which a blocked container waits."""
+    text = row.state.replace("_", " ")
+    return f"{text} by {plain(', '.join(row.blocked_by))}" if wide and row.blocked_by else text
+
+
+def _name(text: str) -> Text:
+    return Text(plain(text), no_wrap=True, overflow="ellipsis")
+
+
+def _limit(row: Row, text: str, limit: int | None) -> str:
+    return "none" if limit is None and row.device is not None else text
+
+
+def _keys(view: View, rows: int, part: int, width: int) -> Text:
+    if view.typing:
+        text = Text(f"/{view.filter}", "bold").append("▏  enter keeps, esc clears", "not bold dim")
+    else:
+        place = f"{view.first + 1}–{view.first + part} of {rows}" if rows else "0"
+        kept = f"  /{view.filter}" if view.filter else ""
+        letters = "  ".join(f"[{key}] {name}" for name, (key, _, _) in SORTS.items())
+        if width < 120:
+            letters = f"[{''.join(key for key, _, _ in SORTS.values())}]"
+        line = f"{place}{kept}  [q]uit  [/] filter  [r]everse  {letters} sort: {view.sort}"
+        text = Text(line, "dim")
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def once(document: Document, view: View) -> str:
+    """The snapshot as plain text: GPUs, what is wrong, and all rows that match the filter."""
+    console = Console(width=_UNBOUND, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(_title(document, _UNBOUND))
+        for device in document["cards"]:
+            console.print(_device(device, document, _UNBOUND))
+        for line in problems(document):
+            console.print(_problem(line, _UNBOUND))
+        console.print(_rows_table(shown(rows_of(document), view), _UNBOUND))
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
