@@ -54,11 +54,11 @@ def _library() -> Path:
 
 def simulated_nvml(state: SimulatedNvml | None, directory: Path) -> dict[str, str]:
     """The environment in which a process has ``state`` for its driver; none without one. The
-    state is read from ``nvml.state`` in ``directory``, which may be written again meanwhile."""
+    state is read from ``nvml.json`` in ``directory``, which may be written again meanwhile."""
     if state is None:
         return {}
-    state.write(directory / "nvml.state")
+    state.write(directory / "nvml.json")
     return {
         "LD_LIBRARY_PATH": f"{_library().parent}:{os.environ.get('LD_LIBRARY_PATH', '')}",
-        STATE_VARIABLE: str(directory / "nvml.state"),
+        STATE_VARIABLE: str(directory / "nvml.json"),
     }

@@ -16,7 +16,7 @@ from testing.nvml import simulated_nvml
 from testing.pods import koordinator
 from testing.polling import eventually
 from testing.region_files import put
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig, SimulatedNvml
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig, SimulatedNvml
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
@@ -30,8 +30,8 @@ Call = Callable[..., None]
 
 def cards(**more: object) -> SimulatedNvml:
     return SimulatedNvml(
-        cards=tuple(
-            SimulatedCard(
+        devices=tuple(
+            SimulatedDevice(
                 uuid=uuid,
                 name="NVIDIA L40S",
                 minor=minor,
@@ -56,28 +56,26 @@ class TestNvml:
             eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) == 20 * GIB)
             cards(
                 errors={
-                    (call, "0"): LOST
+                    call: {"0": LOST}
                     for call in (
                         "nvmlDeviceGetMemoryInfo",
                         "nvmlDeviceGetUtilizationRates",
                         "nvmlDeviceGetComputeRunningProcesses",
                     )
                 }
-            ).write(tmp_path / "nvml.state")
+            ).write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) is None)
             assert exporter.value("HostGPUMemoryUsage", deviceuuid=CARD_2) == 20 * GIB
             assert exporter.value("vgpumonitor_nvml_up") == 1
             assert len(exporter.samples()["vGPU_device_memory_usage_in_bytes"]) == 2
-            cards().write(tmp_path / "nvml.state")
+            cards().write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) == 20 * GIB)
 
     def test_a_call_that_hangs_costs_a_bounded_wait(self, tmp_path: Path) -> None:
         env = simulated_nvml(cards(), tmp_path)
         with running(*self.arguments(tmp_path), env=env) as exporter:
             eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD_2))
-            cards(hangs=frozenset({("nvmlDeviceGetMemoryInfo", "0")})).write(
-                tmp_path / "nvml.state"
-            )
+            cards(hangs={"nvmlDeviceGetMemoryInfo": ("0",)}).write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("vgpumonitor_nvml_up") == 0)
             found = exporter.samples()
             assert "HostGPUMemoryUsage" not in found
@@ -85,16 +83,16 @@ class TestNvml:
             hung = exporter.value("vgpumonitor_nvml_errors_total", call="timeout")
             assert hung is not None
             assert hung >= 1
-            cards().write(tmp_path / "nvml.state")
+            cards().write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) == 20 * GIB)
 
     def test_no_driver_then_one(self, tmp_path: Path) -> None:
         env = simulated_nvml(cards(), tmp_path)
-        (tmp_path / "nvml.state").unlink()
+        (tmp_path / "nvml.json").unlink()
         with running(*self.arguments(tmp_path), env=env) as exporter:
             assert exporter.value("vgpumonitor_nvml_up") == 0
             assert len(exporter.samples()["vGPU_device_memory_usage_in_bytes"]) == 2
-            cards().write(tmp_path / "nvml.state")
+            cards().write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("vgpumonitor_nvml_up") == 1, 40)
             assert exporter.value("HostCoreUtilization", deviceuuid=CARD) == 50
 
@@ -102,10 +100,10 @@ class TestNvml:
         mig = SimulatedMig(
             uuid=MIG, profile="1g.10gb", gpu_instance_id=7, memory=Memory(10 * GIB, 3 * GIB)
         )
-        card = SimulatedCard(
+        card = SimulatedDevice(
             uuid=CARD, name="NVIDIA A100", memory=Memory(40 * GIB, GIB), mig_devices=(mig,)
         )
-        env = simulated_nvml(SimulatedNvml(cards=(card,)), tmp_path)
+        env = simulated_nvml(SimulatedNvml(devices=(card,)), tmp_path)
         with running(*self.arguments(tmp_path), env=env) as exporter:
             eventually(
                 lambda: exporter.value("vgpu_mig_device_memory_used_bytes", mig_uuid=MIG) == 3 * GIB

@@ -20,7 +20,7 @@ from testing.polling import eventually
 from testing.region_files import put, recorded_bytes
 from testing.tools import require
 from vgpumonitor.region.layouts import V1_1, V1_2
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedNvml
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedNvml
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
@@ -84,8 +84,8 @@ def node(tmp_path: Path) -> Node:
 def cards(**more: object) -> SimulatedNvml:
     """Two cards; the first has minor 3."""
     return SimulatedNvml(
-        cards=(
-            SimulatedCard(
+        devices=(
+            SimulatedDevice(
                 uuid=CARD,
                 name="NVIDIA L40S",
                 minor=3,
@@ -93,7 +93,7 @@ def cards(**more: object) -> SimulatedNvml:
                 utilization=(75, 30),
                 compute={100000: 3 * GIB, 100001: 4 * GIB, 100002: 5 * GIB},
             ),
-            SimulatedCard(
+            SimulatedDevice(
                 uuid=CARD_2,
                 name="NVIDIA L40S",
                 minor=0,
@@ -207,7 +207,7 @@ def test_hami_1089_1637_one_nvml_call_that_fails(
 ) -> None:
     """There: the scrape is empty."""
     node.container("2.9.0-three-processes")
-    nvml = cards(errors={(call, "0"): code})
+    nvml = cards(errors={call: {"0": code}})
     with node.exporter("--process-liveness=off", nvml=nvml) as exporter:
         assert exporter.value(lost, deviceuuid=CARD) is None
         for family in ("HostGPUMemoryUsage", "HostCoreUtilization"):
@@ -348,10 +348,10 @@ def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> N
         pods.pod(UID, "train-0", statuses=[pods.running("train")]),
         pods.pod(OTHER, "fugitive-0", namespace="team-b"),
     )
-    first = cards().cards[0]
+    first = cards().devices[0]
     nvml = SimulatedNvml(
-        cards=(
-            SimulatedCard(
+        devices=(
+            SimulatedDevice(
                 uuid=CARD,
                 memory=first.memory,
                 compute={**first.compute, 777: 6 * GIB, 888: GIB},

@@ -2,7 +2,7 @@
 
 ``DIR/containers`` is what HAMi-core and koordlet would write, ``DIR/pods.json`` what
 ``kubectl get pods -A -o json`` prints, ``DIR/pod-logs`` kubelet's directories, ``DIR/proc``
-the host's procfs, ``DIR/nvml.state`` what the simulated NVML reads.
+the host's procfs, ``DIR/nvml.json`` what the simulated NVML reads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Self
 
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
-from vgpumonitor.simulate.nvml.state import SimulatedCard, SimulatedNvml
+from vgpumonitor.simulate.nvml.state import SimulatedDevice, SimulatedNvml
 from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
@@ -74,7 +74,7 @@ class SimulatedNode:
         self.pods_file = directory / "pods.json"
         self.pod_logs_dir = directory / "pod-logs"
         self.procfs_dir = directory / "proc"
-        self.nvml_state = directory / "nvml.state"
+        self.nvml_state = directory / "nvml.json"
         self.node_name = node_name or socket.gethostname()
         self._clock = clock
         random = Random(seed)
@@ -82,7 +82,7 @@ class SimulatedNode:
         self.pods = (place_plain if plain else place_mixed)(self.cards, containers, layouts, random)
         #: The containers of each pod, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
-        self._figures: tuple[SimulatedCard, ...] = ()
+        self._figures: tuple[SimulatedDevice, ...] = ()
         self._states: list[ContainerState] | None = None
         self._lock_fd = _claim(directory)
         try:
@@ -146,7 +146,7 @@ class SimulatedNode:
     def _write(self) -> None:
         uses = [use for pod in self.containers for container in pod for use in container.uses()]
         self._figures = figures(self.cards, uses, self._figures)
-        SimulatedNvml(cards=self._figures).write(self.nvml_state)
+        SimulatedNvml(devices=self._figures).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states:
             pods = zip(self.pods, self.containers, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vgpumonitor.simulate.container import CardUse
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig
 from vgpumonitor.simulate.plan import MIB, Card, MigPart
 
 #: What the driver keeps of each GPU's memory for itself, in bytes.
@@ -20,8 +20,8 @@ _POWER_CAP, _CAPPED = 0x04, 95
 
 
 def figures(
-    cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedCard]
-) -> tuple[SimulatedCard, ...]:
+    cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedDevice]
+) -> tuple[SimulatedDevice, ...]:
     """The GPUs one second after ``before``, which is empty at first."""
     on = {card: [use for use in uses if use.card is card] for card in cards}
     found = []
@@ -31,7 +31,7 @@ def figures(
         last = before[card.index].temperature if before else None
         change = 0 if last is None else final - last
         found.append(
-            SimulatedCard(
+            SimulatedDevice(
                 uuid=card.uuid,
                 name=card.name,
                 minor=card.minor,

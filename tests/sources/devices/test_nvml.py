@@ -16,13 +16,14 @@ from typing import Any
 
 import pynvml
 import pytest
+from msgspec import structs
 
 from testing.nvml import build
 from testing.polling import eventually
 from testing.tools import require
 from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedCard, SimulatedMig, SimulatedNvml
+from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig, SimulatedNvml
 from vgpumonitor.sources.devices import Device, DeviceProcess, MigDevice
 from vgpumonitor.sources.devices.nvml import NvmlSource
 
@@ -34,7 +35,7 @@ MIG_2 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a02"
 
 FUNCTION_NOT_FOUND, GPU_IS_LOST, NOT_SUPPORTED, UNKNOWN = 13, 15, 3, 999
 
-CARD = SimulatedCard(
+CARD = SimulatedDevice(
     uuid=L40S,
     name="NVIDIA L40S",
     minor=1,
@@ -47,7 +48,7 @@ CARD = SimulatedCard(
     compute={100: 8 * GIB, 101: 12 * GIB},
     graphics={102: GIB},
 )
-MIG_CARD = SimulatedCard(
+MIG_CARD = SimulatedDevice(
     uuid=A100,
     name="NVIDIA A100-SXM4-80GB",
     minor=0,
@@ -74,7 +75,7 @@ MIG_CARD = SimulatedCard(
         ),
     ),
 )
-NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, cards=(CARD, MIG_CARD))
+NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, devices=(CARD, MIG_CARD))
 
 COMPUTING = (DeviceProcess(100, 8 * GIB), DeviceProcess(101, 12 * GIB))
 DEVICE = Device(
@@ -141,7 +142,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["pynvml", "python"])
 def nvml(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
     """A source over the state of NODE, which it has sampled."""
-    state = tmp_path / "nvml.state"
+    state = tmp_path / "nvml.json"
     NODE.write(state)
     if request.param == "python":
         running = in_python(state)
@@ -163,8 +164,10 @@ class TestSample:
 
     def test_each_sample_is_fresh(self, nvml: Run) -> None:
         assert nvml.devices()[0].core_utilization == 75
-        changed = replace(CARD, utilization=(12, 3))
-        nvml.write(replace(NODE, driver_version="580.65", cuda_version=13000, cards=(changed,)))
+        changed = structs.replace(CARD, utilization=(12, 3))
+        nvml.write(
+            structs.replace(NODE, driver_version="580.65", cuda_version=13000, devices=(changed,))
+        )
         (device,) = nvml.devices()
         assert (device.driver_version, device.cuda_version) == ("580.65", "13.0")
         assert (device.core_utilization, device.memory_utilization) == (12, 3)
@@ -175,8 +178,8 @@ class TestSample:
         assert nvml.sample() == ()
 
     def test_a_process_that_computes_and_draws_counts_once(self, nvml: Run) -> None:
-        both = replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
-        nvml.write(replace(NODE, cards=(both,)))
+        both = structs.replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
+        nvml.write(structs.replace(NODE, devices=(both,)))
         (device,) = nvml.devices()
         assert device.processes == (
             DeviceProcess(7, GIB),
@@ -186,7 +189,9 @@ class TestSample:
 
     def test_more_processes_than_pynvml_first_expects(self, nvml: Run) -> None:
         many = {pid: pid * 1024 for pid in range(1000, 1300)}
-        nvml.write(replace(NODE, cards=(replace(CARD, compute=many, graphics={}),)))
+        nvml.write(
+            structs.replace(NODE, devices=(structs.replace(CARD, compute=many, graphics={}),))
+        )
         (device,) = nvml.devices()
         assert device.processes == tuple(DeviceProcess(*item) for item in many.items())
 
@@ -214,8 +219,8 @@ class TestErrors:
         ],
     )
     def test_a_call_fails_alone(self, tmp_path: Path, call: str, without: dict[str, Any]) -> None:
-        state = tmp_path / "nvml.state"
-        failing = replace(NODE, errors={(call, "0"): UNKNOWN})
+        state = tmp_path / "nvml.json"
+        failing = structs.replace(NODE, errors={call: {"0": UNKNOWN}})
         failing.write(state)
         with in_python(state) as nvml:
             assert nvml.devices() == (replace(DEVICE, **without), MIG_DEVICE)
@@ -228,7 +233,7 @@ class TestErrors:
             assert nvml.health().up
 
     def test_unknown_error_hides_nothing_else(self, nvml: Run) -> None:
-        nvml.write(replace(NODE, errors={("nvmlDeviceGetMemoryInfo", "0"): UNKNOWN}))
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetMemoryInfo": {"0": UNKNOWN}}))
         failing = replace(DEVICE, memory_total=None, memory_used=None)
         assert nvml.devices() == (failing, MIG_DEVICE)
         assert nvml.devices() == (failing, MIG_DEVICE)
@@ -236,7 +241,7 @@ class TestErrors:
 
     def test_what_a_card_is_known_for_stays(self, nvml: Run) -> None:
         calls = ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMinorNumber")
-        nvml.write(replace(NODE, errors={(call, "0"): UNKNOWN for call in calls}))
+        nvml.write(structs.replace(NODE, errors={call: {"0": UNKNOWN} for call in calls}))
         for _ in range(2):
             assert (nvml.devices()[0].minor, nvml.devices()[0].memory_total) == (None, None)
         assert [(card.uuid, card.minor, card.memory_total) for card in nvml.known()] == [
@@ -245,18 +250,18 @@ class TestErrors:
         ]
 
     def test_not_supported_is_counted_when_it_begins(self, nvml: Run) -> None:
-        power = ("nvmlDeviceGetPowerUsage", "0")
+        power = "nvmlDeviceGetPowerUsage"
         counts = []
         for code in (NOT_SUPPORTED, NOT_SUPPORTED, UNKNOWN, NOT_SUPPORTED, NOT_SUPPORTED, None):
-            nvml.write(replace(NODE, errors={} if code is None else {power: code}))
+            nvml.write(structs.replace(NODE, errors={} if code is None else {power: {"0": code}}))
             watts = nvml.devices()[0].power_watts
             assert watts == (250.5 if code is None else None)
             counts.append(nvml.health().errors.get(("nvmlDeviceGetPowerUsage", L40S), 0))
         assert counts == [1, 1, 2, 3, 3, 3]
 
     def test_a_geforce_without_ecc_and_mig(self, nvml: Run) -> None:
-        plain = SimulatedCard(uuid=L40S, name="NVIDIA GeForce RTX 4090", memory=Memory(24, 7))
-        nvml.write(replace(NODE, cards=(plain,)))
+        plain = SimulatedDevice(uuid=L40S, name="NVIDIA GeForce RTX 4090", memory=Memory(24, 7))
+        nvml.write(structs.replace(NODE, devices=(plain,)))
         (device,) = nvml.devices()
         assert (device.name, device.memory_total, device.memory_used) == (
             "NVIDIA GeForce RTX 4090",
@@ -273,7 +278,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
     def test_a_card_that_cannot_be_named_is_left_out(self, nvml: Run, call: str) -> None:
-        nvml.write(replace(NODE, errors={(call, "0"): UNKNOWN}))
+        nvml.write(structs.replace(NODE, errors={call: {"0": UNKNOWN}}))
         assert nvml.devices() == (MIG_DEVICE,)
         assert nvml.health().errors[call, ""] == 1
         assert nvml.health().up
@@ -281,7 +286,7 @@ class TestErrors:
 
     def test_a_call_about_no_card_fails_alone(self, nvml: Run) -> None:
         calls = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion")
-        nvml.write(replace(NODE, errors={(call, "-"): UNKNOWN for call in calls}))
+        nvml.write(structs.replace(NODE, errors={call: {"-": UNKNOWN} for call in calls}))
         assert nvml.sample() == tuple(
             replace(device, driver_version=None, cuda_version=None)
             for device in (DEVICE, MIG_DEVICE)
@@ -289,7 +294,7 @@ class TestErrors:
         assert [nvml.health().errors[call, ""] for call in calls] == [1, 1]
 
     def test_a_call_of_a_mig_device_fails_alone(self, nvml: Run) -> None:
-        nvml.write(replace(NODE, errors={("nvmlDeviceGetMemoryInfo", "1.0"): UNKNOWN}))
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetMemoryInfo": {"1.0": UNKNOWN}}))
         first, second = MIG_DEVICE.mig_devices
         assert nvml.devices()[1].mig_devices == (
             replace(first, memory_total=None, memory_used=None),
@@ -309,26 +314,28 @@ class TestErrors:
     def test_a_mig_device_that_cannot_be_named_is_left_out(
         self, tmp_path: Path, call: str, counted: str
     ) -> None:
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         NODE.write(state)
         with in_python(state) as nvml:
             nvml.sample()
-            nvml.write(replace(NODE, errors={(call, "1.0"): UNKNOWN}))
+            nvml.write(structs.replace(NODE, errors={call: {"1.0": UNKNOWN}}))
             assert nvml.devices()[1].mig_devices == MIG_DEVICE.mig_devices[1:]
             assert nvml.health().errors[call, counted] == 1
 
     def test_each_failure_is_logged_once_and_again_after_it_changed(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         NODE.write(state)
         caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
-        power = ("nvmlDeviceGetPowerUsage", "0")
+        power = "nvmlDeviceGetPowerUsage"
         with in_python(state) as nvml:
             nvml.sample()
             caplog.clear()
             for code in (UNKNOWN, UNKNOWN, GPU_IS_LOST, None, GPU_IS_LOST, GPU_IS_LOST):
-                nvml.write(replace(NODE, errors={} if code is None else {power: code}))
+                nvml.write(
+                    structs.replace(NODE, errors={} if code is None else {power: {"0": code}})
+                )
                 nvml.sample()
             assert [record.getMessage() for record in caplog.records] == [
                 f"nvmlDeviceGetPowerUsage of {L40S} failed: Unknown Error",
@@ -340,8 +347,7 @@ class TestErrors:
 
 class TestOlderDrivers:
     def test_memory_of_the_first_version_counts_what_is_reserved(self, nvml: Run) -> None:
-        missing = {("nvmlDeviceGetMemoryInfo_v2", "0"): FUNCTION_NOT_FOUND}
-        nvml.write(replace(NODE, errors=missing))
+        nvml.write(structs.replace(NODE, missing=("nvmlDeviceGetMemoryInfo_v2",)))
         assert nvml.devices()[0] == replace(DEVICE, memory_used=21 * GIB)
         assert ("nvmlDeviceGetMemoryInfo", L40S) not in nvml.health().errors
 
@@ -351,15 +357,15 @@ class TestOlderDrivers:
             "nvmlDeviceGetGraphicsRunningProcesses_v3",
             "nvmlDeviceGetCurrentClocksEventReasons",
         )
-        nvml.write(replace(NODE, errors={(call, "0"): FUNCTION_NOT_FOUND for call in newer}))
+        nvml.write(structs.replace(NODE, missing=newer))
         assert nvml.devices() == (DEVICE, MIG_DEVICE)
         assert {uuid for _, uuid in nvml.health().errors} == {A100}
 
     def test_a_function_that_no_version_has_fails_alone(self, nvml: Run) -> None:
         nvml.write(
-            replace(
+            structs.replace(
                 NODE,
-                errors={("nvmlDeviceGetComputeRunningProcesses", "0"): FUNCTION_NOT_FOUND},
+                errors={"nvmlDeviceGetComputeRunningProcesses": {"0": FUNCTION_NOT_FOUND}},
             )
         )
         for _ in range(2):
@@ -384,8 +390,8 @@ class TestDriver:
 
     @pytest.mark.parametrize("code", [4, 9, 12, 18, UNKNOWN])
     def test_cannot_be_initialised(self, tmp_path: Path, code: int) -> None:
-        state = tmp_path / "nvml.state"
-        replace(NODE, errors={("nvmlInitWithFlags", "-"): code}).write(state)
+        state = tmp_path / "nvml.json"
+        structs.replace(NODE, errors={"nvmlInitWithFlags": {"-": code}}).write(state)
         with in_python(state) as nvml:
             assert nvml.sample() is None
             assert not nvml.health().up
@@ -396,20 +402,20 @@ class TestDriver:
 
     @pytest.mark.parametrize("code", [1, 9, 18])
     def test_goes_in_the_middle_of_a_sample(self, nvml: Run, code: int) -> None:
-        nvml.write(replace(NODE, errors={("nvmlDeviceGetName", "1"): code}))
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetName": {"1": code}}))
         assert nvml.sample() is None
         assert not nvml.health().up
         nvml.write(NODE)
         assert nvml.devices() == (DEVICE, MIG_DEVICE)
 
     def test_one_lost_gpu_hides_no_other(self, nvml: Run) -> None:
-        nvml.write(replace(NODE, errors={("nvmlDeviceGetHandleByIndex", "0"): GPU_IS_LOST}))
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetHandleByIndex": {"0": GPU_IS_LOST}}))
         assert nvml.devices() == (MIG_DEVICE,)
         assert nvml.health().up
 
     def test_when_all_gpus_are_lost_it_is_initialised_again(self, nvml: Run) -> None:
-        lost = {("nvmlDeviceGetMemoryInfo", str(index)): GPU_IS_LOST for index in (0, 1)}
-        nvml.write(replace(NODE, errors=lost))
+        lost = {"nvmlDeviceGetMemoryInfo": {str(index): GPU_IS_LOST for index in (0, 1)}}
+        nvml.write(structs.replace(NODE, errors=lost))
         assert nvml.sample() is None
         assert not nvml.health().up
         nvml.write(NODE)
@@ -418,7 +424,7 @@ class TestDriver:
     def test_attempts_to_initialise_are_bounded(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
         with in_python(state, retry_seconds=3600) as nvml:
             for _ in range(5):
@@ -452,7 +458,7 @@ class TestDriver:
 class TestHang:
     def test_costs_one_wait_and_what_came_before_is_served(self, nvml: Run) -> None:
         everything = nvml.sample()
-        nvml.write(replace(NODE, hangs=frozenset({("nvmlDeviceGetName", "1")})))
+        nvml.write(structs.replace(NODE, hangs={"nvmlDeviceGetName": ("1",)}))
         assert nvml.sample(timeout=3.0) == (DEVICE,)
         assert not nvml.health().up
         assert nvml.health().errors["timeout", ""] == 1
@@ -470,8 +476,8 @@ class TestHang:
     def test_before_the_first_card_gives_nothing(
         self, tmp_path: Path, call: str, target: str
     ) -> None:
-        state = tmp_path / "nvml.state"
-        replace(NODE, hangs=frozenset({(call, target)})).write(state)
+        state = tmp_path / "nvml.json"
+        structs.replace(NODE, hangs={call: (target,)}).write(state)
         with in_python(state) as nvml:
             assert nvml.sample(timeout=0.2) is None
             assert nvml.sample(timeout=3600) is None
@@ -483,13 +489,13 @@ class TestHang:
     def test_is_logged_with_the_call_that_hangs(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         NODE.write(state)
         caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
         with in_python(state) as nvml:
             nvml.sample()
             caplog.clear()
-            nvml.write(replace(NODE, hangs=frozenset({("nvmlDeviceGetPowerUsage", "0")})))
+            nvml.write(structs.replace(NODE, hangs={"nvmlDeviceGetPowerUsage": ("0",)}))
             nvml.sample(timeout=3.0)
             nvml.sample()
             nvml.write(NODE)
@@ -508,7 +514,7 @@ class TestThread:
                 return super().nvmlDeviceGetCount()
 
         threads: list[str] = []
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         NODE.write(state)
         source = NvmlSource(Watched(state))
         source.start()
@@ -518,7 +524,7 @@ class TestThread:
         source.stop()
 
     def test_stop_shuts_nvml_down(self, tmp_path: Path) -> None:
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         NODE.write(state)
         library = SimulatedLibrary(state)
         source = NvmlSource(library)
@@ -539,7 +545,7 @@ class TestThread:
             def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
                 return "?" if self.odd else 12080  # type: ignore[return-value]
 
-        state = tmp_path / "nvml.state"
+        state = tmp_path / "nvml.json"
         NODE.write(state)
         library = Odd(state)
         source = NvmlSource(library)

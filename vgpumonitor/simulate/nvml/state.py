@@ -1,40 +1,26 @@
-"""What a simulated NVML tells: values, and the text file that holds them.
+"""What a simulated NVML tells: values, and the JSON file that holds them.
 
-The file is read by the C library (``nvml.c``) and by ``SimulatedLibrary`` alike, and may be
-replaced at any time. No file is no driver. One fact a line; a line about a card belongs to
-the last ``card`` line, and ``memory``, ``compute`` and ``graphics`` to the ``mig`` line since,
-if any:
-
-    driver VERSION                      cuda NUMBER (12040 is 12.4)
-    card UUID                           in the order of NVML's indices
-    name TEXT                           minor NUMBER
-    memory TOTAL USED RESERVED          bytes; USED without RESERVED
-    utilization CORE MEMORY             percent
-    power MILLIWATTS                    temperature CELSIUS
-    ecc CORRECTED UNCORRECTED           throttle MASK
-    compute PID BYTES|-                 graphics PID BYTES|-
-    mig UUID GPU_INSTANCE COMPUTE_INSTANCE PROFILE
-    error CALL TARGET CODE              hang CALL TARGET
-
-What has no line is Not Supported. CALL is a function of NVML, with its version for that one
-alone; TARGET is the card's index, ``INDEX.PLACE`` for a MIG device, ``-`` where the call is
-about neither; the first line that fits a call holds for it. A call that hangs goes on when
-the file no longer says so.
+The file is read by ``SimulatedLibrary`` and, in tests, by a C library under the real pynvml.
+It may be replaced at any time; no file is no driver. Numbers and units are those of NVIDIA's
+nvml.h. A value that is None is Not Supported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 #: Bytes by PID; None where NVML can't tell.
 Processes = Mapping[int, int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A misspelt field is an error, also in a file that was written by hand."""
+
+
+class Memory(_Value, frozen=True):
     """Bytes; ``used`` does not count ``reserved``, which the driver keeps for itself."""
 
     total: int
@@ -42,148 +28,122 @@ class Memory:
     reserved: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedMig:
+class ProcessSample(_Value, frozen=True, kw_only=True):
+    """How much of a device a process used: percent of the SMs, the memory controller, the
+    encoder and the decoder. ``timestamp`` is the sample's, in microseconds of the Unix epoch."""
+
+    pid: int
+    timestamp: int
+    sm: int = 0
+    memory: int = 0
+    encoder: int = 0
+    decoder: int = 0
+
+
+class _Part(_Value, frozen=True, kw_only=True):
+    """What a device and a MIG device have alike."""
+
     uuid: str
+    memory: Memory | None = None
+    compute: Processes = {}
+    graphics: Processes = {}
+    mps: Processes = {}
+
+
+class SimulatedMig(_Part, frozen=True, kw_only=True):
     profile: str
     gpu_instance_id: int
     compute_instance_id: int = 0
-    memory: Memory | None = None
-    compute: Processes = field(default_factory=dict)
-    graphics: Processes = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedCard:
-    """A card; None is Not Supported. ``utilization`` is core and memory in percent, ``ecc``
-    corrected and uncorrected errors, ``throttle`` NVML's mask of clock event reasons. With
-    ``mig_devices`` MIG is enabled; their processes are the card's as well."""
+class SimulatedDevice(_Part, frozen=True, kw_only=True):
+    """A GPU. With ``mig_devices`` MIG is enabled; their processes are the GPU's as well.
 
-    uuid: str
+    A tuple is in the order of the NVML enumeration that selects from it, and a mapping is by
+    its numbers: ``ecc`` (corrected, uncorrected) by nvmlMemoryErrorType_t,
+    ``temperature_thresholds`` by nvmlTemperatureThresholds_t, ``clocks`` and ``max_clocks``
+    by nvmlClockType_t, ``violation_times`` by nvmlPerfPolicyType_t, ``retired_pages``
+    (addresses) by nvmlPageRetirementCause_t, ``nvlink_states`` and ``nvlink_errors`` by link,
+    the latter's by nvmlNvLinkErrorCounter_t. ``field_values`` are by field ID, or by field ID
+    and scope. ``utilization`` is core and memory in percent, ``encoder`` and ``decoder`` are
+    percent and sampling period in microseconds, ``remapped_rows`` corrected, uncorrected,
+    pending and failed, ``throttle`` is a mask of clock event reasons.
+    """
+
     name: str | None = None
     minor: int | None = None
-    memory: Memory | None = None
+    serial: str | None = None
+    vbios_version: str | None = None
+    #: As ``00000000:3B:00.0``.
+    pci_bus_id: str | None = None
     utilization: tuple[int, int] | None = None
+    encoder: tuple[int, int] | None = None
+    decoder: tuple[int, int] | None = None
+    process_samples: tuple[ProcessSample, ...] | None = None
     power_milliwatts: int | None = None
+    power_limit_milliwatts: int | None = None
+    enforced_power_limit_milliwatts: int | None = None
+    energy_millijoules: int | None = None
     temperature: int | None = None
-    ecc: tuple[int, int] | None = None
+    temperature_thresholds: tuple[int | None, ...] | None = None
+    clocks: tuple[int | None, ...] | None = None
+    max_clocks: tuple[int | None, ...] | None = None
+    fan_speeds: tuple[int, ...] | None = None
+    performance_state: int | None = None
     throttle: int | None = None
-    compute: Processes = field(default_factory=dict)
-    graphics: Processes = field(default_factory=dict)
+    violation_times: Mapping[int, int] | None = None
+    ecc: tuple[int, int] | None = None
+    remapped_rows: tuple[int, int, int, int] | None = None
+    retired_pages: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    retired_pages_pending: int | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    max_pcie_generation: int | None = None
+    max_pcie_width: int | None = None
+    pcie_replays: int | None = None
+    nvlink_states: tuple[int, ...] | None = None
+    nvlink_errors: tuple[tuple[int | None, ...], ...] | None = None
+    field_values: Mapping[int, int | float | Mapping[int, int | float]] | None = None
+    #: A mask of the events that the device can tell of.
+    event_types: int | None = None
     mig_devices: tuple[SimulatedMig, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedNvml:
-    """``cuda_version`` is NVML's number. ``errors`` are codes by call and target, ``hangs``
-    calls and targets."""
+class SimulatedEvent(_Value, frozen=True, kw_only=True):
+    """Something that happened on the device of that index, as an event set gives it once to
+    who waits: ``type`` is nvmlEventTypeXidCriticalError, say, and ``data`` the XID."""
+
+    device: int
+    type: int
+    data: int
+
+
+class SimulatedNvml(_Value, frozen=True, kw_only=True):
+    """``cuda_version`` is NVML's number (12040 is 12.4). An event set gives the ``events``
+    that are written after it was made.
+
+    What is broken is by NVML's function. ``errors`` are codes, and ``hangs`` the calls that
+    don't return as long as the file says so, by target: the device's index, ``INDEX.PLACE``
+    for a MIG device, ``-`` where the call is about neither. A name without its version means
+    all versions; with one it goes first. ``missing`` are the functions, with their versions,
+    that the driver is too old for.
+    """
 
     driver_version: str = "570.124.06"
     cuda_version: int = 12080
-    cards: tuple[SimulatedCard, ...] = ()
-    errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    hangs: frozenset[tuple[str, str]] = frozenset()
+    devices: tuple[SimulatedDevice, ...] = ()
+    events: tuple[SimulatedEvent, ...] = ()
+    errors: Mapping[str, Mapping[str, int]] = {}
+    hangs: Mapping[str, tuple[str, ...]] = {}
+    missing: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Replaces the file as a whole."""
         new = path.with_name(f".{path.name}.new")
-        new.write_text(self.text())
+        new.write_bytes(msgspec.json.encode(self))
         new.replace(path)
 
-    def text(self) -> str:
-        return "\n".join([*self._lines(), ""])
 
-    def _lines(self) -> Iterator[str]:
-        yield f"driver {self.driver_version}"
-        yield f"cuda {self.cuda_version}"
-        for card in self.cards:
-            yield f"card {card.uuid}"
-            for word, value in (
-                ("name", card.name),
-                ("minor", card.minor),
-                ("power", card.power_milliwatts),
-                ("temperature", card.temperature),
-                ("throttle", card.throttle),
-            ):
-                if value is not None:
-                    yield f"{word} {value}"
-            for word, pair in (("utilization", card.utilization), ("ecc", card.ecc)):
-                if pair is not None:
-                    yield f"{word} {pair[0]} {pair[1]}"
-            yield from _part_lines(card)
-            for mig in card.mig_devices:
-                instances = f"{mig.gpu_instance_id} {mig.compute_instance_id}"
-                yield f"mig {mig.uuid} {instances} {mig.profile}"
-                yield from _part_lines(mig)
-        for call, target in sorted(self.hangs):
-            yield f"hang {call} {target}"
-        for (call, target), code in self.errors.items():
-            yield f"error {call} {target} {code}"
-
-
-def _part_lines(part: SimulatedCard | SimulatedMig) -> Iterator[str]:
-    if part.memory is not None:
-        yield f"memory {part.memory.total} {part.memory.used} {part.memory.reserved}"
-    for word, processes in (("compute", part.compute), ("graphics", part.graphics)):
-        for pid, held in processes.items():
-            yield f"{word} {pid} {'-' if held is None else held}"
-
-
-def parse(text: str) -> SimulatedNvml:
-    """The state of which ``text`` is the text. Raises ValueError, which names the line."""
-    top: dict[str, Any] = {}
-    cards: list[dict[str, Any]] = []
-    parts: list[dict[str, Any]] = []
-    part: dict[str, Any]
-    errors: dict[tuple[str, str], int] = {}
-    hangs: set[tuple[str, str]] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            match line.split():
-                case ["driver", version]:
-                    top["driver_version"] = version
-                case ["cuda", version]:
-                    top["cuda_version"] = int(version)
-                case ["card", uuid]:
-                    part = {"uuid": uuid, "compute": {}, "graphics": {}, "mig_devices": []}
-                    cards.append(part)
-                    parts.append(part)
-                case ["name", *_]:
-                    cards[-1]["name"] = line.removeprefix("name ")
-                case ["minor" | "temperature" | "throttle" as word, value]:
-                    cards[-1][word] = int(value)
-                case ["power", milliwatts]:
-                    cards[-1]["power_milliwatts"] = int(milliwatts)
-                case ["utilization" | "ecc" as word, first, second]:
-                    cards[-1][word] = int(first), int(second)
-                case ["mig", uuid, gpu_instance, compute_instance, profile]:
-                    part = {
-                        "uuid": uuid,
-                        "profile": profile,
-                        "gpu_instance_id": int(gpu_instance),
-                        "compute_instance_id": int(compute_instance),
-                        "compute": {},
-                        "graphics": {},
-                    }
-                    cards[-1]["mig_devices"].append(part)
-                    parts.append(part)
-                case ["memory", total, used, reserved]:
-                    parts[-1]["memory"] = Memory(int(total), int(used), int(reserved))
-                case ["compute" | "graphics" as word, pid, held]:
-                    parts[-1][word][int(pid)] = None if held == "-" else int(held)
-                case ["error", call, target, code]:
-                    errors[call, target] = int(code)
-                case ["hang", call, target]:
-                    hangs.add((call, target))
-                case _:
-                    raise ValueError("no such fact")
-        except (ValueError, LookupError) as error:
-            raise ValueError(f"line {number} of a simulated NVML: {line!r}: {error}") from error
-    for values in cards:
-        values["mig_devices"] = tuple(SimulatedMig(**mig) for mig in values["mig_devices"])
-    return SimulatedNvml(
-        cards=tuple(SimulatedCard(**values) for values in cards),
-        errors=errors,
-        hangs=frozenset(hangs),
-        **top,
-    )
+def read(path: Path) -> SimulatedNvml:
+    """Raises OSError, and msgspec.DecodeError where the file does not hold a state."""
+    return msgspec.json.decode(path.read_bytes(), type=SimulatedNvml)
