@@ -15,14 +15,15 @@ from vgpumonitor import scrape as scrape_module
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
-from vgpumonitor.snapshot import NodeSnapshot, UnattributedMemory
+from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
+from vgpumonitor.snapshot import NodeSnapshot, ProcessIdentification
 from vgpumonitor.sources.containers import ContainersDirectory, ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth, DeviceProcess, DeviceSource
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.processes import HostProcesses
 
 NAME = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11_train"
-TIMEOUTS = 'vgpumonitor_region_errors_total{reason="timeout"} '
+TIMEOUTS = 'vgpumonitor_region_errors_total{node="node-1",reason="timeout"} '
 
 
 FAMILIES = families_for("documented,vgpu")
@@ -35,8 +36,8 @@ def scraper_of(
     procfs: Path = Path("/proc"),
 ) -> Scraper:
     """Over ``containers``, without pods."""
-    processes = HostProcesses(procfs)
-    return Scraper("node-1", families, containers, NoPodSource(), devices, processes, "off")
+    identification = ProcessIdentification(HostProcesses(procfs), "off")
+    return Scraper("node-1", families, containers, NoPodSource(), devices, identification)
 
 
 class Devices:
@@ -159,15 +160,17 @@ def test_one_who_gives_up_takes_the_text_from_nobody(tmp_path: Path) -> None:
 def test_a_freed_slot_hides_no_pod(tmp_path: Path) -> None:
     """HAMi-core 2.9 frees a slot by its status: the PID that stays in it may be another's."""
     put("hami-2.9.0-mixed-exits", tmp_path / "containers" / NAME / "x.cache")
-    procfs = tmp_path / "proc"
-    cgroup = f"0::/kubepods.slice/kubepods-pod{OTHER.replace('-', '_')}.slice/cri-{'0' * 64}.scope"
-    for pid, file, text in ((2, "comm", "kthreadd\n"), (100000, "cgroup", f"{cgroup}\n")):
-        (procfs / str(pid)).mkdir(parents=True)
-        (procfs / str(pid) / file).write_text(text)
+    procfs = SimulatedProcfs(tmp_path / "proc")
+    procfs.add(100000, "python3", pod_cgroup(OTHER, "0" * 64), (7,))
+    procfs.add(100001, "Xorg", "/system.slice/gdm.service")
     devices = Devices(card(processes=(DeviceProcess(100000, 3 * GIB), DeviceProcess(100001, GIB))))
     containers = ContainersDirectory(tmp_path / "containers")
-    scraper = scraper_of(containers, devices=devices, procfs=procfs)
-    assert set(asyncio.run(scraper.collect()).snapshot.unattributed) == {
-        UnattributedMemory(CARD, 0, "", OTHER, 3 * GIB),
-        UnattributedMemory(CARD, 0, "", "", 0),
+    scraper = scraper_of(containers, devices=devices, procfs=procfs.directory)
+    snapshot = asyncio.run(scraper.collect()).snapshot
+    held = {
+        container.pod_uid: device.driver.memory
+        for container in snapshot.containers
+        for device in container.devices
+        if device.driver is not None
     }
+    assert (held, snapshot.unattributed) == ({OTHER: 3 * GIB}, {CARD: GIB})

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vgpumonitor import logs
 from vgpumonitor.controllers import Cleanup, Feedback
+from vgpumonitor.snapshot import ProcessIdentification
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.pods.model import Pod, PodsView
 from vgpumonitor.sources.processes import HostProcesses
@@ -48,7 +49,7 @@ async def run_feedback(containers_dir: Path, interval: float) -> None:
 def run_gc(containers_dir: Path) -> None:
     inventory = ContainersDirectory(containers_dir)
     with tempfile.TemporaryDirectory() as procfs:
-        gc = Cleanup(inventory, OtherPods(), HostProcesses(procfs), grace=0)
+        gc = Cleanup(inventory, OtherPods(), ProcessIdentification(HostProcesses(procfs)), grace=0)
         gc.round()
         gc.round()
     print(json.dumps(asdict(gc.health)))

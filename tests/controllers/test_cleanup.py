@@ -26,6 +26,8 @@ from vgpumonitor.controllers import Cleanup, CleanupHealth, cleanup
 from vgpumonitor.region.layouts import V1_2
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
+from vgpumonitor.simulate.procfs import SimulatedProcfs
+from vgpumonitor.snapshot import ProcessIdentification
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.pods.model import Pod, PodsView
 from vgpumonitor.sources.processes import HostProcesses
@@ -69,7 +71,7 @@ class Node:
         return Cleanup(
             self.inventory,
             self.pods,
-            HostProcesses(self.procfs),
+            ProcessIdentification(HostProcesses(self.procfs)),
             GRACE,
             dry_run,
             max_tried,
@@ -95,11 +97,9 @@ class Node:
         return directory
 
     def process(self, pid: int, cgroup: str) -> None:
-        for number, comm in ((2, "kthreadd"), (pid, "python3")):
-            directory = self.procfs / str(number)
-            directory.mkdir(parents=True)
-            (directory / "comm").write_text(f"{comm}\n")
-            (directory / "cgroup").write_text(cgroup if number == pid else "0::/\n")
+        """A process of the host, which is 7 in its container."""
+        self.procfs.rmdir()
+        SimulatedProcfs(self.procfs).add(pid, "python3", cgroup, (7,))
 
 
 @pytest.fixture
@@ -503,7 +503,7 @@ CONTAINER = "/kubepods/burstable/pod{}/" + "c" * 64
 def test_a_live_process_of_the_region(node: Node, pod: str | None, stays: bool) -> None:
     directory = node.make(1, hostpid=4711)
     cgroup = "/system.slice/x.service" if pod is None else CONTAINER.format(pod)
-    node.process(4711, f"0::{cgroup}\n")
+    node.process(4711, cgroup)
     gc = node.gc()
     after_the_grace(node, gc)
     assert directory.exists() == stays
@@ -688,7 +688,9 @@ def test_a_read_only_file_system(node: Node) -> None:
 
 def test_runs_until_cancelled(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.make(1)
-    gc = Cleanup(node.inventory, node.pods, HostProcesses(node.procfs), grace=0)
+    gc = Cleanup(
+        node.inventory, node.pods, ProcessIdentification(HostProcesses(node.procfs)), grace=0
+    )
     node.pods.view = replace(node.pods.view, synced=time.time() + 10)
     read, failures = node.inventory.read, [RuntimeError("unforeseen")]
 

@@ -203,7 +203,7 @@ def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> No
     host = HostProcesses(node.procfs_dir)
     assert host.visible()
     found = {pid for processes in held.values() for pid in processes}
-    owners = {pid: host.pod_of(pid) for pid in found}
+    owners = {pid: process.container for pid, process in host.look(found).items()}
     [pid] = [pid for pid, ref in owners.items() if ref is not None and ref.pod_uid == bypass.uid]
     expected[bypass.cards[0].uuid][pid] = held[bypass.cards[0].uuid][pid] or 0
     assert held == expected
@@ -213,8 +213,9 @@ def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> No
         for container in pod
     }
     assert {(ref.pod_uid, ref.container_id) for ref in owners.values() if ref} <= ids
+    assert owners.keys() == found
     assert all(owners.values())
-    assert host.live_pids() == frozenset(found | {1, 2})
+    assert live_pids(node) == found | {1, 2}
 
 
 def test_no_container_and_no_card_is_given_more_than_there_is(node: SimulatedNode) -> None:
@@ -270,7 +271,7 @@ def test_a_pod_on_a_mig_device(node: SimulatedNode) -> None:
     assert (device.uuid, device.memory_limit_bytes) == (part.uuid, 19968 * MIB)
     assert (device.sm_limit_percent, process.devices[0].sm_util) == (0, 0)
     [mig] = pods(node)["segment-api"].mig_allocations
-    assert mig == MigAllocation("segment-api", node.cards[3].uuid, part.uuid, "3g.20gb", 1, 0)
+    assert mig == MigAllocation("segment-api", 0, node.cards[3].uuid, part.uuid, "3g.20gb", 1, 0)
     [container] = next(pod for pod in node.containers if pod[0].pod is plan)
     card = figures(node.cards, list(container.uses()), ())[3]
     held = {process.hostpid: process.devices[0].monitor_used}

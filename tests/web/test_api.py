@@ -35,7 +35,7 @@ from testing.values import (
 from tests.web.page_server import PageServer
 from vgpumonitor import __version__
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
-from vgpumonitor.snapshot import HostProcessesView, NodeSnapshot, PodAllocation
+from vgpumonitor.snapshot import NodeSnapshot, PodAllocation
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
@@ -85,7 +85,8 @@ def full() -> NodeSnapshot:
             ),
             card(CARD_2, 1, 4, mig_devices=(MIG_DEVICE,)),
         ],
-        host=HostProcessesView(None, {900: ContainerRef(UID, "0" * 64)}),
+        live=(100,),
+        on_devices={900: ContainerRef(UID, "0" * 64)},
     )
     return replace(
         made,
@@ -268,7 +269,7 @@ class TestDocument:
         assert found["region_errors"] == {"not_regular": 1}
 
     def test_of_mig_devices_that_were_given(self) -> None:
-        pod = replace(POD, mig_allocations=(MigAllocation("train", CARD, MIG, "1g.10gb", 7, 0),))
+        pod = replace(POD, mig_allocations=(MigAllocation("train", 0, CARD, MIG, "1g.10gb", 7, 0),))
         found = document(snapshot(entry(region(uuids=[MIG])), pods=pods_view(pod)))
         assert found["mig_allocations"] == [
             {
@@ -284,7 +285,9 @@ class TestDocument:
         ]
 
     def test_an_allocation_may_name_no_card(self) -> None:
-        made = replace(snapshot(), allocations=(PodAllocation("a", "b", "", None, None, None),))
+        made = replace(
+            snapshot(), allocations=(PodAllocation("a", "b", "", None, None, None, None),)
+        )
         (found,) = document(made)["allocations"]
         assert found["device_uuid"] is None
         assert found["core_percent"] is None
@@ -296,15 +299,15 @@ class TestDocument:
         assert device["implausible"] == []
 
     def test_what_a_card_cannot_have_is_null_and_named(self) -> None:
-        found = region(process(use(data=50 * GIB, sm=101)), limit=60 * GIB)
+        found = region(process(use(data=50 * GIB, sm=101)), limit=16 * 40 * GIB + 1)
         (device,) = one(entry(found), cards=[card()])["devices"]
         assert device["memory_used_bytes"] is None
-        assert device["memory_by_kind"] is None
+        assert device["memory_by_kind"] == {"context": 0, "module": 0, "data": None, "other": None}
         assert device["memory_limit_bytes"] is None
         assert device["core_utilization_percent"] is None
         assert device["implausible"] == [
-            "memory_used_bytes",
             "memory_limit_bytes",
+            "memory_used_bytes",
             "core_utilization_percent",
         ]
 

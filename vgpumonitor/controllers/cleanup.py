@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from vgpumonitor.controllers.ticker import ticks
 from vgpumonitor.hang import HangTolerantThread
+from vgpumonitor.snapshot.identity import slots_in_use
 from vgpumonitor.snapshot.over import unreliable
 from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
 from vgpumonitor.sources.pods.model import PodSource
@@ -216,7 +217,13 @@ class Cleanup:
 
 
 def _check_processes(entry: ContainerReading, identities: Identities) -> None:
-    for process in identities.slots.get((entry.pod_uid, entry.container), ()):
+    slots = slots_in_use(entry.region)
+    found = identities.slots.get((entry.pod_uid, entry.container), (None,) * len(slots))
+    for slot, process in zip(slots, found, strict=True):
+        if process is None:
+            # A cgroup that names no pod proves nothing, and leaves a doubt.
+            at_pid = identities.processes.get(slot.hostpid)
+            process = at_pid if at_pid is not None and at_pid.container is None else None
         if process is not None:
             raise RefusalError(f"process {process.pid} in its region is still alive")
 

@@ -10,11 +10,12 @@ Device_last_kernel_of_container{zone="vGPU",podnamespace="team-a",podname="train
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from vgpumonitor.metrics.family import (
     AgeFamily,
     DeviceFamily,
+    DeviceValue,
     Family,
     NodeFamily,
     Sample,
@@ -28,7 +29,7 @@ from vgpumonitor.metrics.values import (
     memory_with_reserve,
     vdevice_labels,
 )
-from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.snapshot import Container, ContainerDevice, MemoryUse, NodeSnapshot
 
 _ZONE = (("zone", "vGPU"),)
 _HOST = ("nodeid", "deviceidx", "deviceuuid", "devicetype")
@@ -41,6 +42,16 @@ def _mig_devices(snapshot: NodeSnapshot) -> Iterable[Sample]:
         yield (*names, str(mig.index), mig.device_uuid, str(mig.gpu_instance_id)), 1
 
 
+def _described(size: Callable[[MemoryUse], int | None]) -> DeviceValue:
+    """A figure of the memory description, which has all of them in one series, or no series."""
+
+    def value(_: Container, device: ContainerDevice) -> float | None:
+        use = device.memory
+        return None if use is None or use.other is None else size(use)
+
+    return value
+
+
 #: Its byte counts are labels, so that each allocation makes a new series: it can be left out.
 MEMORY_DESCRIPTION = DeviceFamily(
     "Device_memory_desc_of_container",
@@ -49,12 +60,12 @@ MEMORY_DESCRIPTION = DeviceFamily(
     constant=_ZONE,
     subject=vdevice_labels,
     numbers=(
-        memory(lambda use: use.context),
-        memory(lambda use: use.module),
-        memory(lambda use: use.data),
-        memory(lambda use: use.other),
+        _described(lambda use: use.context),
+        _described(lambda use: use.module),
+        _described(lambda use: use.data),
+        _described(lambda use: use.other),
     ),
-    values={(): memory(lambda use: use.total)},
+    values={(): _described(lambda use: use.total)},
 )
 
 FAMILIES: tuple[Family, ...] = (

@@ -223,7 +223,10 @@ class SimulatedContainer:
             context + module,
         )
         self._host.procfs.add(
-            process.hostpid, "python3", pod_cgroup(self.pod.uid, self.state.container_id)
+            process.hostpid,
+            "python3",
+            pod_cgroup(self.pod.uid, self.state.container_id),
+            (process.pid,),
         )
         self._processes.append(process)
         if self._region is not None:
