@@ -13,9 +13,10 @@ from random import Random
 from typing import Literal
 from uuid import UUID
 
+from vgpumonitor.region.launches import is_limit
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
-from vgpumonitor.simulate.loads import Demand
+from vgpumonitor.simulate.loads import Demand, inference
 from vgpumonitor.simulate.plan import MIB, Card, ContainerPlan, MigPart, PodPlan
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
@@ -24,6 +25,8 @@ _RESPAWN = 6
 #: Seconds from the death of a container's only process to its end, from there to its restart,
 #: and from there to its next CUDA call.
 _CRASH, _RESTART, _CALL = 20, 10, 4
+#: Seconds for which a killed process may stay a zombie.
+_REAPED = 45
 #: Seconds by which a process that ran before the simulation began may be ahead in its load.
 _OLDEST = 30
 #: NVML counts in pages of this size.
@@ -64,6 +67,7 @@ class _Process:
     pid: int
     hostpid: int
     load: Iterator[Demand]
+    hooked: bool
     devices: range
     fixed: int
     data: int = 0
@@ -143,16 +147,19 @@ class SimulatedContainer:
     # The container.
 
     def _make_directory(self) -> None:
-        self.directory.mkdir()
-        self.directory.chmod(0o777)
-        if self.pod.scheduler == "koordinator":
-            (self.directory / "libvgpu.so").touch()
+        if self.pod.isolated:
+            self.directory.mkdir()
+            self.directory.chmod(0o777)
+            if self.pod.scheduler == "koordinator":
+                (self.directory / "libvgpu.so").touch()
         pod = f"{self.pod.namespace}_{self.pod.name}_{self.pod.uid}"
         logs = self._host.pod_logs_dir / pod / self.plan.name
         logs.mkdir(parents=True, exist_ok=True)
         (logs / f"{self.state.restarts}.log").touch()
 
     def _crash(self, now: int) -> None:
+        for process in list(self._processes):
+            self._end(process)
         self.state = replace(self.state, state="waiting", finished_at=now, exit_code=137)
         self._later(_RESTART, self._restart)
 
@@ -160,7 +167,8 @@ class SimulatedContainer:
         """Restarts as koordlet does: the old directory is removed, with the region in it."""
         self.close()
         self._dead.clear()
-        shutil.rmtree(self.directory)
+        if self.pod.isolated:
+            shutil.rmtree(self.directory)
         self.state = replace(
             self.state,
             state="running",
@@ -178,7 +186,7 @@ class SimulatedContainer:
             self._exit(process)
         self.close()
         self.state = replace(self.state, state="terminated", finished_at=then)
-        for path in (*self.directory.iterdir(), self.directory):
+        for path in (*self.directory.iterdir(), self.directory) if self.pod.isolated else ():
             os.utime(path, (then, then))
 
     def _later(self, seconds: int, action: Callable[[int], None]) -> None:
@@ -191,7 +199,7 @@ class SimulatedContainer:
 
     def _call(self, now: int) -> None:
         """Makes the first CUDA call of each process, which creates the region."""
-        if self.plan.hooked:
+        if self.plan.hooked and self.pod.isolated:
             name = self.directory.name
             if self.pod.scheduler == "hami":
                 name = str(UUID(int=self._random.getrandbits(128), version=4))
@@ -207,8 +215,10 @@ class SimulatedContainer:
             )
         for rank in range(self.plan.processes):
             self._spawn(rank, now)
+        if self.plan.bypass:
+            self._spawn(self.plan.processes, now, hooked=False)
 
-    def _spawn(self, rank: int, _now: int) -> None:
+    def _spawn(self, rank: int, _now: int, hooked: bool = True) -> None:
         assert self.plan.load is not None
         cards, random = len(self.pod.cards), self._random
         one_card_each = cards > 1 and self.plan.processes > 1
@@ -218,7 +228,8 @@ class SimulatedContainer:
             rank,
             next(self._pids),
             next(self._host.pids),
-            self.plan.load(Random(random.getrandbits(64))),
+            (self.plan.load if hooked else inference)(Random(random.getrandbits(64))),
+            hooked,
             range(rank % cards, rank % cards + 1) if one_card_each else range(cards),
             context + module,
         )
@@ -229,13 +240,23 @@ class SimulatedContainer:
             (process.pid,),
         )
         self._processes.append(process)
-        if self._region is not None:
-            self._region.register(process.pid)
-            self._region.clear(self._dead)
+        region = self._region_of(process)
+        if region is not None:
+            region.register(process.pid)
+            region.clear(self._dead)
             self._dead.clear()
             for device in process.devices:
-                self._region.allocate(process.pid, device, "context", context)
-                self._region.allocate(process.pid, device, "module", module)
+                region.allocate(process.pid, device, "context", context)
+                region.allocate(process.pid, device, "module", module)
+
+    def _region_of(self, process: _Process) -> RegionWriter | None:
+        """None for a process that HAMi-core doesn't see."""
+        return self._region if process.hooked else None
+
+    def _measured(self, process: _Process) -> bool:
+        """Whether HAMi-core's watcher writes what the driver says of the process: it needs a
+        core limit, and the host PID."""
+        return is_limit(self.pod.core) and process.known and self.plan.host_pid != "never"
 
     @property
     def _room(self) -> int:
@@ -247,15 +268,17 @@ class SimulatedContainer:
         return max(1, self.plan.processes // len(self.pod.cards))
 
     def _advance(self, process: _Process, now: int) -> None:
-        region = self._region
+        region = self._region_of(process)
         if region is not None and not process.known:
-            region.set_hostpid(process.pid, process.hostpid)
+            if self.plan.host_pid != "never":
+                found = process.hostpid if self.plan.host_pid == "found" else process.pid
+                region.set_hostpid(process.pid, found)
             process.known = True
         demand = process.waiting or next(process.load, None)
         process.waiting = None
         if demand is None:
             self._exit(process)
-            self._later(_RESPAWN, partial(self._spawn, process.rank))
+            self._later(_RESPAWN, partial(self._spawn, process.rank, hooked=process.hooked))
             return
         if demand.killed:
             self._kill(process)
@@ -274,34 +297,48 @@ class SimulatedContainer:
         wanted = int((self._room - process.fixed) * share)
         difference = wanted - process.data
         process.data = wanted
-        if self._region is None or difference == 0:
+        region = self._region_of(process)
+        if region is None or difference == 0:
             return
-        change = self._region.allocate if difference > 0 else self._region.free
+        change = region.allocate if difference > 0 else region.free
         pieces = 3 if abs(difference) > _PAGE else 1
         size, rest = divmod(abs(difference), pieces)
         for device in process.devices:
             for piece in range(pieces):
                 change(process.pid, device, "data", size + (rest if piece == 0 else 0))
-            self._region.set_monitor_used(process.pid, device, process.nvml_memory)
+            if self._measured(process):
+                region.set_monitor_used(process.pid, device, process.nvml_memory)
 
     def _set_sm(self, process: _Process, sm: int) -> None:
         process.sm = sm
-        if self._region is not None:
+        region = self._region_of(process)
+        if region is not None and self._measured(process):
             for device in process.devices:
-                self._region.set_utilization(process.pid, device, sm)
+                region.set_utilization(process.pid, device, sm)
 
     def _exit(self, process: _Process) -> None:
-        if self._region is not None:
-            self._region.exit(process.pid)
+        region = self._region_of(process)
+        if region is not None:
+            region.exit(process.pid)
         self._end(process)
 
     def _kill(self, process: _Process) -> None:
-        self._end(process)
-        self._dead.add(process.pid)
+        if self.plan.zombies:
+            # HAMi-core takes a zombie for alive, and leaves its slot.
+            self._processes.remove(process)
+            self._host.procfs.become_zombie(process.hostpid, (process.pid,))
+            self._later(_REAPED, partial(self._reap, process))
+        else:
+            self._end(process)
+            self._dead.add(process.pid)
         if self.plan.processes == 1:
             self._later(_CRASH, self._crash)
         else:
             self._later(_RESPAWN, partial(self._spawn, process.rank))
+
+    def _reap(self, process: _Process, _now: int) -> None:
+        self._host.procfs.remove(process.hostpid)
+        self._dead.add(process.pid)
 
     def _end(self, process: _Process) -> None:
         self._processes.remove(process)

@@ -30,7 +30,7 @@ from vgpumonitor.simulate.readings import figures
 from vgpumonitor.sources.containers import raise_descriptor_limit
 
 #: How large a node is unless asked for another size.
-GPUS = 4
+GPUS = 5
 CONTAINERS = 16
 
 _MARKER = ".vgpumonitor-simulation"
@@ -103,7 +103,7 @@ class SimulatedNode:
             for plan in pod.containers:
                 own = Random(random.getrandbits(64))
                 self.containers[-1].append(SimulatedContainer(pod, plan, host, own, now))
-        self._write()
+        self._write(now)
 
     def _clear(self) -> None:
         for path in (self.containers_dir, self.pod_logs_dir, self.procfs_dir):
@@ -117,7 +117,7 @@ class SimulatedNode:
         for pod in self.containers:
             for container in pod:
                 container.step(now)
-        self._write()
+        self._write(now)
 
     def run(self, stop: threading.Event, interval: float = 1.0) -> None:
         """Steps every ``interval`` seconds until ``stop`` is set."""
@@ -143,9 +143,9 @@ class SimulatedNode:
     ) -> None:
         self.close()
 
-    def _write(self) -> None:
+    def _write(self, now: int) -> None:
         uses = [use for pod in self.containers for container in pod for use in container.uses()]
-        self._figures = figures(self.cards, uses, self._figures)
+        self._figures = figures(self.cards, uses, self._figures, now)
         SimulatedNvml(devices=self._figures).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states:

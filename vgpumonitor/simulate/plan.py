@@ -17,10 +17,16 @@ from vgpumonitor.simulate.loads import Load
 MIB = 1 << 20
 #: The most that is allocated of a GPU's memory, in percent; the driver reserves some of the rest.
 _ALLOCATED = 92
+#: From how many GPUs without MIG on one of them is a single pod's.
+_WITH_WHOLE = 4
 #: The alphabet of the random parts of names in Kubernetes.
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
-Scheduler = Literal["koordinator", "hami"]
+#: By whom a pod was placed; ``none`` is NVIDIA's own device plugin with time-slicing.
+Scheduler = Literal["koordinator", "hami", "none"]
+#: The host PID that HAMi-core finds: the right one, never one, or the container's own, which newer
+#: drivers tell.
+HostPid = Literal["found", "never", "inner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,10 @@ class Card:
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
     """A container. Without a ``load`` it never uses the GPU. ``hooked`` is false if it bypasses
-    HAMi-core. A ``finished`` one ended before the simulation began. ``first_call`` is the number
-    of seconds from its start to its first CUDA call, ``quiet`` that since its last kernel."""
+    HAMi-core, and one with a ``bypass`` has one process more that does. ``zombies`` says that
+    its killed processes stay zombies for a while. A ``finished`` one ended before the simulation
+    began. ``first_call`` is the number of seconds from its start to its first CUDA call,
+    ``quiet`` that since its last kernel."""
 
     name: str
     image: str
@@ -60,6 +68,9 @@ class ContainerPlan:
     processes: int = 1
     priority: int = 1
     hooked: bool = True
+    bypass: bool = False
+    host_pid: HostPid = "found"
+    zombies: bool = False
     init: bool = False
     finished: bool = False
     first_call: int = 0
@@ -84,6 +95,12 @@ class PodPlan:
     mig: MigPart | None = None
 
     @property
+    def isolated(self) -> bool:
+        """Whether HAMi-core is to limit it, so that its containers have directories: not with a
+        whole GPU, a MIG device of HAMi's, or time-slicing."""
+        return self.mig is None and self.memory_ratio < 100 and self.scheduler != "none"
+
+    @property
     def device_uuids(self) -> tuple[str, ...]:
         """The UUIDs of the devices that its containers see."""
         if self.mig is not None:
@@ -106,6 +123,9 @@ class _Role:
     processes: int = 1
     priority: int = 1
     hooked: bool = True
+    bypass: bool = False
+    host_pid: HostPid = "found"
+    zombies: bool = False
     finished: bool = False
     init: str | None = None
     first_call: int = 0
@@ -114,22 +134,40 @@ class _Role:
     mig: bool = False
 
     @property
-    def containers(self) -> int:
+    def whole(self) -> bool:
+        return self.memory == 100
+
+    @property
+    def directories(self) -> int:
+        if self.mig or self.whole or self.scheduler == "none":
+            return 0
         return 1 if self.init is None else 2
 
 
 _ROLES = (
-    _Role("team-vision", "resnet50-train", loads.training, 45, 60),
-    _Role("team-nlp", "reranker", loads.worker, 30, 40, scheduler="hami", processes=3),
+    _Role("team-vision", "resnet50-train", loads.training, 45, 60, host_pid="inner"),
+    _Role(
+        *("team-nlp", "reranker", loads.worker, 30, 40),
+        scheduler="hami",
+        processes=3,
+        zombies=True,
+    ),
     _Role("team-research", "notebook-anna", loads.notebook, 25, 20, "StatefulSet", quiet=3900),
-    _Role("team-ranking", "feature-cache", loads.leak, 20, 20),
-    _Role("team-speech", "wav2vec-train", loads.training, 30, 50, "Job", cards=2, processes=2),
+    _Role("team-ranking", "feature-cache", loads.leak, 20, 20, bypass=True),
+    _Role(
+        *("team-speech", "wav2vec-train", loads.training, 30, 50, "Job"),
+        cards=2,
+        processes=2,
+        host_pid="never",
+    ),
     _Role("team-nlp", "chat-api", loads.chat, 30, 40, priority=0, init="fetch-weights"),
     _Role("team-nlp", "batch-embedding", loads.embedding, 25, 20, scheduler="hami", beside=True),
     _Role("team-vision", "labelling-ui", None, 10, 10),
     _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False),
     _Role("team-vision", "eval-nightly", loads.job, 15, 30, "Job", finished=True),
     _Role("team-vision", "segment-api", loads.inference, 0, 0, scheduler="hami", mig=True),
+    _Role("team-research", "llm-finetune", loads.training, 100, 100, "Job"),
+    _Role("team-vision", "thumbnailer", loads.inference, 10, 0, scheduler="none"),
 )
 _MORE = (
     _Role("team-research", "notebook-ben", loads.notebook, 15, 20, "StatefulSet", quiet=640),
@@ -164,7 +202,10 @@ def place_mixed(
 ) -> tuple[PodPlan, ...]:
     """Pods that have ``containers`` containers in all: each kind once, then more of the
     ordinary ones."""
-    possible = [role for role in _ROLES if not role.mig or cards[-1].mig]
+    whole = len([card for card in cards if not card.mig]) >= _WITH_WHOLE
+    possible = [
+        role for role in _ROLES if (cards[-1].mig or not role.mig) and (whole or not role.whole)
+    ]
     roles = _fitting([*possible, *islice(cycle(_MORE), containers)], containers)
     return _place(roles, cards, layouts, random)
 
@@ -179,8 +220,9 @@ def place_plain(
 def _fitting(roles: Iterable[_Role], containers: int) -> Iterator[_Role]:
     left = containers
     for role in roles:
-        if role.containers <= left:
-            left -= role.containers
+        # Pods without a directory come with the others.
+        if role.directories <= left and left:
+            left -= role.directories
             yield role
 
 
@@ -189,13 +231,19 @@ def _place(
 ) -> tuple[PodPlan, ...]:
     """Puts each role on the GPUs with the least memory allocated; if that is too much for a GPU,
     every pod gets less."""
-    shared = [card for card in cards if not card.mig]
+    ordinary = [card for card in cards if not card.mig]
+    roles = tuple(roles)
+    # A pod that has a whole GPU has one for itself.
+    whole = ordinary.pop() if any(role.whole for role in roles) else None
+    shared = ordinary
     memory, core = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
     placed: list[tuple[_Role, tuple[Card, ...]]] = []
     for role in roles:
         chosen: tuple[Card, ...]
         if role.mig:
             chosen = (cards[-1],)
+        elif role.whole and whole is not None:
+            chosen = (whole,)
         elif role.beside and placed:
             chosen = placed[-1][1][: role.cards]
         else:
@@ -205,7 +253,10 @@ def _place(
             memory[card] += role.memory
             core[card] += role.core
         placed.append((role, chosen))
-    scale = _scale(_ALLOCATED, memory.values()), _scale(100, core.values())
+    scale = (
+        _scale(_ALLOCATED, [memory[card] for card in shared]),
+        _scale(100, [core[card] for card in shared]),
+    )
     mixture = cycle(layouts)
     ordinals: defaultdict[str, Iterator[int]] = defaultdict(count)
     return tuple(
@@ -235,6 +286,9 @@ def _pod(
         role.processes,
         role.priority,
         role.hooked,
+        role.bypass,
+        role.host_pid,
+        role.zombies,
         finished=role.finished,
         first_call=role.first_call,
         quiet=role.quiet,
@@ -243,7 +297,7 @@ def _pod(
     if role.init is not None:
         init = ContainerPlan(role.init, image, next(layouts), loads.job, init=True, finished=True)
         containers = (init, main)
-    memory_scale, core_scale = scale
+    memory_scale, core_scale = (1.0, 1.0) if role.whole else scale
     part = cards[0].mig[0] if role.mig else None
     room = min(card.memory_total for card in cards) * role.memory / 100 * memory_scale
     return PodPlan(
@@ -255,7 +309,7 @@ def _pod(
         cards,
         int(room) // MIB * MIB if part is None else part.memory_total,
         max(1, round(role.memory * memory_scale)),
-        max(1, int(role.core * core_scale)) if part is None else 0,
+        max(1, int(role.core * core_scale)) if role.core else 0,
         containers,
         part,
     )

@@ -15,6 +15,11 @@ _DEVICE_ALLOCATED = "scheduling.koordinator.sh/device-allocated"
 _HAMI_ALLOCATED = "hami.io/vgpu-devices-allocated"
 _HAMI_MIG = "hami.io/vgpu-mig-allocations"
 _NODE = "hami.io/vgpu-node"
+_SCHEDULERS = {
+    "koordinator": "koord-scheduler",
+    "hami": "hami-scheduler",
+    "none": "default-scheduler",
+}
 
 
 def pod_list(pods: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -41,9 +46,7 @@ def pod_object(
         },
         "spec": {
             "nodeName": node_name,
-            "schedulerName": "koord-scheduler"
-            if pod.scheduler == "koordinator"
-            else "hami-scheduler",
+            "schedulerName": _SCHEDULERS[pod.scheduler],
             "initContainers": [_container(container) for container in inits],
             "containers": [_container(container) for container in mains],
         },
@@ -57,13 +60,15 @@ def pod_object(
 
 
 def _labels(pod: PodPlan, node_name: str) -> dict[str, str]:
-    if pod.scheduler == "koordinator":
+    if pod.scheduler == "koordinator" and pod.isolated:
         return {_ISOLATION: "HAMi-core", _NODE: node_name}
     return {}
 
 
 def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str]:
     mib = pod.memory // MIB
+    if pod.scheduler == "none":
+        return {}
     if pod.scheduler == "hami":
         # HAMi adds the MIG template and the place in it to the GPU's UUID.
         slot = "" if pod.mig is None else "[0-0]"
@@ -75,8 +80,10 @@ def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str
         "koordinator.sh/gpu-memory": f"{mib}Mi",
         "koordinator.sh/gpu-memory-ratio": str(pod.memory_ratio),
     }
-    minors = sorted(card.minor for card in pod.cards)
-    entries = [{"minor": minor, "resources": resources} for minor in minors]
+    entries = [
+        {"minor": card.minor, "id": card.uuid, "resources": resources}
+        for card in sorted(pod.cards, key=lambda card: card.minor)
+    ]
     return {_DEVICE_ALLOCATED: json.dumps({"gpu": entries}, separators=(",", ":"))}
 
 
@@ -101,6 +108,8 @@ def _container(container: SimulatedContainer) -> dict[str, Any]:
             "koordinator.sh/gpu-core": str(pod.core * len(pod.cards)),
             "koordinator.sh/gpu-memory-ratio": str(pod.memory_ratio * len(pod.cards)),
         }
+    elif pod.scheduler == "none":
+        resources = {"nvidia.com/gpu.shared": str(len(pod.cards))}
     else:
         resources = {
             "nvidia.com/gpu": str(len(pod.cards)),

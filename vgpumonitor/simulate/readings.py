@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vgpumonitor.simulate.container import CardUse
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig
+from vgpumonitor.simulate.nvml.state import Memory, ProcessSample, SimulatedDevice, SimulatedMig
 from vgpumonitor.simulate.plan import MIB, Card, MigPart
 
 #: What the driver keeps of each GPU's memory for itself, in bytes.
@@ -20,9 +20,9 @@ _POWER_CAP, _CAPPED = 0x04, 95
 
 
 def figures(
-    cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedDevice]
+    cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedDevice], now: float
 ) -> tuple[SimulatedDevice, ...]:
-    """The GPUs one second after ``before``, which is empty at first."""
+    """The GPUs at ``now`` (Unix seconds), one second after ``before``, which is empty at first."""
     on = {card: [use for use in uses if use.card is card] for card in cards}
     found = []
     for card, here in on.items():
@@ -44,6 +44,8 @@ def figures(
                 ecc=(card.minor, 0),
                 throttle=_POWER_CAP if core >= _CAPPED else 0,
                 compute=_processes(here),
+                # Nor has it samples of the processes on one.
+                process_samples=None if card.mig else _samples(here, now),
                 mig_devices=tuple(_mig(part, here) for part in card.mig),
             )
         )
@@ -59,6 +61,17 @@ def _mig(part: MigPart, uses: Iterable[CardUse]) -> SimulatedMig:
         compute_instance_id=part.compute_instance_id,
         memory=Memory(part.memory_total, sum(use.memory for use in here)),
         compute=_processes(here),
+    )
+
+
+def _samples(uses: Iterable[CardUse], now: float) -> tuple[ProcessSample, ...]:
+    """Of the processes that did anything."""
+    return tuple(
+        ProcessSample(
+            pid=use.hostpid, timestamp=int(now * 1_000_000), sm=use.sm, memory=use.sm * 6 // 10
+        )
+        for use in uses
+        if use.sm
     )
 
 

@@ -33,7 +33,7 @@ def render(
         return Text(plain(trouble or "Asking the exporter…")), view, 1
     rows = shown(rows_of(document), view)
     head: list[RenderableType] = [_title(document, width)]
-    devices = document["cards"]
+    devices = document["devices"]
     fitting = max(1, min(len(devices), (height - 4) // 2))
     head += [_device(device, document, width) for device in devices[:fitting]]
     if len(devices) > fitting:
@@ -69,7 +69,7 @@ def _device(device: Document, document: Document, width: int) -> Text:
             part["memory_used_bytes"] or 0
             for container in document["containers"]
             for part in container["devices"]
-            if part["uuid"] == device["uuid"]
+            if part["device_uuid"] == device["uuid"]
         )
     name = short_uuid(device["uuid"]) if device["index"] is None else f"{device['index']:>2}"
     texts = [f"{size(used)} of {size(total)}" if total else size(used)]
@@ -77,9 +77,8 @@ def _device(device: Document, document: Document, width: int) -> Text:
         texts.append(f"cores {percent(device['core_utilization_percent']):>4}")
     if device["dead_memory_bytes"]:
         texts.append(f"dead {size(device['dead_memory_bytes'])}")
-    unattributed = sum(found["memory_bytes"] for found in device["unattributed"])
-    if unattributed:
-        texts.append(f"in no region {size(unattributed)}")
+    if device["unattributed_memory_bytes"]:
+        texts.append(f"in no pod {size(device['unattributed_memory_bytes'])}")
     if device["throttled"]:
         texts.append("throttled")
     if device["power_watts"] is not None:
@@ -120,8 +119,10 @@ def _problem(line: str, width: int) -> Text:
 
 
 def _rows_table(rows: list[Row], width: int) -> Table:
-    """In a narrow terminal the names are cut, and the figures stay whole."""
-    wide = width >= 110
+    """In a narrow terminal the names are cut, and the figures stay whole. Where there is room,
+    HAMi-core's account and the driver's are side by side; otherwise the driver's is shown where
+    there is one."""
+    wide, both = width >= 110, width >= 150
     table = Table(
         box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold"
     )
@@ -130,30 +131,46 @@ def _rows_table(rows: list[Row], width: int) -> Table:
         # Not no_wrap: rich would then shorten all columns alike.
         table.add_column(name, overflow="ellipsis", min_width=9)
     table.add_column("GPU", no_wrap=True)
-    for name in ("MEMORY", "LIMIT", "CORES", "LIMIT", "IDLE"):
+    memory, cores = (
+        (name, "DRIVER", "LIMIT") if both else (name, "LIMIT") for name in ("MEMORY", "CORES")
+    )
+    for name in (*memory, *cores, "IDLE"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("STATE", no_wrap=True)
     for row in rows:
-        near = (memory_share(row) or 0) >= 0.9
+        style = "red" if (memory_share(row) or 0) >= 0.9 else ""
         table.add_row(
             *([_name(row.namespace or NONE)] if wide else []),
             _name(row.pod),
             _name(row.container),
             Text(plain(row.device or NONE)),
-            Text(size(row.memory), "red" if near else ""),
+            *(
+                (Text(size(row.memory), style), Text(size(row.driver_memory), style))
+                if both
+                else (Text(size(row.used_memory), style),)
+            ),
             Text(_limit(row, size(row.memory_limit), row.memory_limit)),
-            Text(percent(row.cores)),
+            *(
+                (Text(percent(row.cores)), Text(percent(row.driver_cores)))
+                if both
+                else (Text(percent(row.used_cores)),)
+            ),
             Text(_limit(row, percent(row.core_limit), row.core_limit)),
             Text(ago(row.idle).removesuffix(" ago")),
-            Text(_state(row, wide), _STATE_STYLES.get(row.state, "")),
+            Text(_state(row, wide), "red" if row.bypassed else _STATE_STYLES.get(row.state, "")),
         )
     return table
 
 
 def _state(row: Row, wide: bool) -> str:
-    """The state; where there is room, with the pods for which a blocked container waits."""
+    """The state; where there is room, with the pods for which a blocked container waits, and with
+    what HAMi-core does not account for."""
     text = row.state.replace("_", " ")
-    return f"{text} by {plain(', '.join(row.blocked_by))}" if wide and row.blocked_by else text
+    if not wide:
+        return f"{text}, bypass" if row.bypassed else text
+    if row.blocked_by:
+        text += f" by {plain(', '.join(row.blocked_by))}"
+    return f"{text}, bypasses with {size(row.bypassed)}" if row.bypassed else text
 
 
 def _name(text: str) -> Text:
@@ -184,7 +201,7 @@ def once(document: Document, view: View) -> str:
     console = Console(width=_UNBOUND, color_system=None, force_terminal=False)
     with console.capture() as captured:
         console.print(_title(document, _UNBOUND))
-        for device in document["cards"]:
+        for device in document["devices"]:
             console.print(_device(device, document, _UNBOUND))
         for line in problems(document):
             console.print(_problem(line, _UNBOUND))
