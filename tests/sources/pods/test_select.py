@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.sources.pods.waiting import running
-from vgpumonitor.sources.pods import kubernetes
+from vgpumonitor.sources.pods import cluster
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.pods.select import make_pod_source
 
@@ -15,7 +15,7 @@ from vgpumonitor.sources.pods.select import make_pod_source
 @pytest.fixture(autouse=True)
 def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr(kubernetes, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
+    monkeypatch.setattr(cluster, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import os
 import stat
 from pathlib import Path
 
-from vgpumonitor import memory
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
     PodReading,
@@ -44,7 +43,7 @@ class FilePodSource:
         self._path = path
         self._node_name = node_name
         self._look_interval = look_interval
-        self._table = PodStore(self.name)
+        self._table = PodStore(self.name, node_name)
         self._stamp: _Stamp | None = None
 
     @property
@@ -55,27 +54,24 @@ class FilePodSource:
         with DirectoryWatch(self._path.parent, self._concerns, self._look_interval) as watch:
             while True:
                 await asyncio.to_thread(watch.arm)
-                if await self._look():
-                    await asyncio.to_thread(memory.give_back)
+                await self._look()
                 await watch.wait()
 
     def _concerns(self, name: str) -> bool:
         # A ConfigMap's files are links through "..data", which is what kubelet replaces.
         return name == self._path.name or name.startswith("..")
 
-    async def _look(self) -> bool:
-        """Whether there were pods to take in."""
+    async def _look(self) -> None:
         try:
             stamp, readings = await asyncio.to_thread(self._read)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._table.mark_stale(f"{self._path}: {reason}")
-            return False
+            return
         if readings is not None:
             self._stamp = stamp
             self._table.replace(readings)
         self._table.mark_synced()
-        return readings is not None
 
     def _read(self) -> tuple[_Stamp, list[PodReading] | None]:
         """The pods; None where the file is as it was. Raises OSError and ValueError."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from vgpumonitor.sources.pods.cluster import in_cluster
 from vgpumonitor.sources.pods.file import FilePodSource
-from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource, in_cluster
+from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource
 from vgpumonitor.sources.pods.model import PodSource
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.pods.pod_logs import PodLogsSource
