@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import gzip
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from vgpumonitor import memory
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
@@ -149,7 +151,7 @@ class Scraper:
     ) -> NodeSnapshot:
         if self._containers < self._most_containers / 2:
             # The last collection let their texts go.
-            memory.give_back()
+            _release_memory()
             self._most_containers = self._containers
         self._containers = len(inventory.containers)
         self._most_containers = max(self._most_containers, self._containers)
@@ -192,6 +194,15 @@ class Scraper:
                     if ref is not None:
                         pods[process.pid] = ref
         return HostProcessesView(live, pods)
+
+
+def _release_memory() -> None:
+    """Gives what was freed back to the system, where that is glibc: a few milliseconds. Without
+    this, 14 MiB stay after 250 containers came and went at once, whatever malloc's variables
+    say, since what is still used lies above what is free."""
+    gc.collect()  # Empties Python's free lists too.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _timed(seconds: dict[str, float], part: str, work: Awaitable[T]) -> T:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from vgpumonitor import descriptors, memory
+from vgpumonitor import descriptors
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
@@ -48,7 +48,6 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     descriptors.raise_limit()
-    memory.set_up()
     async with AsyncExitStack() as stack:
         inventory = ContainersDirectory(settings.containers_dir)
         inventory.start()
@@ -126,7 +125,6 @@ async def serve(
         make_protocol = connections.factory(runner.server)
         for address in settings.listen:
             stack.callback((await _listen(make_protocol, address, tls)).close)
-        memory.start_is_over()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
             await stop.wait()
