@@ -60,8 +60,12 @@ LABEL org.opencontainers.image.title="vgpumonitor" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /image /
 # The NVIDIA container runtime reads the first two: all GPUs, and NVML only.
+# malloc's: threads share one heap, and a scrape's text stays at hand for the next one.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=utility \
+    MALLOC_ARENA_MAX=1 \
+    MALLOC_MMAP_THRESHOLD_=33554432 \
+    MALLOC_TRIM_THRESHOLD_=67108864 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/vgpumonitor \
     PYTHONUNBUFFERED=1 \

@@ -13,7 +13,6 @@ from prometheus_client.exposition import generate_latest
 from benchmarks.node import simulated
 from benchmarks.table import Row
 from testing.client_library import ClientCollector
-from vgpumonitor import memory
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.simulate.node import SimulatedNode
@@ -24,7 +23,6 @@ FAMILIES = families_for("all")
 
 
 def rows(sizes: tuple[int, int] = (100, 1000), times: int = 15) -> list[Row]:
-    memory.set_up()  # As serve does; both have it.
     return [*_against_the_client(sizes[1], times), *_growth(sizes, times)]
 
 
@@ -33,7 +31,6 @@ def _against_the_client(containers: int, times: int) -> list[Row]:
     generate_latest alone on a snapshot that is already there."""
     changed, unchanged, theirs = [], [], []
     with simulated(containers) as node, _collecting(node) as collect:
-        memory.start_is_over()
         collect()
         for _ in range(times):
             node.step()
@@ -67,7 +64,6 @@ def _growth(sizes: tuple[int, int], times: int) -> list[Row]:
     with ExitStack() as stack:
         nodes = [stack.enter_context(simulated(containers)) for containers in sizes]
         collecting = [stack.enter_context(_collecting(node)) for node in nodes]
-        memory.start_is_over()
         for collect in collecting:
             collect()
         for _ in range(times):

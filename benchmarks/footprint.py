@@ -13,10 +13,10 @@ def rows(containers: int = 100, passing: int = 10_000, batch: int = 250) -> list
     with simulated(containers) as node, serving(node) as exporter:
         for _ in range(10):
             exporter.get("/metrics")
-        before = Held.by(exporter.process.pid)
+        before = Held.at_rest(exporter)
         source = next(node.containers_dir.glob("*/*.cache"))
         most = pass_by(exporter, node.containers_dir, source, range(passing), batch)
-        after = Held.by(exporter.process.pid)
+        after = Held.at_rest(exporter)
     left = (after.memory - before.memory) / MIB
     return [
         Row(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from testing.exporter import Exporter, running
+from testing.exporter import Exporter, image_variables, running
 from vgpumonitor.simulate.node import SimulatedNode
 
 
@@ -23,7 +23,7 @@ def simulated(containers: int, gpus: int = 8) -> Iterator[SimulatedNode]:
 
 @contextmanager
 def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
-    """``serve`` over the node with all sets of metrics, without NVML."""
+    """``serve`` over the node with all metric sets, without NVML, with the image's variables."""
     with running(
         "serve",
         f"--containers-dir={node.containers_dir}",
@@ -33,6 +33,7 @@ def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
         "--metrics=all",
         "--nvml=off",
         *arguments,
+        env=image_variables(),
     ) as exporter:
         yield exporter
 

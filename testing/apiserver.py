@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+
+from testing.tools import require
 
 #: Answers a request in the server's place.
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -108,6 +111,7 @@ class Seen:
     method: str
     path: str
     query: dict[str, str]
+    headers: Mapping[str, str]
     token: str | None
     at: float
 
@@ -156,8 +160,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         if self._runner is not None:
-            for transport in list(self._watches):
-                transport.abort()
+            self.cut()
             await self._runner.cleanup()
             self._runner = None
 
@@ -202,6 +205,11 @@ class ApiServer:
         self._oldest = self._version
         self._history.clear()
 
+    def cut(self) -> None:
+        """Cuts the connections of all watches, as a load balancer does."""
+        for transport in list(self._watches):
+            transport.abort()
+
     def _happened(self, line: bytes) -> None:
         self._history.append((self._version, line))
         self._changed.set()
@@ -216,6 +224,7 @@ class ApiServer:
             request.method,
             request.path,
             query,
+            request.headers,
             authorization.removeprefix("Bearer ") if authorization else None,
             time.monotonic(),
         )
@@ -281,11 +290,15 @@ class ApiServer:
                         await changed.wait()
                 except TimeoutError:
                     return response
+        except ConnectionResetError:
+            return response  # It was cut.
         finally:
             self._watches.discard(transport)
 
 
-def kubeconfig(path: Path, server: str, **user: Any) -> str:
+def kubeconfig(
+    path: Path, server: str, cluster: Mapping[str, Any] | None = None, **user: Any
+) -> str:
     """Writes a kubeconfig for ``server``; JSON is YAML."""
     path.write_text(
         json.dumps(
@@ -293,10 +306,32 @@ def kubeconfig(path: Path, server: str, **user: Any) -> str:
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "test",
-                "clusters": [{"name": "test", "cluster": {"server": server}}],
+                "clusters": [{"name": "test", "cluster": {"server": server, **(cluster or {})}}],
                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
                 "users": [{"name": "test", "user": user}],
             }
         )
     )
     return str(path)
+
+
+def make_certificate(directory: Path, name: str = "IP:127.0.0.1") -> tuple[Path, Path]:
+    """A self-signed certificate for ``name``, and its key."""
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    subprocess.run(
+        [
+            *(require("openssl"), "req", "-x509", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+            *("-subj", "/CN=test", "-addext", f"subjectAltName={name}"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    return tls

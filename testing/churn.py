@@ -17,7 +17,7 @@ def pass_by(
     exporter: Exporter, containers: Path, source: Path, numbers: Iterable[int], at_once: int
 ) -> Held:
     """A copy of the region file ``source`` for each number, ``at_once`` of them together and
-    scraped, then removed. Returns the most that was held."""
+    scraped, then removed. Returns the most that was held of each."""
     data = source.read_bytes()
     rest = iter(numbers)
     most = Held.by(exporter.process.pid)
@@ -27,7 +27,7 @@ def pass_by(
             directory.mkdir()
             write_sparse(directory / f"{directory.name}.cache", data)
         exporter.get("/metrics")
-        most = max(most, Held.by(exporter.process.pid), key=lambda held: held.memory)
+        most = most.most(Held.by(exporter.process.pid))
         for directory in containers.glob("*_passes"):
             shutil.rmtree(directory)
     for _ in range(10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -90,8 +91,13 @@ class Exporter:
 
 
 @contextmanager
-def running(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Exporter]:
-    """``vgpumonitor ARGUMENTS`` on a free port of 127.0.0.1, once it answers."""
+def running(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "vgpumonitor"),
+) -> Iterator[Exporter]:
+    """``vgpumonitor ARGUMENTS`` on a free port of 127.0.0.1, once it answers. ``program`` is
+    what Python runs for it."""
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         log_path = Path(directory) / "log"
@@ -99,8 +105,7 @@ def running(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[E
             process = subprocess.Popen(
                 [
                     sys.executable,
-                    "-m",
-                    "vgpumonitor",
+                    *program,
                     *arguments,
                     f"--listen-address=127.0.0.1:{port}",
                 ],
@@ -133,6 +138,12 @@ def serve_arguments(containers: Path, *more: str) -> list[str]:
         *(() if any(flag.startswith("--pods") for flag in more) else ("--pods=none",)),
         *more,
     ]
+
+
+def image_variables() -> dict[str, str]:
+    """The image's environment variables that say how malloc holds memory."""
+    dockerfile = (Path(__file__).parent.parent / "Dockerfile").read_text()
+    return dict(re.findall(r"\b(MALLOC_[A-Z_]+)=(\S+)", dockerfile))
 
 
 def wait_for_exit(process: subprocess.Popen[bytes], seconds: float) -> float:

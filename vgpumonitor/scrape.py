@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import gzip
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from vgpumonitor import memory
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
@@ -146,7 +148,7 @@ class Scraper:
     ) -> NodeSnapshot:
         if self._count < self._highest_count / 2:
             # The last scrape let their texts go.
-            memory.give_back()
+            _release_memory()
             self._highest_count = self._count
         self._count = len(containers.containers)
         self._highest_count = max(self._highest_count, self._count)
@@ -178,6 +180,15 @@ class Scraper:
             self._pods.view,
             {process.pid for part in parts_of(devices) for process in part.processes or ()},
         )
+
+
+def _release_memory() -> None:
+    """Gives what was freed back to the system, where that is glibc: a few milliseconds. Without
+    this, 14 MiB stay after 250 containers came and went at once, whatever malloc's variables
+    say, since what is still used lies above what is free."""
+    gc.collect()  # Empties Python's free lists too.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _timed(seconds: dict[str, float], part: str, work: Awaitable[T]) -> T:

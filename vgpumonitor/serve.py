@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from aiohttp import web
 
-from vgpumonitor import logs, memory
+from vgpumonitor import logs
 from vgpumonitor.controllers import Cleanup, Feedback, busy_containers
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.options import flags, warn_of_ignored_variables
@@ -161,7 +161,6 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    memory.set_up()
     exporter = build(settings, nvml_library)
     async with AsyncExitStack() as stack:
         for source in (exporter.containers, exporter.devices):
@@ -190,7 +189,6 @@ async def run(
         make_protocol = connections.factory(runner.server)
         for address in settings.listen_address:
             stack.callback((await _listen(make_protocol, address, tls)).close)
-        memory.start_is_over()
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(part.run())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testing.churn import pass_by, write_sparse
-from testing.exporter import running, serve_arguments
+from testing.exporter import image_variables, running, serve_arguments
 from testing.region_files import recorded_bytes
 from testing.resources import MIB, Held
 
@@ -18,12 +18,12 @@ def test_memory_descriptors_and_watches_are_back(tmp_path: Path) -> None:
         directory = containers / f"22222222-3333-4444-8555-{number:012x}_stays"
         directory.mkdir(parents=True)
         write_sparse(directory / "x.cache", recorded_bytes(REGION))
-    with running(*serve_arguments(containers)) as exporter:
+    with running(*serve_arguments(containers), env=image_variables()) as exporter:
         for _ in range(10):
             exporter.get("/metrics")
-        before = Held.by(exporter.process.pid)
+        before = Held.at_rest(exporter)
         most = pass_by(exporter, containers, directory / "x.cache", range(2000), 250)
-        after = Held.by(exporter.process.pid)
+        after = Held.at_rest(exporter)
     assert most.descriptors >= before.descriptors + 250
     assert most.watches == 1  # That of the containers directory.
     assert (after.descriptors, after.watches) == (before.descriptors, before.watches)

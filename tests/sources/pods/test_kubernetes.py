@@ -6,9 +6,8 @@ import asyncio
 import json
 import logging
 import os
-import ssl
-import subprocess
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,31 @@ from testing.apiserver import (
     ApiServer,
     event,
     kubeconfig,
+    make_certificate,
     pod_object,
     refuse,
+    server_tls,
     silence,
     status,
     streamed,
 )
-from testing.tools import require
 from tests.sources.pods.waiting import names, running, until
-from vgpumonitor.sources.pods import kubernetes
+from vgpumonitor.sources.pods import cluster
 from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource, Timing
 
 QUICK = Timing(first_delay=0.01, longest_delay=0.05, answer=20.0, watch=60.0)
 IMPATIENT = Timing(first_delay=0.01, longest_delay=0.05, answer=0.3, watch=60.0)
+
+
+@dataclass(frozen=True)
+class Tries(Timing):
+    """Tries again at once; ``failures`` has how many failures each delay was asked for."""
+
+    failures: list[int] = field(default_factory=list)
+
+    def delay(self, failures: int) -> float:
+        self.failures.append(failures)
+        return 0.01
 
 
 def source_of(server: ApiServer, tmp_path: Path, timing: Timing = QUICK) -> KubernetesPodSource:
@@ -102,13 +113,29 @@ def test_pages_of_a_list(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_an_empty_node(tmp_path: Path) -> None:
+def test_a_node_without_pods_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    problem = "no pod of node 'node-a' is listed: --node-name has to be the pods' spec.nodeName"
+
     async def main() -> None:
-        async with ApiServer() as server, running(source := source_of(server, tmp_path)):
-            await until(lambda: source.view.up)
-            assert source.view.pods == {}
+        async with ApiServer() as server:
+            server.put(pod_object("elsewhere", node="node-a.example"))
+            timing = Timing(first_delay=0.0)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: source.view.up)
+                assert source.view.pods == {}
+                assert source.view.problem == problem
+                server.send(event("ERROR", GONE))
+                await until(lambda: len(server.of("list")) == 2 and server.of("watch"))
+                server.put(pod_object("one"))
+                await until(lambda: names(source.view) == {"one"})
+                assert source.view.problem is None
+                server.delete("uid-of-one")
+                # It had one, so that its name is right.
+                await until(lambda: source.view.pods == {})
+                assert source.view.problem is None
 
     asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == [problem]
 
 
 def test_410_of_a_continue_token_lists_from_the_beginning(tmp_path: Path) -> None:
@@ -235,8 +262,41 @@ def test_a_watch_that_ends_in_time_goes_on_without_a_list(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_a_watch_that_is_cut_goes_on_from_its_version(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pod_object("one"))
+            # No watch is too short.
+            source = source_of(server, tmp_path, Timing(first_delay=0.0))
+
+            async def cut(watches: int) -> None:
+                await until(lambda: len(server.of("watch")) == watches)
+                synced = source.view.synced
+                mark = server.bookmark()
+                await until(lambda: source.view.synced != synced)
+                server.cut()
+                server.put(pod_object(f"unseen-{watches}"))
+                await until(lambda: f"unseen-{watches}" in names(source.view))
+                assert server.of("watch")[watches].query["resourceVersion"] == mark
+
+            async with running(source):
+                for watches in range(1, 6):
+                    await cut(watches)
+                assert source.view.up
+                assert source.view.problem is None
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+    # It was never down.
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("then", ["abort", "end"])
-def test_a_connection_that_closes_within_a_line(tmp_path: Path, then: str) -> None:
+def test_a_watch_that_is_cut_within_a_line_goes_on_from_the_last_whole_one(
+    tmp_path: Path, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with ApiServer() as server:
             server.put(pod_object("one"))
@@ -244,12 +304,42 @@ def test_a_connection_that_closes_within_a_line(tmp_path: Path, then: str) -> No
             whole["metadata"]["resourceVersion"] = "101"
             half = event("ADDED", pod_object("half"))[:100]
             server.faults["watch"] = [streamed(event("ADDED", whole), half, then=then)]
-            async with running(source := source_of(server, tmp_path)):
+            timing = Timing(first_delay=0.0)
+            async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: len(server.of("watch")) == 2)
                 server.put(pod_object("two"))
-                await until(lambda: names(source.view) == {"one", "two"})
+                await until(lambda: names(source.view) == {"one", "whole", "two"})
+            assert server.of("watch")[1].query["resourceVersion"] == "101"
+            assert len(server.of("list")) == 1
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+def test_a_watch_that_lasted_ends_a_row_of_failures(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            unavailable = refuse(503, "ServiceUnavailable", "apiserver is shutting down")
+            server.faults["list"] = [unavailable] * 3
+            server.faults["watch"] = [streamed(then="abort"), unavailable]
+            timing = Tries(first_delay=0.0)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: len(server.of("watch")) == 3)
                 assert source.view.up
-            assert len(server.of("list")) == 2
+            assert timing.failures == [0, 1, 2, 0]
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_is_over_at_once_lengthens_a_row_of_failures(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.faults["watch"] = [streamed(), streamed(then="abort"), streamed()]
+            timing = Tries(first_delay=60.0)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: len(server.of("watch")) == 4)
+                await until(lambda: source.view.up)
+            assert timing.failures == [0, 1, 2]
 
     asyncio.run(main())
 
@@ -344,27 +434,27 @@ def test_403_says_what_is_needed(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_a_token_file_that_rotates(tmp_path: Path) -> None:
+def test_a_token_file_is_read_for_each_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
-        async with ApiServer(tokens={"old"}) as server:
+        async with ApiServer(tokens={"old", "new"}) as server:
             server.put(pod_object("one"))
-            token = tmp_path / "token"
-            token.write_text("old\n")
-            config = kubeconfig(tmp_path / "config", server.url, tokenFile=str(token))
+            (tmp_path / "token").write_text("old\n")
+            # Beside the kubeconfig.
+            config = kubeconfig(tmp_path / "config", server.url, tokenFile="token")
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
             source = KubernetesPodSource("node-a", config, timing)
             async with running(source):
-                await until(lambda: source.view.up)
-                token.write_text("new\n")
-                server.tokens = {"new"}
-                # The next watch is refused once, and repeated with what the file says now.
-                await until(lambda: "new" in {seen.token for seen in server.of("watch")})
+                await until(lambda: server.of("watch"))
+                (tmp_path / "token").write_text("new\n")
+                await until(lambda: len(server.of("watch")) == 2)
                 server.put(pod_object("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
-                assert source.view.up
-            assert {seen.token for seen in server.seen} == {"old", "new"}
+            assert [seen.token for seen in server.seen] == ["old", "old", "new"]
 
     asyncio.run(main())
+    assert caplog.records == []
 
 
 def test_an_expired_token_until_the_kubeconfig_has_a_new_one(tmp_path: Path) -> None:
@@ -389,49 +479,19 @@ def test_an_expired_token_until_the_kubeconfig_has_a_new_one(tmp_path: Path) -> 
     asyncio.run(main())
 
 
-def test_a_kubeconfig_with_an_exec_plugin(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with ApiServer(tokens={"first"}) as server:
-            plugin = tmp_path / "plugin"
-            plugin.write_text(
-                f"""#!/bin/sh
-printf '{{"status": {{"token": "%s"}}}}' "$(cat {tmp_path}/current)"
-"""
-            )
-            plugin.chmod(0o755)
-            (tmp_path / "current").write_text("first")
-            config = kubeconfig(
-                tmp_path / "config",
-                server.url,
-                exec={
-                    "apiVersion": "client.authentication.k8s.io/v1beta1",
-                    "command": str(plugin),
-                },
-            )
-            timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
-            source = KubernetesPodSource("node-a", config, timing)
-            async with running(source):
-                await until(lambda: source.view.up)
-                (tmp_path / "current").write_text("second")
-                server.tokens = {"second"}
-                await until(lambda: "second" in {seen.token for seen in server.of("watch")})
-                await until(lambda: source.view.up)
-
-    asyncio.run(main())
-
-
 def test_an_api_server_that_is_away_and_comes_back(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
             server.put(pod_object("stays"))
             server.put(pod_object("goes"))
-            async with running(source := source_of(server, tmp_path)):
+            timing = Tries()
+            async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: source.view.up and server.of("watch"))
                 await server.stop()
                 await until(lambda: not source.view.up)
                 synced = source.view.synced
-                # Longer than many tries take: what is known stays known, and as old as it is.
-                await asyncio.sleep(0.5)
+                await until(lambda: len(timing.failures) == 5)
+                # What is known stays known, and as old as it is.
                 assert names(source.view) == {"stays", "goes"}
                 assert not source.view.up
                 assert source.view.synced == synced
@@ -453,9 +513,11 @@ def test_no_api_server_at_the_start(tmp_path: Path) -> None:
         async with ApiServer() as server:
             port = server.port
         config = kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
-        async with running(source := KubernetesPodSource("node-a", config, QUICK)):
-            await asyncio.sleep(0.3)
+        timing = Tries()
+        async with running(source := KubernetesPodSource("node-a", config, timing)):
+            await until(lambda: len(timing.failures) == 3)
             assert not source.view.up
+            assert "Cannot connect" in (source.view.problem or "")
             assert source.view.synced is None
             async with ApiServer(port=port) as server:
                 server.put(pod_object("one"))
@@ -479,14 +541,21 @@ def test_a_server_that_accepts_and_never_answers(tmp_path: Path, verb: str) -> N
     asyncio.run(main())
 
 
+def test_the_usual_silence_ends_after_a_bookmark_that_did_not_come() -> None:
+    # A minute lies between two bookmarks of the API server.
+    assert 60 < Timing().silence <= 90
+
+
 def test_a_watch_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
             server.put(pod_object("one"))
             server.faults["watch"] = [streamed(then="silence")]
-            timing = Timing(first_delay=0.01, longest_delay=0.05, answer=0.3, watch=0.3)
+            timing = Timing(first_delay=0.01, longest_delay=0.05, silence=0.3)
             async with running(source := source_of(server, tmp_path, timing)):
-                await until(lambda: len(server.of("list")) == 2)
+                await until(lambda: source.view.problem == "the API server sent nothing for 0.3 s")
+                assert not source.view.up
+                await until(lambda: source.view.up)
                 server.put(pod_object("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
 
@@ -636,36 +705,21 @@ def test_a_static_pod_joins_by_its_hash(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def make_ca(certificate: Path, key: Path) -> None:
-    """A self-signed certificate for 127.0.0.1."""
-    subprocess.run(
-        [
-            *(require("openssl"), "req", "-x509", "-newkey", "ec"),
-            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
-            *("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-
-
 @pytest.fixture
 def service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A service account's directory, and the key of its certificate beside it."""
     directory = tmp_path / "serviceaccount"
     directory.mkdir()
-    make_ca(directory / "ca.crt", tmp_path / "key.pem")
+    certificate, _ = make_certificate(tmp_path)
+    (directory / "ca.crt").write_bytes(certificate.read_bytes())
     (directory / "token").write_text("first")
-    (directory / "namespace").write_text("monitoring")
-    monkeypatch.setattr(kubernetes, "SERVICE_ACCOUNT", directory)
+    monkeypatch.setattr(cluster, "SERVICE_ACCOUNT", directory)
     return directory
 
 
 def test_in_cluster(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(service_account / "ca.crt", service_account.parent / "key.pem")
+        tls = server_tls(service_account / "ca.crt", service_account.parent / "key.pem")
         async with ApiServer(tls=tls, tokens={"first"}) as server:
             monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
@@ -683,18 +737,30 @@ def test_in_cluster(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(main())
 
 
+def test_a_redirect_takes_the_token_nowhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ApiServer() as elsewhere, ApiServer() as server:
+            server.put(pod_object("one"))
+            server.faults["list"] = [refuse(302, "Found", "over there", Location=elsewhere.url)]
+            config = kubeconfig(tmp_path / "config", server.url, token="secret")
+            async with running(source := KubernetesPodSource("node-a", config, QUICK)):
+                await until(lambda: names(source.view) == {"one"})
+            assert elsewhere.seen == []
+
+    asyncio.run(main())
+
+
 def test_a_server_that_the_cluster_s_ca_does_not_vouch_for(
     service_account: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    other = tmp_path / "other.crt"
-    make_ca(other, tmp_path / "other.pem")
+    (tmp_path / "other").mkdir()
+    other, _ = make_certificate(tmp_path / "other")
 
     async def main() -> None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(service_account / "ca.crt", tmp_path / "key.pem")
+        tls = server_tls(service_account / "ca.crt", tmp_path / "key.pem")
         async with ApiServer(tls=tls, tokens={"first"}) as server:
             monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
@@ -728,7 +794,7 @@ def test_no_cluster_at_all(
     asyncio.run(main())
     errors = " ".join(record_error(record) for record in caplog.records)
     assert "no kubeconfig is given" in errors
-    assert f"{tmp_path / 'absent'} not found" in errors
+    assert f"{tmp_path / 'absent'}: No such file or directory" in errors
 
 
 def test_delays_double_with_jitter_up_to_a_bound() -> None:

@@ -23,7 +23,7 @@ from vgpumonitor.sources.pods.registry import (
 @pytest.fixture(autouse=True)
 def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    monkeypatch.setattr(kubernetes, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
+    monkeypatch.setattr(cluster, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
 
 
 def made(pods: str, pod_logs_dir: Path, kubeconfig: str | None = None) -> PodSource:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from vgpumonitor import memory
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
     PodReading,
@@ -53,7 +51,7 @@ class FilePodSource:
         self._path = path
         self._node_name = node_name
         self._look_interval = look_interval
-        self._table = PodStore(self.name)
+        self._table = PodStore(self.name, node_name)
         self._stamp: _Stamp | None = None
 
     @property
@@ -63,27 +61,24 @@ class FilePodSource:
     async def run(self) -> None:
         async with DirectoryWatch(self._path.parent, self._concerns, self._look_interval) as watch:
             while True:
-                if await self._look(watch):
-                    await asyncio.to_thread(memory.give_back)
+                await self._look(watch)
                 await watch.wait()
 
     def _concerns(self, name: str) -> bool:
         # A ConfigMap's files are links through "..data", which is what kubelet replaces.
         return name == self._path.name or name.startswith("..")
 
-    async def _look(self, watch: DirectoryWatch) -> bool:
-        """Whether there were pods to take in."""
+    async def _look(self, watch: DirectoryWatch) -> None:
         try:
             stamp, readings = await watch.look(self._read)
         except (OSError, ValueError) as error:
             self._table.mark_stale(f"{self._path}: {described(error)}")
-            return False
+            return
         if readings is not None:
             self._table.replace(readings)
             self._stamp = stamp
         # The file knows no pod that came after it was written, however often it is read.
         self._table.mark_synced(as_of=stamp.mtime_ns / 1e9)
-        return readings is not None
 
     def _read(self) -> tuple[_Stamp, list[PodReading] | None]:
         """The pods; None where the file is as it was. Raises OSError and ValueError."""

@@ -1,27 +1,26 @@
 """Pods of one node from the Kubernetes API: list and watch, nothing else.
 
-Requests are lightkube's HTTP client, with its TLS, its tokens and its kubeconfig; the
-answers are decoded here, one pod at a time, since lightkube's own watch splits lines at
-more than ``\\n`` (U+0085 in an annotation breaks it) and knows no bookmarks, no Retry-After
-and no end of a list that lasts.
+lightkube's own watch would not do: it splits lines at more than ``\\n`` (U+0085 in an
+annotation breaks it) and knows no bookmarks, no Retry-After and no end of a list that lasts.
+Objects are decoded one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import aiohttp
 import msgspec
 
-from vgpumonitor import __version__, memory
+from vgpumonitor import __version__
+from vgpumonitor.sources.pods.cluster import Cluster, service_account
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
     PodList,
@@ -32,13 +31,8 @@ from vgpumonitor.sources.pods.objects import (
 )
 from vgpumonitor.sources.pods.store import PodStore
 
-if TYPE_CHECKING:
-    import httpx2
-
 log = logging.getLogger(__name__)
 
-#: Where kubelet puts a pod's token and the cluster's CA.
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: Pods in one answer to a list: about 5 MB.
 PAGE = 500
 #: Bytes of one answer, and of one line of a watch; etcd holds no object above 1.5 MB.
@@ -55,12 +49,14 @@ class Timing:
     """Seconds. ``first_delay`` doubles with each failure up to ``longest_delay``, and a
     random half of it is left out, so that a cluster's nodes don't come back together.
     ``answer`` bounds an answer to a list and the beginning of a watch; ``watch`` is how
-    long a watch is asked to last, and, with ``answer``, how long it may be silent."""
+    long a watch is asked to last. ``silence`` is how long it may send nothing: the API
+    server's bookmarks come every minute."""
 
     first_delay: float = 1.0
     longest_delay: float = 60.0
     answer: float = 30.0
     watch: float = 150.0
+    silence: float = 90.0
     longest_retry_after: float = 300.0
 
     def delay(self, failures: int) -> float:
@@ -96,8 +92,10 @@ class _Event(msgspec.Struct):
 class KubernetesPodSource:
     """``kubeconfig`` None is the service account of the pod that this runs in.
 
-    ``view`` is up from a complete list on, as long as its watch goes on. After any failure
-    it is down until the next complete list, so that no gap is taken for the truth.
+    ``view`` is up from a complete list on, as long as watches go on from its version. One that
+    is cut, as load balancers do to idle connections, leaves no gap: the next one begins at its
+    last version. After any other failure ``view`` is down until the next complete list, so
+    that no gap is taken for the truth.
     """
 
     name = "kubernetes"
@@ -108,9 +106,9 @@ class KubernetesPodSource:
         self._selector = f"spec.nodeName={node_name}"
         self._kubeconfig = kubeconfig
         self._timing = timing or Timing()
-        self._table = PodStore(self.name)
-        self._client: httpx2.AsyncClient | None = None
-        self._version: str | None = None
+        self._table = PodStore(self.name, node_name)
+        self._client: _Client | None = None
+        self._version = ""
         # A list may come from the server's cache, if only it isn't older than what is
         # known; after a list that failed it has to be read from etcd.
         self._not_before = "0"
@@ -138,7 +136,6 @@ class KubernetesPodSource:
                     delay = self._timing.delay(self._failures)
                     if isinstance(error, _RefusalError) and error.retry_after is not None:
                         delay += min(error.retry_after, self._timing.longest_retry_after)
-                self._version = None
                 self._failures += 1
                 await asyncio.sleep(delay)
         finally:
@@ -147,26 +144,20 @@ class KubernetesPodSource:
     async def _follow(self) -> None:
         """Lists once, then watches until something fails."""
         if self._client is None:
-            self._client = await asyncio.to_thread(connect, self._kubeconfig)
-        client = self._client
-        self._version = await self._list(client)
-        # A list of thousands of pods takes tens of megabytes, and comes once.
-        await asyncio.to_thread(memory.give_back)
+            self._client = _Client(await asyncio.to_thread(_cluster, self._kubeconfig))
+        self._version = await self._list(self._client)
         while True:
-            started = time.monotonic()
-            if not await self._watch(client) and time.monotonic() - started < 1:
-                raise ConnectionError("the API server ended a watch at once")
-            self._failures = 0
+            await self._watch(self._client)
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):
-                await client.aclose()
+                await client.close()
 
     # List.
 
-    async def _list(self, client: httpx2.AsyncClient) -> str:
+    async def _list(self, client: _Client) -> str:
         """Takes in all pods; the version at which they are so."""
         not_before, self._not_before = self._not_before, ""
         params = {"fieldSelector": self._selector, "limit": str(PAGE)}
@@ -187,59 +178,62 @@ class KubernetesPodSource:
         self._not_before = page.resource_version
         return page.resource_version
 
-    async def _page(self, client: httpx2.AsyncClient, params: dict[str, str]) -> PodList:
-        request = client.build_request(
-            "GET", "api/v1/pods", params=params, timeout=self._timing.answer
-        )
-        async with asyncio.timeout(self._timing.answer):
-            response = await client.send(request, stream=True)
-            try:
-                await _check(response)
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise ValueError(f"the API server's list has more than {MAX_ANSWER} bytes")
-            finally:
-                await response.aclose()
+    async def _page(self, client: _Client, params: dict[str, str]) -> PodList:
+        async with asyncio.timeout(self._timing.answer), client.pods(params) as response:
+            await _check(response)
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_ANSWER:
+                    raise ValueError(f"the API server's list has more than {MAX_ANSWER} bytes")
         return await asyncio.to_thread(split_list, body)
 
     # Watch.
 
-    async def _watch(self, client: httpx2.AsyncClient) -> bool:
-        """One watch, to its end; whether it gave any event."""
-        seconds = self._timing.watch * random.uniform(0.8, 1.2)
-        answer = self._timing.answer
-        request = client.build_request(
-            "GET",
-            "api/v1/pods",
-            params={
-                "fieldSelector": self._selector,
-                "watch": "true",
-                "allowWatchBookmarks": "true",
-                "resourceVersion": self._version or "",
-                "timeoutSeconds": str(max(1, round(seconds))),
-            },
-            timeout=(answer, seconds + answer, answer, answer),
-        )
-        async with asyncio.timeout(answer):
-            response = await client.send(request, stream=True)
-        any_event = False
+    async def _watch(self, client: _Client) -> None:
+        """One watch, until the server ends it or something cuts it: the next one goes on from
+        ``_version``. Raises where it is refused, wrong or silent, or over at once."""
+        timing = self._timing
+        params = {
+            "fieldSelector": self._selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(max(1, round(timing.watch * random.uniform(0.8, 1.2)))),
+        }
+        async with asyncio.timeout(timing.answer) as starting:
+            async with client.pods(params, timing.silence) as response:
+                await _check(response)
+                starting.reschedule(None)
+                answered = time.monotonic()
+                try:
+                    await self._take_events(response)
+                finally:
+                    lasted = time.monotonic() - answered
+                    # Not for an answer alone: a proxy gives one where no API server is.
+                    if lasted >= timing.first_delay:
+                        self._failures = 0
+        if lasted < timing.first_delay:
+            raise ConnectionError("the API server ended a watch at once")
+
+    async def _take_events(self, response: aiohttp.ClientResponse) -> None:
+        """Takes in what a watch sends, until it is over. Raises where it is wrong or silent."""
         try:
-            await _check(response)
             async with aclosing(_lines(response)) as batches:
                 async for lines in batches:
                     for line in lines:
                         self._take(line)
                     if lines:
-                        any_event = True
-                        self._failures = 0
                         self._table.mark_synced()
-        finally:
-            await response.aclose()
-        # The server ends a watch only when all that happened up to then was sent.
-        self._table.mark_synced()
-        return any_event
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"the API server sent nothing for {self._timing.silence:g} s"
+            ) from error
+        except aiohttp.ClientError as error:
+            log.debug("a watch was cut", extra={"source": self.name, "error": str(error)})
+        else:
+            # The server ends a watch only when all that happened up to then was sent.
+            self._table.mark_synced()
 
     def _take(self, line: bytes) -> None:
         """One event of a watch."""
@@ -264,36 +258,48 @@ class KubernetesPodSource:
             self._table.put(reading)
 
 
-def in_cluster() -> bool:
-    """Whether this runs in a pod that has a service account."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").is_file()
+class _Client:
+    """Requests for pods. To be made within the event loop."""
 
-
-def connect(kubeconfig: str | None) -> httpx2.AsyncClient:
-    """lightkube's HTTP client for the kubeconfig, or for the service account. Reads files;
-    raises ValueError and whatever lightkube does."""
-    if kubeconfig is None and not in_cluster():
-        raise ValueError(
-            "no kubeconfig is given, and this is no pod of a cluster: KUBERNETES_SERVICE_HOST "
-            f"or {SERVICE_ACCOUNT}/token is missing"
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._session = aiohttp.ClientSession(
+            # A list and a watch are never under way together.
+            connector=aiohttp.TCPConnector(ssl=cluster.tls or True, limit=1),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=[("User-Agent", f"vgpumonitor/{__version__}"), *cluster.headers],
+            proxy=cluster.proxy,
         )
-    # 7 MB that only this source needs.
-    from lightkube.config.client_adapter import AsyncClient, ConnectionParams
-    from lightkube.config.kubeconfig import KubeConfig
-    from lightkube.config.models import User
 
-    config = (
-        KubeConfig.from_service_account(SERVICE_ACCOUNT)
-        if kubeconfig is None
-        else KubeConfig.from_file(kubeconfig)
-    ).get()
-    assert config is not None  # lightkube gives None only where a default None was asked for.
-    # lightkube's client insists on a user; a proxy of kubectl's needs none.
-    client = AsyncClient(config._replace(user=config.user or User()), ConnectionParams())
-    client.headers["User-Agent"] = f"vgpumonitor/{__version__}"
-    # One line per request is too much at info.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    return client
+    @asynccontextmanager
+    async def pods(
+        self, params: dict[str, str], silence: float | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer, of whatever status, that is never silent for longer than ``silence``."""
+        authorization = await self._cluster.authorization()
+        async with self._session.get(
+            f"{self._cluster.server}/api/v1/pods",
+            params=params,
+            headers={} if authorization is None else {"Authorization": authorization},
+            # Elsewhere nobody is to see the token.
+            allow_redirects=False,
+            server_hostname=self._cluster.server_name,
+            timeout=aiohttp.ClientTimeout(sock_read=silence),
+        ) as response:
+            yield response
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+def _cluster(kubeconfig: str | None) -> Cluster:
+    """Reads files; raises OSError and ValueError."""
+    if kubeconfig is None:
+        return service_account()
+    # Several MiB that only this needs.
+    from vgpumonitor.sources.pods.kubeconfig import read_kubeconfig
+
+    return read_kubeconfig(kubeconfig)
 
 
 def _readings(page: PodList) -> list[PodReading]:
@@ -318,10 +324,10 @@ def _version(obj: Any) -> str:
     return version
 
 
-async def _lines(response: httpx2.Response) -> AsyncGenerator[list[bytes], None]:
+async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[list[bytes], None]:
     """The complete lines of each chunk."""
     rest = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.content.iter_any():
         rest += chunk
         *lines, last = rest.split(b"\n")
         rest = last
@@ -329,37 +335,35 @@ async def _lines(response: httpx2.Response) -> AsyncGenerator[list[bytes], None]
             raise ValueError(f"a line of the watch has more than {MAX_LINE} bytes")
         yield [bytes(line) for line in lines if line]
     if rest:
-        raise ConnectionError("the watch ended within a line")
+        raise aiohttp.ClientPayloadError("the watch ended within a line")
 
 
-async def _check(response: httpx2.Response) -> None:
+async def _check(response: aiohttp.ClientResponse) -> None:
     """Raises _ExpiredError and _RefusalError."""
-    if response.status_code == 200:
+    if response.status == 200:
         return
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) >= MAX_ERROR:
-            break
+    body = await response.content.read(MAX_ERROR)
     try:
         message = msgspec.json.decode(body, type=_Status).message
     except ValueError:
         message = body[:200].decode(errors="replace")
-    if response.status_code == 410:
+    if response.status == 410:
         raise _ExpiredError(message)
-    if response.status_code == 403:
+    if response.status == 403:
         message += " (list and watch on pods are needed)"
     retry_after = response.headers.get("Retry-After", "")
     raise _RefusalError(
-        response.status_code,
-        message or response.reason_phrase,
+        response.status,
+        message or response.reason or "",
         float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
     )
 
 
 def _described(error: Exception) -> str:
-    if isinstance(error, _RefusalError):
-        return str(error)
     if isinstance(error, TimeoutError):
-        return "the API server did not answer in time"
+        return str(error) or "the API server did not answer in time"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (_RefusalError, aiohttp.ClientError, OSError, ValueError)) and str(error):
+        return str(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")

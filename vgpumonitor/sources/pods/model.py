@@ -88,7 +88,8 @@ class PodsView:
     last known pods stay. ``synced`` is the Unix time of the last complete or confirmed
     state, None before the first. ``annotation_errors`` counts wrong annotations by name.
     ``deleted`` are the pods that left most recently: a UID that is in neither was never
-    known.
+    known. ``problem`` says why ``up`` is false, or what makes the pods suspicious although
+    it is true.
     """
 
     pods: Mapping[str, Pod] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class PodsView:
     synced: float | None = None
     annotation_errors: Mapping[str, int] = field(default_factory=dict)
     deleted: Mapping[str, Pod] = field(default_factory=dict)
+    problem: str | None = None
 
 
 class PodSource(Protocol):

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vgpumonitor.sources.pods.cluster import in_cluster
 from vgpumonitor.sources.pods.file import FilePodSource
-from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource, in_cluster
+from vgpumonitor.sources.pods.kubernetes import KubernetesPodSource
 from vgpumonitor.sources.pods.model import PodSource, PodsView
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.pods.pod_logs import PodLogsSource

@@ -19,11 +19,14 @@ MAX_DELETED = 4096
 
 class PodStore:
     """Changed by its source, and shown when the source says so: ``view`` is a value that
-    never changes. Not safe from several threads; ``view`` is."""
+    never changes. Not safe from several threads; ``view`` is. With ``node`` the source knows
+    that node's pods only, and a complete state without any is suspicious."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, node: str | None = None) -> None:
         self.view = PodsView()
         self._source = source
+        self._node = node
+        self._no_pod: str | None = None
         self._pods: dict[str, Pod] = {}
         self._deleted: dict[str, Pod] = {}
         self._wrong: dict[str, Errors] = {}
@@ -39,9 +42,17 @@ class PodStore:
             gone.discard(reading.pod.uid)
         for uid in gone:
             self.remove(uid)
+        never_any = not self._pods and not self._deleted
+        if self._node is not None and never_any and self._no_pod is None:
+            self._no_pod = (
+                f"no pod of node {self._node!r} is listed: --node-name has to be the pods' "
+                "spec.nodeName"
+            )
+            log.warning(self._no_pod, extra={"source": self._source})
 
     def put(self, reading: PodReading) -> None:
         pod = reading.pod
+        self._no_pod = None
         self._note_errors(pod, reading.errors)
         # A pod that is as before stays the same object, by which the join knows it.
         if self._pods.get(pod.uid) != pod:
@@ -66,21 +77,22 @@ class PodStore:
             log.info("pods are known again", extra={"source": self._source})
             self._failure = None
         now = time.time()
-        self._show(up=True, synced=now if as_of is None else min(as_of, now))
+        synced = now if as_of is None else min(as_of, now)
+        self._show(up=True, synced=synced, problem=self._no_pod)
 
     def mark_stale(self, failure: str) -> None:
         """The source can't be reached or read: the pods stay. Logged once per ``failure``."""
         if failure != self._failure:
             log.warning("pods can't be read", extra={"source": self._source, "error": failure})
             self._failure = failure
-        self._show(up=False, synced=self.view.synced)
+        self._show(up=False, synced=self.view.synced, problem=failure)
 
-    def _show(self, up: bool, synced: float | None) -> None:
+    def _show(self, up: bool, synced: float | None, problem: str | None) -> None:
         pods, deleted = self.view.pods, self.view.deleted
         if self._changed:
             pods, deleted = dict(self._pods), dict(self._deleted)
             self._changed = False
-        self.view = PodsView(pods, up, synced, dict(self._annotation_errors), deleted)
+        self.view = PodsView(pods, up, synced, dict(self._annotation_errors), deleted, problem)
 
     def _note_errors(self, pod: Pod, errors: Errors) -> None:
         """Counts and logs what was not wrong in the same way before."""
