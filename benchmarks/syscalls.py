@@ -19,12 +19,13 @@ _READING = "newfstatat,fstat,openat,read,pread64,close,statx,lseek"
 
 def rows(containers: int = 100, scrapes: int = 10) -> list[Row]:
     """Calls that name a region file's path or are made on its descriptor, by strace."""
+    strace = require("strace")
     with simulated(containers) as node, serving(node) as exporter:
         exporter.get("/metrics")
         with tempfile.NamedTemporaryFile() as output:
             tracing = subprocess.Popen(
                 [
-                    require("strace"),
+                    strace,
                     "-f",
                     "-y",  # Names the file of each descriptor.
                     "-e",
