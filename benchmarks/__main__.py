@@ -18,6 +18,7 @@ from benchmarks import (
     syscalls,
 )
 from benchmarks.table import Row, markdown
+from testing.tools import MissingToolError
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "freshness": freshness.rows,
@@ -32,11 +33,18 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
 }
 
 
+def rows_of(name: str) -> list[Row]:
+    try:
+        return PARTS[name]()
+    except MissingToolError as error:
+        return [Row(name, "not measured", str(error))]
+
+
 def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         sys.exit(f"unknown benchmark: {', '.join(unknown)}; expected some of {', '.join(PARTS)}")
-    rows = [row for name, part in PARTS.items() if not names or name in names for row in part()]
+    rows = [row for name in PARTS if not names or name in names for row in rows_of(name)]
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
     print(markdown(rows))
 

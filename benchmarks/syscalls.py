@@ -20,12 +20,13 @@ _READING = "newfstatat,fstat,openat,read,pread64,close,statx,lseek"
 def rows(containers: int = 100, scrapes: int = 10) -> list[Row]:
     """Calls that name a container's directory or what is in it, or are made on a descriptor of
     one, by strace."""
+    strace = require("strace")
     with simulated(containers) as node, serving(node) as exporter:
         exporter.get("/metrics")
         with tempfile.NamedTemporaryFile() as output:
             tracing = subprocess.Popen(
                 [
-                    require("strace"),
+                    strace,
                     "-f",
                     "-y",  # Names the file of each descriptor.
                     "-e",

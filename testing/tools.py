@@ -1,18 +1,18 @@
-"""External programs that tests run."""
+"""External programs that tests and benchmarks run."""
 
 from __future__ import annotations
 
-import os
 import shutil
 
-import pytest
+
+class MissingToolError(Exception):
+    """Something that has to be installed is not; the message says what. A test that meets it
+    skips, in CI it fails."""
 
 
 def require(tool: str) -> str:
-    """The path of ``tool``. Where it is missing the test skips; in CI that is an error."""
+    """The path of ``tool``. Raises MissingToolError."""
     path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin")
-    if path is not None:
-        return path
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{tool} is not installed; in CI every tool that tests use must be")
-    pytest.skip(f"{tool} is not installed")
+    if path is None:
+        raise MissingToolError(f"{tool} is not installed")
+    return path

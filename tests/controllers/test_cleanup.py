@@ -46,14 +46,34 @@ class Pods:
     name = "test"
 
     def __init__(self) -> None:
-        self.view = PodsView(up=True, synced=time.time())
+        self._view = PodsView(up=True, synced=time.time())
+        self._before_removal: Callable[[], object] | None = None
+        self._looks = 0
         self.list()
 
     async def run(self) -> None: ...
 
+    @property
+    def view(self) -> PodsView:
+        self._looks += 1
+        if self._before_removal is not None and self._looks == 2:
+            happens, self._before_removal = self._before_removal, None
+            happens()
+        return self._view
+
+    @view.setter
+    def view(self, view: PodsView) -> None:
+        self._view = view
+
     def list(self, *uids: str) -> None:
         pods = {each: Pod(each, "default", "train") for each in (*uids, uid(99_999))}
-        self.view = replace(self.view, pods=pods)
+        self._view = replace(self._view, pods=pods)
+
+    def before_removal(self, happens: Callable[[], object]) -> None:
+        """``happens`` in the next round, once the first directory was examined: the round
+        looks at the view when it begins, and again before it removes anything."""
+        self._before_removal = happens
+        self._looks = 0
 
 
 @dataclass
@@ -236,24 +256,16 @@ def test_a_pod_that_is_listed_again_keeps_its_directory(node: Node) -> None:
 
 
 @pytest.mark.parametrize("change", ["listed", "down"])
-def test_a_list_that_changes_within_a_round(
-    node: Node, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
+def test_a_list_that_changes_within_a_round(node: Node, change: str) -> None:
     first, second = node.make(1), node.make(2)
     gc = node.gc()
     gc.round()
     node.wait(GRACE + 1)
-    examine = cleanup._examine
-
-    def change_meanwhile(directory: int, mount: str, depth: int) -> float:
-        newest = examine(directory, mount, depth)
-        if change == "listed":
-            node.pods.list(uid(1), uid(2))
-        else:
-            node.pods.view = replace(node.pods.view, up=False)
-        return newest
-
-    monkeypatch.setattr(cleanup, "_examine", change_meanwhile)
+    if change == "listed":
+        node.pods.before_removal(lambda: node.pods.list(uid(1), uid(2)))
+    else:
+        down = replace(node.pods.view, up=False)
+        node.pods.before_removal(lambda: setattr(node.pods, "view", down))
     gc.round()
     assert first.exists()
     assert second.exists()
@@ -374,21 +386,14 @@ def test_swapped_for_a_link_after_the_look(node: Node, monkeypatch: pytest.Monke
 
 
 def test_swapped_for_a_link_while_it_is_removed(
-    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = node.make(1)
     gc = node.gc()
     gc.round()
     node.wait(GRACE + 1)
-    examine = cleanup._examine
     precious: list[Path] = []
-
-    def examine_then_swap(fd: int, mount: str, depth: int) -> float:
-        newest = examine(fd, mount, depth)
-        precious.append(swap_for_link(directory))
-        return newest
-
-    monkeypatch.setattr(cleanup, "_examine", examine_then_swap)
+    node.pods.before_removal(lambda: precious.append(swap_for_link(directory)))
     gc.round()
     assert precious[0].exists()
     assert directory.is_symlink()
@@ -400,51 +405,41 @@ def test_a_directory_inside_swapped_for_a_link_while_it_is_removed(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = node.make(1)
-    (directory / "deep").mkdir()
+    deep = directory / "deep"
+    deep.mkdir()
     gc = node.gc()
     gc.round()
     node.wait(GRACE + 1)
     outside = node.containers_dir.parent / "outside"
     outside.mkdir()
     (outside / "precious").touch()
-    real = cleanup._entries
+    real = os.open
 
-    def entries_then_swap(fd: int) -> Iterator[tuple[str, os.stat_result]]:
-        found = list(real(fd))
-        if (directory / "deep").is_dir() and emptying:
-            (directory / "deep").rmdir()
-            (directory / "deep").symlink_to(outside)
-        yield from found
+    def swap_then_open(path: str, flags: int, **more: int) -> int:
+        """It was seen to be a directory, and is a link when it is opened."""
+        if path == "deep":
+            deep.rmdir()
+            deep.symlink_to(outside)
+        return real(path, flags, **more)
 
-    emptying: list[bool] = []
-    empty = gc._empty
-    monkeypatch.setattr(cleanup, "_entries", entries_then_swap)
-
-    def note_and_empty(fd: int) -> None:
-        emptying.append(True)
-        empty(fd)
-
-    monkeypatch.setattr(gc, "_empty", note_and_empty)
+    node.pods.before_removal(lambda: monkeypatch.setattr(os, "open", swap_then_open))
     gc.round()
+    assert deep.is_symlink()
     assert (outside / "precious").exists()
-    assert emptying
     assert gc.health.removed == 0
 
 
-def test_recreated_while_it_is_removed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recreated_while_it_is_removed(node: Node) -> None:
     directory = node.make(1)
     gc = node.gc()
     gc.round()
     node.wait(GRACE + 1)
-    examine = cleanup._examine
 
-    def examine_then_recreate(fd: int, mount: str, depth: int) -> float:
-        newest = examine(fd, mount, depth)
+    def recreate() -> None:
         shutil.rmtree(directory)
         directory.mkdir()
-        return newest
 
-    monkeypatch.setattr(cleanup, "_examine", examine_then_recreate)
+    node.pods.before_removal(recreate)
     gc.round()
     assert directory.is_dir()
     assert gc.health.removed == 0

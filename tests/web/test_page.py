@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import urllib.error
 import urllib.request
@@ -24,7 +23,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from testing.tools import require
+from testing.tools import MissingToolError, require
 from testing.values import (
     CARD,
     CARD_2,
@@ -47,6 +46,9 @@ from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
+
+#: What axe-core complains about in a page, with the elements.
+Violations = Callable[[Page], list[dict[str, Any]]]
 
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE.parent / "screenshots"
@@ -118,6 +120,21 @@ def hostile() -> NodeSnapshot:
         node=evil,
         health=replace(made.health, containers=ContainersView(error=evil), region_errors={evil: 1}),
     )
+
+
+@pytest.fixture(scope="module")
+def violations() -> Violations:
+    script = node_module("axe-core") / "axe.min.js"
+
+    def found(page: Page) -> list[dict[str, Any]]:
+        page.evaluate(script.read_text())
+        complaints: list[dict[str, Any]] = page.evaluate(
+            """async () => (await axe.run()).violations.map(
+                ({id, help, nodes}) => ({id, help, nodes: nodes.map((node) => node.html)}))"""
+        )
+        return complaints
+
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -548,7 +565,7 @@ class TestConnection:
         watched.errors.clear()
 
     def test_says_what_the_exporter_answers(
-        self, page: Page, server: PageServer, watched: Watched
+        self, page: Page, server: PageServer, watched: Watched, violations: Violations
     ) -> None:
         server.scraper.snapshot = None
         again(page)
@@ -720,7 +737,12 @@ class TestAccess:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
     def test_axe_finds_nothing(
-        self, opened: Any, server: PageServer, viewport: ViewportSize, scheme: str
+        self,
+        opened: Any,
+        server: PageServer,
+        violations: Violations,
+        viewport: ViewportSize,
+        scheme: str,
     ) -> None:
         made = node()
         broken = entry(None, UID, "broken", error="empty")
@@ -739,7 +761,7 @@ class TestAccess:
         assert violations(page) == []
 
     def test_axe_finds_nothing_where_the_exporter_is_lost(
-        self, page: Page, server: PageServer, watched: Watched
+        self, page: Page, server: PageServer, watched: Watched, violations: Violations
     ) -> None:
         server.scraper.snapshot = None
         again(page)
@@ -789,21 +811,8 @@ class TestAccess:
 
 
 def node_module(name: str) -> Path:
-    """A package of package.json; where it is missing the test skips, in CI it fails."""
+    """A package of package.json. Raises MissingToolError."""
     path = HERE / "node_modules" / name
     if not path.is_dir():
-        message = f"{name} is not installed; `npm ci --prefix tests/web` does it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        raise MissingToolError(f"{name} is not installed; `npm ci --prefix tests/web` does it")
     return path
-
-
-def violations(page: Page) -> list[dict[str, Any]]:
-    """What axe-core complains about, with the elements."""
-    page.evaluate((node_module("axe-core") / "axe.min.js").read_text())
-    found: list[dict[str, Any]] = page.evaluate(
-        """async () => (await axe.run()).violations.map(
-            ({id, help, nodes}) => ({id, help, nodes: nodes.map((node) => node.html)}))"""
-    )
-    return found

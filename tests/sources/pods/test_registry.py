@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sources.pods.waiting import names, running, until
-from vgpumonitor.sources.pods import Pod, PodSource, PodsView, kubernetes
+from vgpumonitor.sources.pods import Pod, PodSource, PodsView, cluster
 from vgpumonitor.sources.pods.none import NoPodSource
 from vgpumonitor.sources.pods.registry import (
     SOURCES,
