@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,14 @@ from testing.polling import eventually
 from testing.tools import require
 from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig, SimulatedNvml
-from vgpumonitor.sources.devices import Device, DeviceProcess, MigDevice
+from vgpumonitor.simulate.nvml.state import (
+    Memory,
+    ProcessSample,
+    SimulatedDevice,
+    SimulatedMig,
+    SimulatedNvml,
+)
+from vgpumonitor.sources.devices import Device, DeviceProcess, MigDevice, ProcessUtilization
 from vgpumonitor.sources.devices.nvml import NvmlSource
 
 GIB = 1 << 30
@@ -34,6 +41,9 @@ MIG_1 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a01"
 MIG_2 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a02"
 
 FUNCTION_NOT_FOUND, GPU_IS_LOST, NOT_SUPPORTED, UNKNOWN = 13, 15, 3, 999
+
+#: The time of a sample that is new to every look, in microseconds.
+LATE = 1 << 52
 
 CARD = SimulatedDevice(
     uuid=L40S,
@@ -47,6 +57,9 @@ CARD = SimulatedDevice(
     throttle=0x01 | 0x04 | 0x40,
     compute={100: 8 * GIB, 101: 12 * GIB},
     graphics={102: GIB},
+    process_samples=(
+        ProcessSample(pid=100, timestamp=LATE, sm=40, memory=20, encoder=2, decoder=1),
+    ),
 )
 MIG_CARD = SimulatedDevice(
     uuid=A100,
@@ -77,7 +90,11 @@ MIG_CARD = SimulatedDevice(
 )
 NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, devices=(CARD, MIG_CARD))
 
-COMPUTING = (DeviceProcess(100, 8 * GIB), DeviceProcess(101, 12 * GIB))
+IDLE = ProcessUtilization()
+COMPUTING = (
+    DeviceProcess(100, 8 * GIB, ProcessUtilization(40, 20, 2, 1)),
+    DeviceProcess(101, 12 * GIB, IDLE),
+)
 DEVICE = Device(
     vendor="NVIDIA",
     index=0,
@@ -102,7 +119,7 @@ DEVICE = Device(
         "hw_thermal_slowdown": True,
         "hw_power_brake_slowdown": False,
     },
-    processes=(*COMPUTING, DeviceProcess(102, GIB)),
+    processes=(*COMPUTING, DeviceProcess(102, GIB, IDLE)),
     mig_devices=(),
 )
 MIG_DEVICE = Device(
@@ -184,9 +201,9 @@ class TestSample:
         nvml.write(structs.replace(NODE, devices=(both,)))
         (device,) = nvml.devices()
         assert device.processes == (
-            DeviceProcess(7, GIB),
-            DeviceProcess(8, GIB),
-            DeviceProcess(9, None),
+            DeviceProcess(7, GIB, IDLE),
+            DeviceProcess(8, GIB, IDLE),
+            DeviceProcess(9, None, IDLE),
         )
 
     def test_more_processes_than_pynvml_first_expects(self, nvml: Run) -> None:
@@ -195,7 +212,66 @@ class TestSample:
             structs.replace(NODE, devices=(structs.replace(CARD, compute=many, graphics={}),))
         )
         (device,) = nvml.devices()
-        assert device.processes == tuple(DeviceProcess(*item) for item in many.items())
+        assert device.processes == tuple(DeviceProcess(*item, IDLE) for item in many.items())
+
+
+class TestProcesses:
+    def test_those_that_compute_through_mps_too(self, nvml: Run) -> None:
+        client = structs.replace(CARD, compute={}, graphics={}, mps={7: GIB}, process_samples=())
+        nvml.write(structs.replace(NODE, devices=(client,)))
+        (device,) = nvml.devices()
+        assert device.processes == (DeviceProcess(7, GIB, IDLE),)
+
+    def test_without_a_sample_a_process_is_idle(self, nvml: Run) -> None:
+        """NVML says "not found" where no process did anything."""
+        idle = structs.replace(CARD, process_samples=())
+        nvml.write(structs.replace(NODE, devices=(idle,)))
+        (device,) = nvml.devices()
+        assert [each.utilization for each in device.processes or ()] == [IDLE] * 3
+        assert nvml.health().errors.get(("nvmlDeviceGetProcessesUtilizationInfo", L40S), 0) == 0
+
+    def test_where_the_driver_can_not_tell_nobody_is_idle(self, nvml: Run) -> None:
+        unable = structs.replace(CARD, process_samples=None)
+        nvml.write(structs.replace(NODE, devices=(unable,)))
+        (device,) = nvml.devices()
+        assert [each.utilization for each in device.processes or ()] == [None] * 3
+
+    def test_several_samples_of_a_process_are_averaged(self, nvml: Run) -> None:
+        samples = tuple(
+            ProcessSample(pid=100, timestamp=LATE + number, sm=sm)
+            for number, sm in enumerate((90, 30, 60))
+        )
+        nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=samples),)))
+        (device,) = nvml.devices()
+        assert device.processes is not None
+        assert device.processes[0].utilization == ProcessUtilization(60, 0, 0, 0)
+
+    def test_memory_that_the_driver_did_not_initialise_is_no_sample(self, nvml: Run) -> None:
+        wild = ProcessSample(pid=100, timestamp=LATE, sm=3_000_000, memory=5)
+        nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(wild,)),)))
+        (device,) = nvml.devices()
+        assert device.processes is not None
+        assert device.processes[0].utilization == IDLE
+
+    def test_nobody_takes_the_samples_away_from_anybody(self, nvml: Run) -> None:
+        seconds_ago = int((time.time() - 4) * 1_000_000)
+        sample = ProcessSample(pid=100, timestamp=seconds_ago, sm=70)
+        nvml.write(
+            structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(sample,)),))
+        )
+        for _ in range(3):
+            (device,) = nvml.devices()
+            assert device.processes is not None
+            assert device.processes[0].utilization == ProcessUtilization(70, 0, 0, 0)
+
+    def test_what_was_long_ago_is_over(self, nvml: Run) -> None:
+        sample = ProcessSample(pid=100, timestamp=int((time.time() - 60) * 1_000_000), sm=70)
+        nvml.write(
+            structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(sample,)),))
+        )
+        (device,) = nvml.devices()
+        assert device.processes is not None
+        assert device.processes[0].utilization == IDLE
 
 
 class TestErrors:
@@ -206,7 +282,10 @@ class TestErrors:
         [
             ("nvmlDeviceGetMinorNumber", {"minor": None}),
             ("nvmlDeviceGetName", {"name": None}),
-            ("nvmlDeviceGetMemoryInfo", {"memory_total": None, "memory_used": None}),
+            (
+                "nvmlDeviceGetMemoryInfo",
+                {"memory_total": None, "memory_used": None, "memory_reserved": None},
+            ),
             (
                 "nvmlDeviceGetUtilizationRates",
                 {"core_utilization": None, "memory_utilization": None},
@@ -217,6 +296,16 @@ class TestErrors:
             ("nvmlDeviceGetCurrentClocksEventReasons", {"throttled": {}}),
             ("nvmlDeviceGetComputeRunningProcesses", {"processes": None}),
             ("nvmlDeviceGetGraphicsRunningProcesses", {"processes": COMPUTING}),
+            ("nvmlDeviceGetMPSComputeRunningProcesses", {}),
+            (
+                "nvmlDeviceGetProcessesUtilizationInfo",
+                {
+                    "processes": tuple(
+                        structs.replace(each, utilization=None)
+                        for each in (*COMPUTING, DeviceProcess(102, GIB))
+                    )
+                },
+            ),
             ("nvmlDeviceGetMigMode", {}),
         ],
     )
@@ -236,7 +325,7 @@ class TestErrors:
 
     def test_unknown_error_hides_nothing_else(self, nvml: Run) -> None:
         nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetMemoryInfo": {"0": UNKNOWN}}))
-        failing = replace(DEVICE, memory_total=None, memory_used=None)
+        failing = replace(DEVICE, memory_total=None, memory_used=None, memory_reserved=None)
         assert nvml.devices() == (failing, MIG_DEVICE)
         assert nvml.devices() == (failing, MIG_DEVICE)
         assert nvml.health().errors["nvmlDeviceGetMemoryInfo", L40S] == 2
@@ -350,7 +439,7 @@ class TestErrors:
 class TestOlderDrivers:
     def test_memory_of_the_first_version_counts_what_is_reserved(self, nvml: Run) -> None:
         nvml.write(structs.replace(NODE, missing=("nvmlDeviceGetMemoryInfo_v2",)))
-        assert nvml.devices()[0] == replace(DEVICE, memory_used=21 * GIB)
+        assert nvml.devices()[0] == replace(DEVICE, memory_used=21 * GIB, memory_reserved=None)
         assert ("nvmlDeviceGetMemoryInfo", L40S) not in nvml.health().errors
 
     def test_older_functions_give_the_same(self, nvml: Run) -> None:
@@ -358,6 +447,7 @@ class TestOlderDrivers:
             "nvmlDeviceGetComputeRunningProcesses_v3",
             "nvmlDeviceGetGraphicsRunningProcesses_v3",
             "nvmlDeviceGetCurrentClocksEventReasons",
+            "nvmlDeviceGetProcessesUtilizationInfo",
         )
         nvml.write(structs.replace(NODE, missing=newer))
         assert nvml.devices() == (DEVICE, MIG_DEVICE)

@@ -220,7 +220,7 @@ class SimulatedLibrary:
             total=memory.total,
             free=memory.total - used - reserved,
             used=used if version else used + reserved,
-            reserved=reserved,
+            **({"reserved": reserved} if version else {}),
         )
 
     def nvmlDeviceGetUtilizationRates(self, handle: _Handle) -> Any:
