@@ -251,14 +251,15 @@ def serve(
 
 
 def _serve(settings: Settings, nvml_library: object | None = None) -> None:
-    from vgpumonitor.serve import ListenError
     from vgpumonitor.serve import serve as run
     from vgpumonitor.sources.devices.nvml.source import NvmlSource
+    from vgpumonitor.web.server import ListenError
 
     web_config = None
     if settings.web_config_file is not None:
         # Imported only here: its libraries are memory that most exporters need not have.
-        from vgpumonitor.web.config import WebConfigError, WebConfigFile
+        from vgpumonitor.web.config import WebConfigError
+        from vgpumonitor.web.reload import WebConfigFile
 
         try:
             web_config = WebConfigFile(settings.web_config_file)

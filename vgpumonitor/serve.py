@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
-import ssl
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
-
-from aiohttp import web
 
 from vgpumonitor import descriptors, memory
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.scrape import Scraper
-from vgpumonitor.settings import Address, Settings
+from vgpumonitor.settings import Settings
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.devices.nvml.source import NvmlSource
 from vgpumonitor.sources.pods.select import make_pod_source
 from vgpumonitor.sources.processes import HostProcesses
 from vgpumonitor.web.app import make_app
-from vgpumonitor.web.connections import BACKLOG, HANDSHAKE, QUIET, Connections
-from vgpumonitor.web.connections import log as http_log
+from vgpumonitor.web.server import listening
 
 if TYPE_CHECKING:
     from vgpumonitor.controllers import Cleanup, Feedback
-    from vgpumonitor.web.config import WebConfigFile
+    from vgpumonitor.web.reload import WebConfigFile
 
 log = logging.getLogger(__name__)
-
-#: Seconds that open requests get to be answered after SIGTERM.
-SHUTDOWN_TIMEOUT = 1.5
-
-
-class ListenError(Exception):
-    """An address can't be listened on; the message names it."""
 
 
 async def serve(
@@ -111,21 +98,7 @@ async def serve(
 
             protect(app, web_config)
             tls = web_config.ssl_context()
-        connections = Connections()
-        connections.bound(app)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=http_log,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-            keepalive_timeout=QUIET,
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        assert runner.server is not None
-        make_protocol = connections.factory(runner.server)
-        for address in settings.listen:
-            stack.callback((await _listen(make_protocol, address, tls)).close)
+        await stack.enter_async_context(listening(app, settings.listen, tls))
         memory.start_is_over()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(runs.run()) for runs in (pods, *actions)]
@@ -133,29 +106,3 @@ async def serve(
             log.info("stopping")
             for task in running:
                 task.cancel()
-
-
-async def _listen(
-    make_protocol: Callable[[], asyncio.BaseProtocol],
-    address: Address,
-    tls: ssl.SSLContext | None,
-) -> asyncio.Server:
-    try:
-        server = await asyncio.get_running_loop().create_server(
-            make_protocol,
-            address.host,
-            address.port,
-            ssl=tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=None if tls is None else HANDSHAKE,
-        )
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(
-                f"can't listen on {address}: something does already; is another vgpumonitor "
-                "running?"
-            ) from error
-        raise ListenError(f"can't listen on {address}: {error.strerror}") from error
-    served = Address(address.host or "0.0.0.0", server.sockets[0].getsockname()[1])
-    log.info("serving", extra={"url": f"{'http' if tls is None else 'https'}://{served}/"})
-    return server
