@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
-import ssl
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
-from aiohttp import web
 
 from vgpumonitor import logs
 from vgpumonitor.controllers import Cleanup, Feedback, busy_containers
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.options import flags, warn_of_ignored_variables
 from vgpumonitor.scrape import Scraper
-from vgpumonitor.settings import Address, Settings
+from vgpumonitor.settings import Settings
 from vgpumonitor.snapshot import ProcessIdentification
 from vgpumonitor.snapshot.identity import Key
 from vgpumonitor.sources.containers import ContainersDirectory
@@ -30,20 +26,12 @@ from vgpumonitor.sources.pods import PodSource
 from vgpumonitor.sources.pods.registry import PodSourceOptions, make_pod_source
 from vgpumonitor.sources.processes import HostProcesses
 from vgpumonitor.web.app import Readiness, make_app
-from vgpumonitor.web.connections import BACKLOG, HANDSHAKE, QUIET, Connections
-from vgpumonitor.web.connections import log as http_log
+from vgpumonitor.web.server import ListenError, listening
 
 if TYPE_CHECKING:
-    from vgpumonitor.web.config import WebConfigFile
+    from vgpumonitor.web.reload import WebConfigFile
 
 log = logging.getLogger(__name__)
-
-#: Seconds that open requests get to be answered after SIGTERM.
-SHUTDOWN_TIMEOUT = 1.5
-
-
-class ListenError(Exception):
-    """An address can't be listened on; the message names it."""
 
 
 @click.command()
@@ -68,7 +56,8 @@ def _web_config(settings: Settings) -> WebConfigFile | None:
     if settings.web_config_file is None:
         return None
     # Imported only here: most exporters don't need its libraries, which are a lot of memory.
-    from vgpumonitor.web.config import WebConfigError, WebConfigFile
+    from vgpumonitor.web.config import WebConfigError
+    from vgpumonitor.web.reload import WebConfigFile
 
     try:
         return WebConfigFile(settings.web_config_file)
@@ -174,21 +163,7 @@ async def run(
 
             protect(app, web_config)
             tls = web_config.ssl_context()
-        connections = Connections()
-        connections.bound(app)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=http_log,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-            keepalive_timeout=QUIET,
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        assert runner.server is not None
-        make_protocol = connections.factory(runner.server)
-        for address in settings.listen_address:
-            stack.callback((await _listen(make_protocol, address, tls)).close)
+        await stack.enter_async_context(listening(app, settings.listen_address, tls))
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(part.run())
@@ -199,29 +174,3 @@ async def run(
             log.info("stopping")
             for task in running:
                 task.cancel()
-
-
-async def _listen(
-    make_protocol: Callable[[], asyncio.BaseProtocol],
-    address: Address,
-    tls: ssl.SSLContext | None,
-) -> asyncio.Server:
-    try:
-        server = await asyncio.get_running_loop().create_server(
-            make_protocol,
-            address.host,
-            address.port,
-            ssl=tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=None if tls is None else HANDSHAKE,
-        )
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(
-                f"can't listen on {address}: something does already; is another vgpumonitor "
-                "running?"
-            ) from error
-        raise ListenError(f"can't listen on {address}: {error.strerror}") from error
-    served = Address(address.host or "0.0.0.0", server.sockets[0].getsockname()[1])
-    log.info("serving", extra={"url": f"{'http' if tls is None else 'https'}://{served}/"})
-    return server

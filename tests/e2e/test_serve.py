@@ -190,7 +190,7 @@ class TestEnd:
             timeout=60,
         )
         assert second.returncode == 1
-        assert f"can't listen on 127.0.0.1:{exporter.port}: something does already" in second.stderr
+        assert f"can't listen on 127.0.0.1:{exporter.port}: the address is in use" in second.stderr
         assert "Traceback" not in second.stderr
         assert exporter.status("/healthz")[0] == 200
 

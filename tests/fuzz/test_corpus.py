@@ -12,6 +12,7 @@ from vgpumonitor.region.model import RegionError
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.sources.pods import annotations as pod_annotations
 from vgpumonitor.sources.pods import objects
+from vgpumonitor.web import config as web_config
 
 INPUTS = {
     name: {path.name: path.read_bytes() for path in sorted((CORPUS / name).iterdir())}
@@ -76,6 +77,6 @@ class TestHarness:
 
         monkeypatch.setattr(pod_annotations, "parse_allocations", broken)
         monkeypatch.setattr(objects, "pod_from_object", broken)
-        monkeypatch.setattr(targets, "_Parser", broken)
+        monkeypatch.setattr(web_config, "parse", broken)
         with pytest.raises(KeyError):
             TARGETS[name](b'{"kind": "Pod"}')

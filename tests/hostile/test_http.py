@@ -7,7 +7,7 @@ import http.client
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -20,15 +20,13 @@ from testing.region_files import put
 from vgpumonitor import serve as serve_module
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.sources.containers import raise_descriptor_limit
-from vgpumonitor.web import connections as connections_module
-from vgpumonitor.web.connections import CONNECTIONS, Connections
+from vgpumonitor.web import server
 
 NAME = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11_train"
 REGION = "hami-2.9.0-three-processes"
 MIB = 1 << 20
 #: Bytes of an answer that no socket's buffers hold.
 LARGE = 64 * MIB
-LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -190,22 +188,22 @@ class TestManyConnections:
                 scrape(exporter)
 
     def test_thousands_of_idle_connections(self, exporter: Exporter) -> None:
-        """Those beyond the bound are dropped, oldest first, and with them their descriptors."""
+        """Nothing bounds them but descriptors and memory, of which each takes little."""
         raise_descriptor_limit()
         eventually(lambda: sockets_of(exporter) < 20)
         before = sockets_of(exporter)
         with ExitStack() as stack:
             idle = [stack.enter_context(connect(exporter)) for _ in range(2000)]
-            eventually(lambda: sockets_of(exporter) <= before + CONNECTIONS)
+            eventually(lambda: sockets_of(exporter) == before + len(idle))
             scrape(exporter)
-            assert rest(idle[0]) == b""
-            idle[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert rest(idle[-1]).startswith(b"HTTP/1.1 200 ")
+            for connection in (idle[0], idle[-1]):
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert rest(connection).startswith(b"HTTP/1.1 200 ")
         eventually(lambda: sockets_of(exporter) <= before)
 
-    def test_fifty_slow_readers(self, exporter: Exporter) -> None:
+    def test_slow_readers_below_the_bound(self, exporter: Exporter) -> None:
         with ExitStack() as stack:
-            for _ in range(50):
+            for _ in range(server.REQUESTS - 5):
                 reader = stack.enter_context(socket.socket())
                 reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
                 reader.connect(("127.0.0.1", exporter.port))
@@ -215,34 +213,37 @@ class TestManyConnections:
 
 
 @asynccontextmanager
-async def bounded_server() -> AsyncIterator[tuple[web.Server, int]]:
-    """A server within the bounds, whose answers are LARGE."""
+async def bounded_server() -> AsyncIterator[int]:
+    """A server within the bounds whose answers are LARGE: in pieces at /pieces and in one at
+    /whole. The value is its port."""
 
-    async def large(request: web.Request) -> web.StreamResponse:
+    async def pieces(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for _ in range(LARGE // MIB):
             await response.write(bytes(MIB))
         return response
 
+    async def whole(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(LARGE))
+
+    async def probe(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
     app = web.Application()
-    app.router.add_get("/", large)
-    connections = Connections()
-    connections.bound(app)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    assert runner.server is not None
-    listening = await asyncio.get_running_loop().create_server(
-        connections.factory(runner.server), "127.0.0.1", 0
-    )
-    try:
-        yield runner.server, listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        await runner.cleanup()
+    app.router.add_get("/pieces", pieces)
+    app.router.add_get("/whole", whole)
+    app.router.add_get("/healthz", probe)
+    address = Address("127.0.0.1", free_port())
+    async with server.listening(app, (address,), None):
+        yield address.port
 
 
-async def ask(port: int, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> socket.socket:
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+
+
+async def ask(port: int, request: bytes) -> socket.socket:
     """A client that asks, and reads nothing."""
     loop = asyncio.get_running_loop()
     client = socket.socket()
@@ -252,10 +253,24 @@ async def ask(port: int, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") 
     return client
 
 
-async def soon(look: Callable[[], bool]) -> None:
+async def begun(client: socket.socket) -> None:
+    """The first byte of the answer is there; it is not taken."""
     async with asyncio.timeout(20):
-        while not look():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        while True:
+            try:
+                if client.recv(1, socket.MSG_PEEK):
+                    return
+            except BlockingIOError:
+                await asyncio.sleep(0.02)
+
+
+async def status(port: int, path: str) -> int:
+    """The status of an answer that is read to its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(get(path))
+    first, *_ = (await reader.read()).split(b"\r\n", 1)
+    writer.close()
+    return int(first.split()[1])
 
 
 async def read(client: socket.socket) -> int:
@@ -269,63 +284,54 @@ async def read(client: socket.socket) -> int:
 
 
 class TestBounds:
+    @pytest.mark.parametrize("path", ["/pieces", "/whole"])
     def test_a_client_that_never_reads_its_answer(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(connections_module, "ANSWER", 0.2)
+        monkeypatch.setattr(server, "ANSWER", 0.2)
 
         async def run() -> None:
-            async with bounded_server() as (server, port):
-                client = await ask(port)
-                await soon(lambda: server.requests_count == 1)
-                await soon(lambda: not server.connections)
-                assert await read(client) < LARGE
+            async with bounded_server() as port:
+                for pause in (0.5, 2, 8):
+                    client = await ask(port, get(path))
+                    # The client's kernel takes what it has room for, and tells nobody that the
+                    # rest will not come.
+                    await asyncio.sleep(pause)
+                    received = await read(client)
+                    if received < LARGE:
+                        break
+                assert received < LARGE
+                assert await status(port, "/healthz") == 200
 
         asyncio.run(run())
         assert not caplog.records
 
-    def test_more_answers_than_the_bound(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize("path", ["/pieces", "/whole"])
+    def test_more_requests_than_the_bound(
+        self, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(connections_module, "ANSWERS", 3)
-
-        async def run() -> list[bool]:
-            async with bounded_server() as (server, port):
-                clients = []
-                for number in range(1, 6):
-                    clients.append(await ask(port, LAST))
-                    await soon(lambda number=number: server.requests_count == number)  # type: ignore[misc]
-                await soon(lambda: len(server.connections) == 3)
-                return [await read(client) > LARGE for client in clients]
-
-        assert asyncio.run(run()) == [False, False, True, True, True]
-        assert not caplog.records
-
-    def test_idle_ones_go_before_those_that_are_answered(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(connections_module, "CONNECTIONS", 4)
+        """As long as their answers are not read. A probe is answered all the same."""
+        monkeypatch.setattr(server, "REQUESTS", 3)
 
         async def run() -> None:
-            async with bounded_server() as (server, port):
-                answered = await ask(port, LAST)
-                await soon(lambda: server.requests_count == 1)
-                idle = [await ask(port, b"GET /sl") for _ in range(8)]
-                for client in idle[:5]:
-                    assert await read(client) == 0
-                assert len(server.connections) == 4
-                assert await read(answered) > LARGE
-                for client in idle[5:]:
-                    await asyncio.get_running_loop().sock_sendall(client, b"ow HTTP/1.0\r\n\r\n")
-                    assert await read(client) > 0
+            async with bounded_server() as port:
+                clients = [await ask(port, get(path)) for _ in range(3)]
+                for client in clients:
+                    await begun(client)
+                assert await status(port, path) == 503
+                assert await status(port, "/nothing") == 503
+                assert await status(port, "/healthz") == 200
+                assert [await read(client) > LARGE for client in clients] == [True] * 3
+                assert await status(port, "/nothing") == 404
 
         asyncio.run(run())
+        assert not caplog.records
 
     def test_headers_that_never_end(
         self, containers: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The exporter itself, with less patience: also where bytes trickle in all the time."""
-        monkeypatch.setattr(serve_module, "QUIET", 0.5)
+        monkeypatch.setattr(server, "QUIET", 0.5)
         address = Address("127.0.0.1", free_port())
         settings = Settings(
             listen_address=(address,), containers_dir=containers, pods="none", nvml="off"

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from aiohttp import web
 
+from testing.exporter import free_port
+from vgpumonitor.settings import Address
 from vgpumonitor.web.auth import protect
-from vgpumonitor.web.config import WebConfigFile
+from vgpumonitor.web.reload import WebConfigFile
+from vgpumonitor.web.server import listening
 
 
 def write(path: Path, text: str) -> None:
@@ -27,10 +30,6 @@ async def serving(file: WebConfigFile) -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_get("/metrics", metrics)
     protect(app, file)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=file.ssl_context()).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    address = Address("127.0.0.1", free_port())
+    async with listening(app, (address,), file.ssl_context()):
+        yield address.port

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,10 +15,11 @@ import aiohttp
 import bcrypt
 import pytest
 
+from testing.exporter import free_port
 from testing.tools import require
 from tests.web.certificates import Authority, Pair, openssl
 from tests.web.serving import serving, write
-from vgpumonitor.web.config import WebConfigFile
+from vgpumonitor.web.reload import WebConfigFile
 from vgpumonitor.web.tls import subject_alternative_names
 
 DEADLINE = 60.0
@@ -287,10 +287,9 @@ def test_broken_files_keep_the_old_serving(
         with_server(path, SERVER, authority, test)
     errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
     assert errors == [
-        "web configuration can't be used, the one before stays: "
-        f"{path}:2: tls_server_config.cert_file ({path.parent}/server.crt): no certificate that "
-        f"fits {path}:3: tls_server_config.key_file ({path.parent}/server.key): "
-        "no PEM text of that kind"
+        "web configuration rejected, the one before stays in force: "
+        f"{path}: tls_server_config.cert_file (server.crt): expected a PEM certificate that fits "
+        "key_file (server.key): no PEM text of that kind"
     ]
 
 
@@ -325,12 +324,6 @@ def test_subject_alternative_names() -> None:
     }
     assert subject_alternative_names(None) == frozenset()
     assert subject_alternative_names({}) == frozenset()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -8,22 +8,16 @@ import hashlib
 import math
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import bcrypt
 from aiohttp import web
 
-from vgpumonitor.web.config import RateLimit, WebConfigFile
+from vgpumonitor.hang import HangTolerantThread
+from vgpumonitor.web.config import RateLimit
+from vgpumonitor.web.reload import WebConfigFile
 from vgpumonitor.web.tls import subject_alternative_names
-
-#: Logins that are remembered as right.
-REMEMBERED = 100
-
-#: Logins of one address that may wait for their check; more are answered with 429.
-WAITING_PER_ADDRESS = 16
 
 #: Bytes of a password that bcrypt looks at; the library refuses longer ones.
 BCRYPT_BYTES = 72
@@ -34,40 +28,25 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def protect(app: web.Application, file: WebConfigFile) -> None:
     """Put ``file``'s client_allowed_sans, rate_limit, basic_auth_users and headers before
     every route of ``app``, in this order and as they are at each request. They answer 403,
-    429 and 401.
-
-    A login that was checked before has a token bucket of its own: a flood of wrong ones takes
-    none of its tokens, and, as it needs no bcrypt, none of its time.
-    """
+    429 and 401."""
     logins = Logins()
-    proven_bucket, other_bucket = Bucket(), Bucket()
+    bucket = Bucket()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         config = file.current
-        if config.tls is not None and config.tls.client_allowed_sans is not None:
-            peer = (
-                None if request.transport is None else request.transport.get_extra_info("peercert")
+        allowed = config.client_allowed_sans
+        if allowed is not None and not allowed & _names_of_client(request):
+            refusal = web.Response(
+                status=403, text="no name of the client certificate is allowed\n"
             )
-            if not config.tls.client_allowed_sans & subject_alternative_names(peer):
-                refusal = web.Response(
-                    status=403, text="no name of the client certificate is allowed\n"
-                )
-                refusal.force_close()
-                return refusal
-        login = basic_login(request.headers.get("Authorization", ""))
-        proven = login is not None and logins.remembers(config.users, login)
-        bucket = proven_bucket if proven else other_bucket
+            refusal.force_close()
+            return refusal
         if config.rate_limit is not None and not bucket.take(config.rate_limit, time.monotonic()):
             return web.Response(status=429, text="too many requests\n")
-        if config.users and not proven:
-            try:
-                right = login is not None and await logins.check(
-                    config.users, login, request.remote or ""
-                )
-            except TooManyLoginsError:
-                return web.Response(status=429, text="too many logins at once\n")
-            if not right:
+        if config.users:
+            login = basic_login(request.headers.get("Authorization", ""))
+            if login is None or not await logins.check(config.users, login):
                 return web.Response(
                     status=401,
                     text="user name and password needed\n",
@@ -78,17 +57,20 @@ def protect(app: web.Application, file: WebConfigFile) -> None:
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(file.current.headers)
 
-    async def close(_: web.Application) -> None:
-        logins.close()
-
     app.middlewares.insert(0, guard)
     app.on_response_prepare.append(add_headers)
-    app.on_cleanup.append(close)
+
+
+def _names_of_client(request: web.Request) -> frozenset[str]:
+    transport = request.transport
+    return subject_alternative_names(
+        None if transport is None else transport.get_extra_info("peercert")
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a client says who it is."""
+    """The user name and password that a client gives."""
 
     user: str
     password: bytes = field(repr=False)
@@ -106,78 +88,41 @@ def basic_login(header: str) -> Login | None:
         return None
 
 
-class TooManyLoginsError(Exception):
-    """As many logins as may wait are waiting for the same address."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    waiting: int = 0
-
-
 class Logins:
     """Checks logins against bcrypt hashes, one at a time in a thread, and remembers the right
-    ones.
-
-    Addresses take turns, and each waits only for its own: however many wrong logins one sends,
-    another's is checked after at most one of them.
-    """
+    ones: they are answered at once, however many wrong ones wait for their check."""
 
     def __init__(self) -> None:
         self._secret = os.urandom(32)
-        self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._turns: dict[str, _Turn] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        #: The login that was right for a user, with the hash that it was right for.
+        self._right: dict[str, bytes] = {}
+        self._lock = asyncio.Lock()
+        self._thread = HangTolerantThread("bcrypt")
 
     def remembers(self, users: Mapping[str, str], login: Login) -> bool:
-        """Whether ``login`` was checked before, against the hash that it has now."""
+        """Whether ``login`` was right before, for the hash that its user has now."""
         hashed = users.get(login.user)
-        if hashed is None:
-            return False
-        key = self._key(hashed, login)
-        if key not in self._right:
-            return False
-        self._right.move_to_end(key)
-        return True
+        return hashed is not None and self._right.get(login.user) == self._digest(hashed, login)
 
-    async def check(self, users: Mapping[str, str], login: Login, address: str) -> bool:
-        """Whether ``login`` is right; ``users`` has at least one bcrypt hash by name. Raises
-        TooManyLoginsError."""
-        turn = self._turns.setdefault(address, _Turn())
-        if turn.waiting >= WAITING_PER_ADDRESS:
-            raise TooManyLoginsError
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                if self.remembers(users, login):
-                    return True
-                return await self._compare(users, login)
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[address]
-
-    async def _compare(self, users: Mapping[str, str], login: Login) -> bool:
-        # An unknown user costs as much as a known one, so that the time tells no names.
-        hashed = users.get(login.user)
-        matches = await asyncio.get_running_loop().run_in_executor(
-            self._thread,
-            bcrypt.checkpw,
-            login.password[:BCRYPT_BYTES],
-            (hashed or max(users.values(), key=_cost)).encode(),
-        )
+    async def check(self, users: Mapping[str, str], login: Login) -> bool:
+        """Whether ``login`` is right; ``users`` has at least one bcrypt hash by name."""
+        if self.remembers(users, login):
+            return True
+        async with self._lock:
+            if self.remembers(users, login):  # Several requests came with it at once.
+                return True
+            hashed = users.get(login.user)
+            # An unknown user costs as much as a known one, so that the time tells no names.
+            compared = (hashed or max(users.values(), key=_cost)).encode()
+            matches = await asyncio.wrap_future(
+                self._thread.submit(lambda: bcrypt.checkpw(login.password[:BCRYPT_BYTES], compared))
+            )
         if hashed is None or not matches:
             return False
-        self._right[self._key(hashed, login)] = None
-        if len(self._right) > REMEMBERED:
-            self._right.popitem(last=False)
+        self._right[login.user] = self._digest(hashed, login)
         return True
 
-    def _key(self, hashed: str, login: Login) -> bytes:
+    def _digest(self, hashed: str, login: Login) -> bytes:
         # Keyed, so that a copy of the memory is no quick test for passwords.
         value = repr((login.user, hashed, login.password)).encode()
         return hashlib.blake2b(value, key=self._secret).digest()
