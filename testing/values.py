@@ -117,7 +117,7 @@ def snapshot(
     pods: PodsView | None = None,
     cards: Iterable[Device] = (),
     live: Iterable[int] | None = None,
-    on_devices: Mapping[int, ContainerRef] | None = None,
+    on_devices: Mapping[int, ContainerRef | None] | None = None,
     builder: SnapshotBuilder | None = None,
     time: float = NOW,
 ) -> NodeSnapshot:
@@ -142,7 +142,7 @@ def identities(
     entries: Iterable[ContainerReading],
     pods: PodsView,
     live: Iterable[int] | None,
-    on_devices: Mapping[int, ContainerRef],
+    on_devices: Mapping[int, ContainerRef | None],
 ) -> Identities:
     if live is None:
         return Identities()

@@ -179,7 +179,7 @@ class TestServe:
             ("--listen-address=::1:9394", "expected an IPv6 address in brackets"),
             ("--metrics=documentd", "'documentd'"),
             ("--pods=kube", "unknown pod source 'kube': expected auto, kubernetes, pod-logs,"),
-            ("--pods=file:", "unknown pod source 'file:'"),
+            ("--pods=file:", "pod source 'file:' lacks its path: expected file:PATH"),
             ("--nvml=maybe", "'maybe' is not one of 'auto', 'off'"),
             ("--process-liveness=x", "'x' is not one of 'auto', 'on', 'off'"),
             (

@@ -36,7 +36,7 @@ from testing.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor.snapshot import NodeSnapshot
-from vgpumonitor.sources.devices import DeviceProcess
+from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Pod, PodsView
 from vgpumonitor.top.draw import once, problems, render
 from vgpumonitor.top.fetch import FetchError, from_url
@@ -51,7 +51,7 @@ def node(number: int = 3, when: float = NOW) -> NodeSnapshot:
     entries = [
         entry(
             region(
-                process(use(data=(place + 1) * 100 * MIB, sm=40 - place), hostpid=100),
+                process(use(data=(place + 1) * 100 * MIB, sm=40 - place), hostpid=1000 + place),
                 limit=(10 - place % 9) * GIB,
                 last_kernel_time=int(NOW) - 60 * place,
             ),
@@ -65,6 +65,8 @@ def node(number: int = 3, when: float = NOW) -> NodeSnapshot:
         entry(None, OTHER, "idle"),
         pods=pods_view(Pod(UID, "team-a", "train-0"), Pod(OTHER, "team-b", "infer-0")),
         cards=[card(processes=(DeviceProcess(900, 700 * MIB),)), card(CARD_2, 1, 4)],
+        live=range(1000, 1000 + number),
+        on_devices={900: None},
         time=when,
     )
 
@@ -210,13 +212,13 @@ class TestOnce:
         lines = once(document(node(200)), View()).splitlines()
         assert re.fullmatch(r"node-1  201 containers  \d\d:\d\d:\d\d", lines[0])
         assert lines[1].endswith(
-            "20.0 GiB of 40.0 GiB  cores  75%  in no region 700 MiB  250 W  61 °C  A100"
+            "20.0 GiB of 40.0 GiB  cores  75%  in no pod 700 MiB  250 W  61 °C  A100"
         )
         assert " ".join(lines[3].split()) == (
-            "NAMESPACE POD CONTAINER GPU MEMORY LIMIT CORES LIMIT IDLE STATE"
+            "NAMESPACE POD CONTAINER GPU MEMORY DRIVER LIMIT CORES DRIVER LIMIT IDLE STATE"
         )
         assert len(lines) == 4 + 201
-        assert lines[-1].split() == ["team-b", "infer-0", "idle", *"––––––", "waiting"]
+        assert lines[-1].split() == ["team-b", "infer-0", "idle", *"––––––––", "waiting"]
         assert not any(line != line.rstrip() for line in lines)
 
     def test_figures(self) -> None:
@@ -226,20 +228,22 @@ class TestOnce:
             recent_kernel=-1,
             last_kernel_time=int(NOW) - 200,
         )
-        made = snapshot(entry(dead), cards=[card()], live=(100,))
+        driver = DeviceProcess(100, 39 * GIB // 4, ProcessUtilization(core=20))
+        made = snapshot(entry(dead), cards=[card(processes=(driver,))], live=(100,))
         lines = once(document(made), View()).splitlines()
         assert "dead 1.00 GiB" in lines[1]
-        expected = f"– {UID} train 0 9.50 GiB 10.0 GiB 12% 50% 3 min blocked"
+        expected = f"– {UID} train 0 9.50 GiB 9.75 GiB 10.0 GiB 12% 20% 50% 3 min blocked"
         assert lines[-1].split() == expected.split()
 
     def test_a_blocked_container_says_for_whom_it_waits(self) -> None:
         high = Pod(OTHER, "team-a", "chat-0", "Running")
+        low = Pod(UID, "team-a", "low", "Running")
         made = snapshot(
-            entry(region(recent_kernel=-1, priority=1)),
-            entry(region(recent_kernel=2, priority=0), uid=OTHER, container="chat"),
-            pods=pods_view(high),
+            entry(region(process(use()), recent_kernel=-1, priority=1)),
+            entry(region(process(use()), recent_kernel=2, priority=0), OTHER, "chat"),
+            pods=pods_view(low, high),
         )
-        blocked = next(line for line in once(document(made), View()).splitlines() if UID in line)
+        blocked = next(line for line in once(document(made), View()).splitlines() if "low" in line)
         assert blocked.endswith("blocked by chat-0")
 
 

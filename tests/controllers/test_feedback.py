@@ -192,13 +192,13 @@ def test_another_file_at_the_path_is_decided_anew(
     high.set_word("recent_kernel", 9)
     feedback = Feedback(inventory)
     feedback.round()
+    before = descriptors()
     # As koordlet does when the container starts again.
     content = bytearray(low.path.read_bytes())
     low.path.unlink()
     at = V1_2.region.recent_kernel.offset
     content[at : at + 4] = (0).to_bytes(4, "little")
     low.path.write_bytes(content)
-    before = descriptors()
     feedback.round()
     assert words(low) == [(-1, 1)]
     assert descriptors() == before

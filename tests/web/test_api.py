@@ -37,9 +37,13 @@ from vgpumonitor import __version__
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.snapshot import NodeSnapshot, PodAllocation
 from vgpumonitor.sources.containers import ContainersView
-from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
+from vgpumonitor.sources.devices import (
+    DeviceHealth,
+    DeviceProcess,
+    MigDevice,
+    ProcessUtilization,
+)
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
-from vgpumonitor.sources.processes import ContainerRef
 from vgpumonitor.web.api import schema, snapshot_document
 
 POD = Pod(
@@ -72,8 +76,12 @@ def one(*entries: Any, **more: Any) -> dict[str, Any]:
 def full() -> NodeSnapshot:
     """A snapshot with something of everything."""
     made = snapshot(
-        entry(region(process(use(300 * MIB, 7 * MIB, 2 * GIB, sm=40, nvml=2 * GIB)))),
-        entry(region(process(use(data=MIB)), recent_kernel=-1, priority=5), OTHER, "infer"),
+        entry(region(process(use(300 * MIB, 7 * MIB, 2 * GIB, sm=40), hostpid=100))),
+        entry(
+            region(process(use(data=MIB), hostpid=200), recent_kernel=-1, priority=5),
+            OTHER,
+            "infer",
+        ),
         entry(None, OTHER, "idle"),
         entry(None, UID, "broken", error="not a regular file but a pipe"),
         pods=pods_view(POD),
@@ -81,12 +89,15 @@ def full() -> NodeSnapshot:
             card(
                 throttled={"power": True, "thermal": False},
                 ecc_errors={"corrected": 2},
-                processes=(DeviceProcess(900, 5 * MIB),),
+                processes=(
+                    DeviceProcess(900, 5 * MIB),
+                    DeviceProcess(100, 3 * GIB, ProcessUtilization(60, 20, 0, 1)),
+                ),
             ),
             card(CARD_2, 1, 4, mig_devices=(MIG_DEVICE,)),
         ],
-        live=(100,),
-        on_devices={900: ContainerRef(UID, "0" * 64)},
+        live=(100, 200),
+        on_devices={900: None},
     )
     return replace(
         made,
@@ -182,8 +193,9 @@ class TestDocument:
             "temperature_celsius": 61,
             "ecc_errors": {"corrected": 2},
             "throttled": ["power"],
+            "memory_reserved_bytes": None,
             "dead_memory_bytes": 0,
-            "unattributed": [{"namespace": "team-a", "pod": "train-0", "memory_bytes": 5 * MIB}],
+            "unattributed_memory_bytes": 5 * MIB,
             "mig_devices": [],
         }
         assert found["devices"][1]["mig_devices"] == [
@@ -227,10 +239,20 @@ class TestDocument:
                         "data": 2 * GIB,
                         "other": 0,
                     },
-                    "memory_nvml_bytes": 2 * GIB,
+                    "device_uuid": CARD,
+                    "device_index": 0,
+                    "mig_uuid": None,
                     "dead_memory_bytes": 0,
                     "core_utilization_percent": 40,
                     "core_limit_percent": 50,
+                    "driver": {
+                        "memory_used_bytes": 3 * GIB,
+                        "core_utilization_percent": 60,
+                        "memory_controller_utilization_percent": 20,
+                        "encoder_utilization_percent": 0,
+                        "decoder_utilization_percent": 1,
+                    },
+                    "bypassed_memory_bytes": 0,
                     "implausible": [],
                 }
             ],
@@ -244,6 +266,8 @@ class TestDocument:
                             "uuid": CARD,
                             "memory_used_bytes": used,
                             "core_utilization_percent": 40,
+                            "driver_memory_used_bytes": 3 * GIB,
+                            "driver_core_utilization_percent": 60,
                         }
                     ],
                 }
@@ -351,12 +375,15 @@ class TestDocument:
         assert found["path"] == 'a/<b>"\\udcfe\n.cache'
 
     def test_problems_of_a_region(self) -> None:
-        bad = structs.replace(region(), problems=(("bad_uuid", "the UUID is b'\\x00'"),), torn=2)
+        bad = structs.replace(
+            region(), problems=(("bad_uuid", "the UUID is b'\\x00'"),), torn=2, missing=1
+        )
         assert one(entry(bad))["problems"] == [
             {"reason": "bad_uuid", "message": "the UUID is b'\\x00'"},
             {
                 "reason": "torn",
-                "message": "2 process slots stayed half-written and are left out",
+                "message": "2 process slots stayed half-written: 1 are left out, the others are as "
+                "they were last seen whole",
             },
         ]
 

@@ -25,7 +25,7 @@ from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.snapshot.identity import slots_in_use
 from vgpumonitor.snapshot.over import unreliable
 from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
-from vgpumonitor.sources.pods.model import PodSource
+from vgpumonitor.sources.pods.model import PodSource, PodsView
 
 if TYPE_CHECKING:
     from vgpumonitor.snapshot import Identities, ProcessIdentification
@@ -134,11 +134,13 @@ class Cleanup:
         due = [name for name in due if name not in self._would]
         due.sort(key=self._without_pod.__getitem__)
         if due:
-            self._try(due[: self._max_tried], entries, now)
+            self._try(due[: self._max_tried], entries, pods, now)
         self.health = replace(self.health, last_round=time.time())
 
-    def _try(self, names: list[str], entries: dict[str, ContainerReading], now: float) -> None:
-        identities = self._identification.look([entries[name] for name in names], self._pods.view)
+    def _try(
+        self, names: list[str], entries: dict[str, ContainerReading], pods: PodsView, now: float
+    ) -> None:
+        identities = self._identification.look([entries[name] for name in names], pods)
         top = os.open(self._containers.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
