@@ -65,6 +65,11 @@ def _web_config(settings: Settings) -> WebConfigFile | None:
         raise click.BadParameter(str(error), param_hint="--web-config-file") from error
 
 
+#: Seconds for which the containers directory may have been removed under the exporter's mount
+#: before the exporter says that it is not healthy.
+UNLINKED_GRACE = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
     """The parts of an exporter; those that are off are None."""
@@ -89,7 +94,15 @@ class Exporter:
         return self.containers.error or "has not looked yet"
 
     def _pods_missing(self) -> str | None:
-        return "has not synced yet" if self.pods.view.synced is None else None
+        view = self.pods.view
+        return None if view.synced is not None else view.problem or "has not synced yet"
+
+    def health(self) -> str | None:
+        """What only a restart mends, for kubelet's probe; None where nothing is wrong."""
+        unlinked = self.containers.unlinked_for
+        if unlinked is None or unlinked < UNLINKED_GRACE:
+            return None
+        return self.containers.error
 
 
 def build(settings: Settings, nvml_library: object | None = None) -> Exporter:
@@ -99,7 +112,11 @@ def build(settings: Settings, nvml_library: object | None = None) -> Exporter:
         settings.pods,
         PodSourceOptions(settings.node_name, settings.kubeconfig, settings.pod_logs_dir),
     )
-    devices = None if settings.nvml == "off" else NvmlSource(library=nvml_library)
+    devices = (
+        None
+        if settings.nvml == "off"
+        else NvmlSource(nvml_library, lock_file=settings.mig_lock_file)
+    )
     processes = HostProcesses(settings.procfs)
     if settings.process_liveness == "on" and not processes.visible():
         log.warning(
@@ -129,7 +146,7 @@ def build(settings: Settings, nvml_library: object | None = None) -> Exporter:
         )
     scraper = Scraper(
         settings.node_name,
-        families_for(settings.metrics, settings.process_metrics),
+        families_for(settings.metrics, settings.process_metrics, settings.pod_labels),
         containers,
         pods,
         devices,
@@ -156,7 +173,7 @@ async def run(
             if source is not None:
                 source.start()
                 stack.callback(source.stop)
-        app = make_app(exporter.scraper, exporter.readiness)
+        app = make_app(exporter.scraper, exporter.readiness, exporter.health)
         tls = None
         if web_config is not None:
             from vgpumonitor.web.auth import protect

@@ -45,6 +45,11 @@ def _pods(text: str) -> str:
     return text
 
 
+def _pod_labels(text: str) -> str:
+    families_for("vgpu", pod_labels=text)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What ``serve`` was told. Durations are in seconds."""
@@ -88,9 +93,18 @@ class Settings:
         variables=("KUBECONFIG",),
         default_shown="the pod's service account",
     )
+    pod_labels: str = flag(
+        "",
+        "Labels of pods that vgpu_pod_info has as label_…, separated by commas.",
+        type=Parsed("NAMES", _pod_labels),
+    )
     pod_logs_dir: Path = flag(Path("/var/log/pods"), "Kubelet's directory of pod logs.")
     nvml: Literal["auto", "off"] = flag(
         "auto", "Ask NVML about the GPUs; auto goes on without a driver, and tries again."
+    )
+    mig_lock_file: Path = flag(
+        Path("/tmp/hami/hami-mig-apply.lock"),
+        "NVML is let go while this file is there: HAMi then changes MIG devices.",
     )
     procfs: Path = flag(Path("/proc"), "Where to look for the host's processes.")
     process_liveness: Literal["auto", "on", "off"] = flag(

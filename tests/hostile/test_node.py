@@ -20,8 +20,10 @@ from testing.region_files import put
 from tests.hostile.sandbox import in_mounts_of, started, unshare
 from tests.test_scrape import scraper_of, text_of
 from vgpumonitor import scrape as scrape_module
+from vgpumonitor import serve
 from vgpumonitor.region.model import Region
 from vgpumonitor.region.reader import RegionFile
+from vgpumonitor.settings import Settings
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 
 REGION = "hami-2.9.0-three-processes"
@@ -65,6 +67,46 @@ def test_the_containers_directory_is_mounted_over_and_back(
         assert exporter.value("vgpu_region_info", container="c7") is None
         put(NEXT, containers / name_of(8) / "x.cache")
         assert ok(exporter) == 4
+
+
+def test_the_containers_directory_is_removed_and_made_again_under_the_mount(
+    containers: Path, tmp_path: Path
+) -> None:
+    """As Koordinator does on a reinstallation: the exporter's mount shows the removed one."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    wrapper = [*unshare("--mount"), "sh", "-c", script]
+    wrapper += [str(containers), str(mounted)]
+    with started(mounted, tmp_path / "log", wrapper=wrapper) as exporter:
+        assert ok(exporter) == 3
+        assert exporter.status("/readyz")[0] == 200
+        shutil.rmtree(containers)
+        containers.mkdir()
+        put(NEXT, containers / name_of(7) / "x.cache")
+        assert ok(exporter) == 0
+        assert errors(exporter, "no_directory") > 0
+        assert exporter.status("/readyz")[0] == 503
+        # A restart mends it, and kubelet has to see that, but not at every blink.
+        assert exporter.status("/healthz")[0] == 200
+
+
+def test_without_its_directory_for_a_minute_the_exporter_is_not_healthy(
+    containers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptor = os.open(containers, os.O_RDONLY)
+    shown = Path(f"/proc/self/fd/{descriptor}")
+    exporter = serve.build(Settings(containers_dir=shown, pods="none", nvml="off"))
+    exporter.containers.read()
+    assert exporter.health() is None
+    shutil.rmtree(containers)
+    exporter.containers.read()
+    assert exporter.health() is None
+    monkeypatch.setattr(serve, "UNLINKED_GRACE", 0.0)
+    assert exporter.health() == (
+        f"can't look at the containers directory {shown}: it was removed under its mount"
+    )
+    os.close(descriptor)
 
 
 def _copy(tmp_path: Path) -> Path:

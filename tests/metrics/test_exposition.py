@@ -29,6 +29,7 @@ from testing.values import (
     card,
     entry,
     identities,
+    pods_view,
     process,
     region,
     snapshot,
@@ -501,6 +502,34 @@ class TestSets:
             ValueError, match="unknown metric set 'documentd': expected documented, hami, vgpu, all"
         ):
             families_for("documentd,vgpu")
+
+    def test_labels_of_pods_are_those_that_were_chosen(self) -> None:
+        pod = Pod(
+            UID,
+            "team-a",
+            "train-0",
+            "Running",
+            containers={"train": PodContainer("train")},
+            labels={"app.kubernetes.io/name": "llm", "team": "a"},
+        )
+        (family,) = (
+            each
+            for each in families_for("vgpu", pod_labels="app.kubernetes.io/name, cost-center")
+            if each.name == "vgpu_pod_info"
+        )
+        text = text_of(family, of=snapshot(entry(region()), pods=pods_view(pod)))
+        ((labels, value),) = parsed(text)["vgpu_pod_info"].items()
+        assert value == 1
+        assert [each for each in labels if each[0].startswith("label_")] == [
+            ("label_app_kubernetes_io_name", "llm"),
+            ("label_cost_center", ""),
+        ]
+
+    def test_labels_of_pods_that_would_have_one_name_are_named(self) -> None:
+        with pytest.raises(
+            ValueError, match=r"pod labels a\.b, a-b would all be label_a_b: expected one of them"
+        ):
+            families_for("vgpu", pod_labels="a.b,team,a-b")
 
     def test_process_metrics_are_off_unless_asked_for(self) -> None:
         off = {family.name for family in families_for("all")}

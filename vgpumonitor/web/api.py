@@ -357,7 +357,7 @@ def _sources(snapshot: NodeSnapshot) -> list[Document]:
             "name": f"pods ({health.pod_source})",
             "up": health.pods.up,
             "synced": health.pods.synced,
-            "error": None,
+            "error": health.pods.problem,
         },
         {
             "name": "GPUs" if devices is None else f"GPUs ({devices.source})",

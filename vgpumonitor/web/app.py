@@ -15,16 +15,20 @@ from vgpumonitor.web.page import page_routes
 #: Bytes handed to a connection at once: a slow reader holds this much, not a whole answer.
 CHUNK = 64 * 1024
 
-#: Why a source is not ready yet; None where it is.
-Readiness = Mapping[str, Callable[[], str | None]]
+#: What is wrong; None where nothing is.
+Check = Callable[[], str | None]
+
+#: Why a source is not ready yet, by its name.
+Readiness = Mapping[str, Check]
 
 
-def make_app(scraper: Scraper, readiness: Readiness) -> web.Application:
+def make_app(scraper: Scraper, readiness: Readiness, health: Check) -> web.Application:
+    """``health`` tells of what only a restart mends."""
     app = web.Application()
     app.add_routes(
         [
             web.get("/metrics", _Metrics(scraper).answer),
-            web.get("/healthz", _healthz),
+            web.get("/healthz", _Healthz(health).answer),
             web.get("/readyz", _Readyz(readiness).answer),
             *api_routes(scraper),
             *page_routes(),
@@ -67,8 +71,13 @@ def accepts(header: str, value: str) -> bool:
     return False
 
 
-async def _healthz(_request: web.Request) -> web.Response:
-    return web.Response(text="ok\n")
+class _Healthz:
+    def __init__(self, health: Check) -> None:
+        self._health = health
+
+    async def answer(self, _request: web.Request) -> web.Response:
+        problem = self._health()
+        return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")
 
 
 class _Readyz:

@@ -586,10 +586,21 @@ class TestContainersDirectory:
         descriptor = os.open(containers, os.O_RDONLY)
         inventory = ContainersDirectory(Path(f"/proc/self/fd/{descriptor}"))
         assert inventory.read().up
+        assert inventory.unlinked_for is None
         containers.rmdir()
         view = inventory.read()
         assert not view.up
-        assert "No such file or directory" in (view.error or "")
+        assert "it was removed under its mount" in (view.error or "")
+        first = inventory.unlinked_for
+        assert first is not None
+        inventory.read()
+        assert (inventory.unlinked_for or 0) > first
+        containers.mkdir()
+        again = os.open(containers, os.O_RDONLY)
+        os.dup2(again, descriptor)
+        assert inventory.read().up
+        assert inventory.unlinked_for is None
+        os.close(again)
         os.close(descriptor)
 
     def test_a_new_one_in_its_place_is_watched(self, containers: Path, tmp_path: Path) -> None:

@@ -51,9 +51,12 @@ class Run:
 
 
 @contextmanager
-def in_python(state: Path, retry_seconds: float = 0.0) -> Iterator[Run]:
+def in_python(
+    state: Path, retry_seconds: float = 0.0, lock_file: Path | None = None
+) -> Iterator[Run]:
     with ThreadPoolExecutor(1) as executor:
-        executor.submit(_start, SimulatedLibrary(state), retry_seconds).result(SOON)
+        library = SimulatedLibrary(state)
+        executor.submit(_start, library, retry_seconds, lock_file).result(SOON)
         try:
             yield Run(executor, state)
         finally:
@@ -82,9 +85,9 @@ def in_pynvml(library: Path, state: Path, retry_seconds: float = 0.0) -> Iterato
 _source: NvmlSource
 
 
-def _start(library: object, retry_seconds: float) -> None:
+def _start(library: object, retry_seconds: float, lock_file: Path | None = None) -> None:
     global _source
-    _source = NvmlSource(library, retry_seconds)
+    _source = NvmlSource(library, retry_seconds, lock_file)
     _source.start()
 
 

@@ -547,6 +547,52 @@ class TestDriver:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+class TestMigLock:
+    """HAMi's lock file, which comes and goes."""
+
+    def test_nvml_is_let_go_while_it_is_there(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state, lock = tmp_path / "nvml.json", tmp_path / "hami" / "mig.lock"
+        lock.parent.mkdir()
+        NODE.write(state)
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
+        with in_python(state, retry_seconds=3600, lock_file=lock) as nvml:
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            errors = nvml.health().errors
+            lock.touch()
+            # Nobody asks for a sample: the file alone is the reason.
+            eventually(lambda: not nvml.health().up)
+            assert nvml.sample() is None
+            assert nvml.known() == (DEVICE, MIG_DEVICE)
+            assert nvml.health().errors == errors
+            lock.unlink()
+            eventually(lambda: nvml.sample() is not None)
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert nvml.health().up
+            # A directory that was removed and made again has no watch: each sample looks, too.
+            lock.parent.rmdir()
+            lock.parent.mkdir()
+            lock.touch()
+            assert nvml.sample() is None
+            assert not nvml.health().up
+        assert [each.getMessage() for each in caplog.records if "lock" in each.getMessage()] == [
+            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is asked again: the lock file of a change of MIG devices is gone",
+            "NVML is let go: a change of MIG devices has the lock file",
+        ]
+
+    def test_it_is_not_taken_where_the_file_is_there_first(self, tmp_path: Path) -> None:
+        state, lock = tmp_path / "nvml.json", tmp_path / "mig.lock"
+        NODE.write(state)
+        lock.touch()
+        with in_python(state, lock_file=lock) as nvml:
+            assert nvml.sample() is None
+            assert nvml.known() == ()
+            lock.unlink()
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+
 class TestHang:
     def test_costs_one_wait_and_what_came_before_is_served(self, nvml: Run) -> None:
         everything = nvml.sample()

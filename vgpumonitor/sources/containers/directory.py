@@ -75,6 +75,7 @@ class ContainersDirectory:
         self._identity: tuple[int, int] | None = None
         self._stamp: Stamp | None = None
         self._error: str | None = None
+        self._unlinked_since: float | None = None
         self._events = 0
         self._alarm = threading.Event()
         self._stopping = threading.Event()
@@ -107,6 +108,14 @@ class ContainersDirectory:
     def error(self) -> str | None:
         """Why the containers directory can't be looked at; None where it can."""
         return self._error
+
+    @property
+    def unlinked_for(self) -> float | None:
+        """For how many seconds the directory has been seen to have no name any more, as a mount
+        shows it after it was removed (and perhaps made again) where it came from: only a new
+        mount, and so a new container, shows what is there now. None where it has one."""
+        since = self._unlinked_since
+        return None if since is None else time.monotonic() - since
 
     def read(self) -> ContainersView:
         """Every container's region as it is now; one that can't be read is counted in the
@@ -181,8 +190,8 @@ class ContainersDirectory:
         try:
             status = os.stat(self.directory)
             if status.st_nlink == 0:
-                # A mount shows a directory that was removed where it came from.
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                self._unlinked_since = self._unlinked_since or time.monotonic()
+                raise FileNotFoundError(errno.ENOENT, "it was removed under its mount")
             stamp = stamp_of(status, now)
             if stamp is not None and stamp == self._stamp:
                 return
@@ -192,6 +201,7 @@ class ContainersDirectory:
             self._lose_directory(error)
             return
         self._stamp = stamp
+        self._unlinked_since = None
         identity = status.st_dev, status.st_ino
         if identity != self._identity:
             self._identity = identity

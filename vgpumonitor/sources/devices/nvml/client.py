@@ -80,6 +80,10 @@ class NvmlClient:
                 _log.debug("nvmlShutdown: %s", error)
             self.up = False
 
+    def retry_now(self) -> None:
+        """The next initialisation need not wait for the last attempt's time to pass."""
+        self._next_attempt = 0.0
+
     def call(
         self,
         uuid: str,

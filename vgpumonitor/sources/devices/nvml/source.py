@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.sources.devices.model import Device, DeviceHealth
 from vgpumonitor.sources.devices.nvml.cards import read_devices
 from vgpumonitor.sources.devices.nvml.client import DriverGoneError, NvmlClient, subject
+from vgpumonitor.sources.devices.nvml.lock import LockFile
 from vgpumonitor.sources.devices.nvml.processes import UtilizationWindow
 
 _log = logging.getLogger(__name__)
@@ -35,12 +37,20 @@ class _Look:
 
 class NvmlSource:
     """A DeviceSource. ``library`` and ``retry_seconds`` are NvmlClient's. Each device and each
-    call fails alone."""
+    call fails alone. NVML is shut down while ``lock_file`` is there."""
 
     name = "NVML"
 
-    def __init__(self, library: Any = None, retry_seconds: float = 10.0) -> None:
+    def __init__(
+        self, library: Any = None, retry_seconds: float = 10.0, lock_file: Path | None = None
+    ) -> None:
         self._client = NvmlClient(library, retry_seconds)
+        self._lock_file = (
+            None
+            if lock_file is None
+            else LockFile(lock_file, lambda: self._thread.submit(self._is_locked))
+        )
+        self._locked = False
         self._window = UtilizationWindow()
         self._thread = HangTolerantThread("nvml")
         self._current = _Look()
@@ -51,9 +61,13 @@ class NvmlSource:
     def start(self) -> None:
         """Begins a first look: initialising NVML can take longer than a scrape waits."""
         self._thread.submit(self._look)
+        if self._lock_file is not None:
+            self._lock_file.start()
 
     def stop(self) -> None:
         """Shuts NVML down, unless it hangs: then it ends with the process."""
+        if self._lock_file is not None:
+            self._lock_file.stop()
         done: Future[None] = self._thread.submit(self._client.shut_down)
         with suppress(TimeoutError):
             done.result(timeout=1.0)
@@ -88,7 +102,9 @@ class NvmlSource:
     def _look(self) -> tuple[Device, ...] | None:
         current = self._current = _Look()
         try:
-            return self._devices(current) if self._client.initialise() else None
+            if self._is_locked() or not self._client.initialise():
+                return None
+            return self._devices(current)
         except DriverGoneError as error:
             self._client.shut_down()
             _log.warning("NVML has to be initialised again: %s", error)
@@ -100,6 +116,21 @@ class NvmlSource:
             if current is self._given_up:
                 _log.info("NVML answers again")
         return None
+
+    def _is_locked(self) -> bool:
+        """Whether the lock file is there. Lets NVML go when it comes."""
+        locked = self._lock_file is not None and self._lock_file.exists
+        if locked != self._locked:
+            assert self._lock_file is not None
+            self._locked = locked
+            if locked:
+                self._client.shut_down()
+                text = "NVML is let go: a change of MIG devices has the lock file"
+            else:
+                self._client.retry_now()
+                text = "NVML is asked again: the lock file of a change of MIG devices is gone"
+            _log.info(text, extra={"path": str(self._lock_file.path)})
+        return locked
 
     def _devices(self, current: _Look) -> tuple[Device, ...]:
         complete = True
