@@ -44,10 +44,11 @@ CARD_FULL = 0.95
 CARD_OVERCOMMITTED = 1.0
 #: Mean core utilization of half an hour.
 CARD_SATURATED = 0.95
-#: Bytes on a GPU that are in no region; a CUDA context alone takes a few hundred MiB.
+#: Bytes on a GPU of processes that are in no container; a CUDA context alone takes a few hundred
+#: MiB.
 UNATTRIBUTED_BYTES = 1 << 30
-#: A pod with at least this share of a GPU is taken to have all of it: it runs without HAMi-core.
-WHOLE_CARD = 0.95
+#: Bytes of a container's processes that HAMi-core does not know of.
+BYPASSED_BYTES = 256 << 20
 #: Corrected ECC errors in a day that are more than background noise.
 ECC_CORRECTED = 100
 #: Share of ten minutes during which heat holds the clocks down.
@@ -91,12 +92,16 @@ class Group:
 
 _SCRAPE = "cluster, job, instance"
 _POD = f"{_SCRAPE}, namespace, pod"
-_CONTAINER = f"{_POD}, container, device_uuid"
+_CONTAINER = f"{_POD}, container, device_uuid, mig_uuid"
 _PER_CARD = "cluster, node, device_index, device_uuid"
 
 _NODE = f"* on ({_SCRAPE}) group_left (node)\ninstance:vgpumonitor_node:info"
 #: Matches the same container and device, and keeps the labels of the left side.
 _OF_CONTAINER = f"on ({_CONTAINER}) group_left ()"
+
+
+#: The nodes whose processes the exporter can't see: there the driver's account is in no container.
+_HIDDEN = "on (cluster, node) (vgpumonitor_host_processes_visible == 0)"
 
 
 def _per_card(series: str) -> str:
@@ -122,14 +127,18 @@ max by ({_POD}, device_uuid) ({limit})""",
     )
 
 
-def _of_pod(family: str, allocated: str) -> Recording:
-    """What a pod uses; 0 if it has an allocation and has made no CUDA call yet."""
+def _of_pod(family: str, of_driver: str, allocated: str) -> Recording:
+    """What a pod uses: by the driver's account where there is one, otherwise by HAMi-core's. 0
+    if it has an allocation and has made no CUDA call yet, which is known only where the
+    exporter sees the host's processes."""
     return Recording(
         f"pod:{family}:sum",
         f"""\
-sum by (cluster, node, namespace, pod) (container:{family}:sum)
+sum by (cluster, node, namespace, pod) (
+  container:{of_driver}:sum or container:{family}:sum
+)
 or
-0 * pod:{allocated}:sum""",
+(0 * pod:{allocated}:sum unless {_HIDDEN})""",
     )
 
 
@@ -147,6 +156,7 @@ sum by (cluster, node, namespace, pod) (
 
 _ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
+_USED_BY_DRIVER = ("vgpu_nvml_memory_used_bytes", "vgpu_nvml_core_utilization_ratio")
 _WASTED = ("vgpu_wasted_memory_bytes", "vgpu_wasted_core_ratio")
 _OF_CARDS = (
     ("vgpu_device_memory_total_bytes", "sum"),
@@ -188,7 +198,7 @@ group by ({_SCRAPE}, node, device_index, device_uuid, card_uuid) (
             ),
             *(
                 Recording(f"container:{family}:sum", f"sum by ({_CONTAINER}) ({family})\n{_NODE}")
-                for family in _USED
+                for family in (*_USED, *_USED_BY_DRIVER)
             ),
             # Where no annotation says what was allocated, the limit stands in. koordlet gives
             # each container the limit of its pod, so the limits are not added up.
@@ -196,8 +206,8 @@ group by ({_SCRAPE}, node, device_index, device_uuid, card_uuid) (
             _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
             *(_pods(family) for family in _ALLOCATED),
             *(
-                _of_pod(family, allocated)
-                for family, allocated in zip(_USED, _ALLOCATED, strict=True)
+                _of_pod(*families)
+                for families in zip(_USED, _USED_BY_DRIVER, _ALLOCATED, strict=True)
             ),
             *(
                 Recording(
@@ -464,7 +474,8 @@ and {_BY_POD}
     and {_BY_POD} (vgpu_core_utilization_ratio offset {IDLE_SECONDS}s)
     unless {_BY_POD} (vgpu_last_kernel_timestamp_seconds)
   )
-)""",
+)
+unless {_BY_POD} (max_over_time(vgpu_nvml_core_utilization_ratio[{IDLE_SECONDS}s]) > 0)""",
                 "5m",
                 "info",
                 "tenant",
@@ -477,13 +488,24 @@ and {_BY_POD}
                 f"""\
 (pod:vgpu_allocated_memory_bytes:sum > 0)
 unless {_BY_POD} (vgpu_region_info)
-unless {_BY_POD} (vgpu_device_memory_unattributed_bytes > 0)""",
+unless {_BY_POD} (vgpu_nvml_memory_used_bytes)
+unless {_HIDDEN}""",
                 "1h",
                 "info",
                 "tenant",
                 "A pod has a GPU allocated and has never used it",
                 f"{_POD_TEXT} has {{{{ $value | humanize1024 }}}}B of GPU memory allocated and has "
                 "made no CUDA call in an hour.",
+            ),
+            Alert(
+                "VgpuMemoryBypassed",
+                f"vgpu_memory_bypassed_bytes\n{_NODE}\n> {BYPASSED_BYTES}",
+                "10m",
+                "warning",
+                "platform",
+                "A container has GPU memory that HAMi-core does not know of",
+                f"{_CONTAINER_TEXT} has {{{{ $value | humanize1024 }}}}B in processes that are not "
+                "in its region: its limits do not hold for them.",
             ),
             Alert(
                 "VgpuDeadProcessMemory",
@@ -564,22 +586,13 @@ card:vgpu_device_memory_total_bytes:sum
             ),
             Alert(
                 "VgpuMemoryUnattributed",
-                f"""\
-(vgpu_device_memory_unattributed_bytes > {UNATTRIBUTED_BYTES})
-unless on ({_POD}, device_uuid)
-(
-  pod_device:vgpu_allocated_memory_bytes:sum
-  / on ({_SCRAPE}, device_uuid) group_left ()
-  vgpu_device_memory_total_bytes
-  > {WHOLE_CARD}
-)""",
+                f"vgpu_device_memory_unattributed_bytes > {UNATTRIBUTED_BYTES}",
                 "15m",
                 "warning",
                 "platform",
-                "GPU memory that no container accounts for",
-                f"{_GPU_TEXT} has {{{{ $value | humanize1024 }}}}B in use by processes "
-                "{{ if $labels.pod }}of pod {{ $labels.namespace }}/{{ $labels.pod }} {{ end }}"
-                "that are in no region file: no limit applies to them.",
+                "GPU memory of processes in no container",
+                f"{_GPU_TEXT} has {{{{ $value | humanize1024 }}}}B in use by processes that are "
+                "in no container of the node's Kubernetes: no limit applies to them.",
             ),
             Alert(
                 "VgpuCardEccUncorrected",

@@ -22,6 +22,7 @@ from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import SETS
 from vgpumonitor.metrics.vgpu import PROCESS_FAMILIES
 from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Allocation, Pod, PodContainer, PodsView
 
 #: up, scrape_duration_seconds, scrape_samples_scraped, …_post_metric_relabeling, …_added.
@@ -59,7 +60,9 @@ def _uid(number: int) -> str:
 
 def _node(gpus: int, containers: int) -> NodeSnapshot:
     """A node whose containers are each alone in their pod and have a process on one GPU."""
-    work = process(use(context=1, module=1, data=1, sm=1))
+    on_device = tuple(
+        DeviceProcess(1000 + number, 1, ProcessUtilization()) for number in range(containers)
+    )
     pods = {
         _uid(number): Pod(
             _uid(number),
@@ -72,7 +75,17 @@ def _node(gpus: int, containers: int) -> NodeSnapshot:
         for number in range(containers)
     }
     return snapshot(
-        *(entry(region(work, uuids=(_uuid(0),)), uid=uid, container="main") for uid in pods),
+        *(
+            entry(
+                region(
+                    process(use(context=1, module=1, data=1, sm=1), hostpid=1000 + number),
+                    uuids=(_uuid(0),),
+                ),
+                uid=uid,
+                container="main",
+            )
+            for number, uid in enumerate(pods)
+        ),
         pods=PodsView(pods, up=True, synced=0.0),
         cards=[
             card(
@@ -80,9 +93,12 @@ def _node(gpus: int, containers: int) -> NodeSnapshot:
                 index=number,
                 ecc_errors={"corrected": 0, "uncorrected": 0},
                 throttled=dict.fromkeys(_THROTTLE_REASONS, False),
+                memory_reserved=1,
+                processes=on_device if number == 0 else (),
             )
             for number in range(gpus)
         ],
+        live=range(1000, 1000 + containers),
     )
 
 

@@ -127,7 +127,7 @@ dashboard = build(
                     Query(on_device("container:vgpu_memory_used_bytes:sum"), LEGEND),
                     Query(
                         f"sum(card:vgpu_device_memory_unattributed_bytes:sum{{{DEVICE}}})",
-                        "in no region",
+                        "in no container",
                     ),
                     Query(
                         f"sum(card:vgpu_device_memory_total_bytes:sum{{{DEVICE}}})",
@@ -244,12 +244,12 @@ dashboard = build(
             8,
             [
                 timeseries(
-                    "Memory in no region",
-                    "Memory of processes that are in no region, with their pod where it is known.",
+                    "Memory in no container",
+                    "Memory of processes that are in no container of the node's Kubernetes.",
                     BYTES,
                     Query(
                         f"vgpu_device_memory_unattributed_bytes{{{NODE}}}",
-                        "GPU {{device_index}} {{namespace}}/{{pod}}",
+                        "GPU {{device_index}}",
                     ),
                 ),
                 timeseries(

@@ -150,7 +150,7 @@ dashboard = build(
                     "They differ by what the driver needs for itself.",
                     BYTES,
                     Query(f"sum({USED})", "HAMi-core"),
-                    Query(f"sum(vgpu_memory_nvml_bytes{{{PODS}}})", "NVML"),
+                    Query(f"sum(vgpu_nvml_memory_used_bytes{{{PODS}}})", "NVML"),
                 ),
                 timeseries(
                     "Memory of dead processes",

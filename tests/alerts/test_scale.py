@@ -122,11 +122,12 @@ def test_a_part_passes_on_its_sums_only(tmp_path: Path, demo: Exporter) -> None:
 
 def test_figures_of_the_declarations() -> None:
     """As docs/metrics.md has the families: for example a container on one GPU has two series
-    of its allocation, four of its memory by kind, three of its processes, and ten more."""
-    assert sets()["vgpu"] == {"node": 0, "GPU": 15, "container": 2 + 4 + 3 + 10}
+    of its allocation, four of its memory by kind, four of its processes, six of the driver's
+    account, and ten more."""
+    assert sets()["vgpu"] == {"node": 0, "GPU": 18, "container": 2 + 4 + 4 + 6 + 10}
     # Feedback and clean-up are off.
     assert sets()["documented"] == {"node": 0, "GPU": 2, "container": 5}
-    assert sets()["hami"] == {"node": 0, "GPU": 3, "container": 8}
+    assert sets()["hami"] == {"node": 1, "GPU": 7, "container": 8}
 
 
 def test_the_pages_figures_are_the_scripts() -> None:
