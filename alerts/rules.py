@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: Jobs that scrape the exporter: the chart's Service, its PodMonitor, and the compose stack.
+#: Usual names of jobs that scrape the exporter: the chart's Service, its PodMonitor, and the
+#: compose stack. A job of any other name is known by the exporters of it that answer.
 JOBS = ".*(vgpumonitor|hami-daemon).*"
 #: Where the runbook pages are published (an example: there is no public place yet); the
 #: alert's name and .md are added.
@@ -278,7 +279,14 @@ ALERTS = (
         (
             Alert(
                 "VgpuMonitorDown",
-                f'up{{job=~"{JOBS}"}} == 0',
+                f"""\
+up{{job=~"{JOBS}"}} == 0
+or
+(
+  up == 0
+  and on (cluster, job)
+  group by (cluster, job) (last_over_time(vgpumonitor_build_info[1h]))
+)""",
                 "5m",
                 "warning",
                 "platform",
@@ -288,7 +296,7 @@ ALERTS = (
             ),
             Alert(
                 "VgpuMonitorAbsent",
-                f'absent(up{{job=~"{JOBS}"}})',
+                f'absent(up{{job=~"{JOBS}"}})\nand\nabsent(vgpumonitor_build_info)',
                 "10m",
                 "critical",
                 "platform",
