@@ -51,8 +51,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{/* Every template starts with this. `helm upgrade --reuse-values` brings the values of the chart
-that was installed before, without those that this one added: they get their defaults. A value
-that was removed with null stays removed. */}}
+that was installed before, without those that this one added: they get their defaults. A map or a
+list that was removed with null stays removed. */}}
 {{- define "hami-daemon.prepare" -}}
 {{- $defaults := .Files.Get "files/values.yaml" | fromYaml }}
 {{- $daemon := $defaults.daemon }}
@@ -73,7 +73,7 @@ that was removed with null stays removed. */}}
 {{- define "hami-daemon.fill" -}}
 {{- $values := index . 0 }}
 {{- range $key, $default := index . 1 }}
-{{- if not (hasKey $values $key) }}
+{{- if or (not (hasKey $values $key)) (kindIs "invalid" (get $values $key)) }}
 {{- $_ := set $values $key $default }}
 {{- else if and (kindIs "map" $default) (kindIs "map" (get $values $key)) }}
 {{- include "hami-daemon.fill" (list (get $values $key) $default) }}
