@@ -4,13 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 
-.PHONY: demo test lint test-tools dashboards alerts bench stack image lock clean
+.PHONY: demo test test-cluster test-node lint test-tools dashboards alerts bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
 test: lint tests/web/node_modules
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster
+
+# The chart and the exporter on a real API server. The first run builds it from its Go modules,
+# minutes of work; needs Go and make test-tools.
+test-cluster: .venv/dev
+	tests/cluster/servers/build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/cluster
+
+# The image and the chart on a real node, on a machine to spare: docs/release.md. Needs root.
+test-node: .venv/dev
+	tests/cluster/node
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from email.message import Message
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,11 @@ class RefusedError(Exception):
 @dataclass
 class Answer:
     body: Any
-    warnings: list[str]
+    headers: Message
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.headers.get_all("Warning") or []
 
 
 @dataclass
@@ -180,8 +185,7 @@ class Cluster:
             try:
                 with urllib.request.urlopen(request, timeout=30, context=context) as response:
                     raw = response.read()
-                    warnings = response.headers.get_all("Warning") or []
-                    return Answer(raw.decode() if text else json.loads(raw), warnings)
+                    return Answer(raw.decode() if text else json.loads(raw), response.headers)
             except urllib.error.HTTPError as error:
                 refused = _refused(error)
             if refused.code != 429 or token != ADMIN:
@@ -238,17 +242,18 @@ class Cluster:
         return str(answer["status"]["token"])
 
     def short_token(self, namespace: str, account: str, seconds: float) -> str:
-        """A token that ends after ``seconds``, which the API server itself doesn't make below
-        ten minutes."""
+        """A token that is taken for ``seconds`` more, where the API server itself makes none
+        below ten minutes."""
         found = self.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}")
-        now = int(time.time())
+        # The server's clock may differ from the issuer's by a minute.
+        now = int(time.time() + seconds - 60)
         claims = {
             "iss": ISSUER,
             "aud": [ISSUER],
             "sub": f"system:serviceaccount:{namespace}:{account}",
-            "iat": now,
-            "nbf": now,
-            "exp": int(now + seconds),
+            "iat": now - 60,
+            "nbf": now - 60,
+            "exp": now,
             "kubernetes.io": {
                 "namespace": namespace,
                 "serviceaccount": {"name": account, "uid": found["metadata"]["uid"]},
@@ -322,7 +327,8 @@ def _stop(process: subprocess.Popen[bytes] | None, how: signal.Signals = signal.
         return
     process.send_signal(how)
     try:
-        process.wait(60)
+        # A watch that lasts keeps the API server for a minute: whoever runs it is less patient.
+        process.wait(10)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
