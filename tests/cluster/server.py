@@ -138,7 +138,7 @@ class Cluster:
         if self._apiserver.poll() is not None:
             raise RuntimeError((self.directory / "kube-apiserver.log").read_text()[-2000:])
         try:
-            return self.request("GET", "/readyz", text=True).body == "ok"
+            return bool(self.request("GET", "/readyz", text=True).body == "ok")
         except RefusedError as error:
             raise AssertionError(str(error)) from error
 

@@ -156,8 +156,7 @@ def one_seat(cluster: Cluster) -> Iterator[ssl.SSLSocket]:
 
     def in_force() -> bool:
         answer = cluster.request("GET", "/api/v1/pods?limit=1", token=exporters)
-        found: str = answer.headers["X-Kubernetes-PF-FlowSchema-UID"]
-        return found == schema["metadata"]["uid"]
+        return bool(answer.headers["X-Kubernetes-PF-FlowSchema-UID"] == schema["metadata"]["uid"])
 
     try:
         eventually(in_force)
