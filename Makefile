@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 .PHONY: demo test test-cluster test-node lint test-tools dashboards alerts bench stack image lock clean
 
@@ -28,13 +29,14 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 # What tests run and Python and Node.js don't bring: without it their tests skip and say so.
-# Needs root, on Debian, and Go for helm.
+# Needs root, on Debian, and Go for helm and actionlint.
 test-tools: .venv/serve
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		gcc libc6-dev prometheus prometheus-alertmanager chromium tmux strace openssl \
-		docker-compose iproute2
+		docker-compose iproute2 systemd
 	test -x $(BIN)/helm || GOBIN="$(CURDIR)/$(BIN)" go install $(HELM)
+	test -x $(BIN)/actionlint || GOBIN="$(CURDIR)/$(BIN)" go install $(ACTIONLINT)
 
 dashboards: .venv/dev
 	$(BIN)/python -m dashboards.generate
