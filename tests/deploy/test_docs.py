@@ -53,6 +53,8 @@ def test_values_exist(page: Path) -> None:
         for key in name.split("."):
             assert key in node, name
             node = node[key]
+            if node == {}:
+                break  # Kubernetes' own structure goes here
 
 
 def test_migration_names_every_series_of_vgpumonitor() -> None:
