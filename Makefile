@@ -21,7 +21,7 @@ test-cluster: .venv/dev
 
 # The image and the chart on a real node, on a machine to spare: docs/release.md. Needs root.
 test-node: .venv/dev
-	tests/cluster/node
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.node.run
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -1,5 +1,5 @@
-"""A real etcd and a real kube-apiserver on 127.0.0.1. No controller and no kubelet runs: a test
-that needs what these do does it itself."""
+"""A real etcd and a real kube-apiserver, on 127.0.0.1 unless told otherwise. No controller and no
+kubelet runs: a test that needs what these do does it itself."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class Cluster:
 
     binaries: Path
     directory: Path
+    address: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     etcd_port: int = field(default_factory=free_port)
     _etcd: subprocess.Popen[bytes] | None = None
@@ -103,8 +104,8 @@ class Cluster:
         self._apiserver = self._run(
             "kube-apiserver",
             f"--etcd-servers={self.etcd_url}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.address}",
+            f"--advertise-address={self.address}",
             "--endpoint-reconciler-type=none",
             f"--secure-port={self.port}",
             f"--cert-dir={self.directory}/certificates",
@@ -146,7 +147,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.address}:{self.port}"
 
     @property
     def etcd_url(self) -> str:
