@@ -3,28 +3,40 @@
 PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: demo test lint test-tools dashboards alerts docs bench stack image lock clean
+.PHONY: demo test test-cluster test-node lint test-tools dashboards alerts docs bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
 test: lint tests/web/node_modules
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster
+
+# The chart and the exporter on a real API server. The first run builds it from its Go modules,
+# minutes of work; needs Go and make test-tools.
+test-cluster: .venv/dev
+	tests/cluster/servers/build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/cluster
+
+# The image and the chart on a real node, on a machine to spare: docs/release.md. Needs root.
+test-node: .venv/dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.node.run
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The programs that some tests run: without them those tests skip and say so. Needs Debian and root,
-# and Go for helm.
+# What tests run and Python and Node.js don't bring: without it their tests skip and say so.
+# Needs root, on Debian, and Go for helm and actionlint.
 test-tools: .venv/serve
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		gcc libc6-dev prometheus prometheus-alertmanager chromium tmux strace openssl \
-		docker-compose iproute2
+		docker-compose iproute2 systemd
 	test -x $(BIN)/helm || GOBIN="$(CURDIR)/$(BIN)" go install $(HELM)
+	test -x $(BIN)/actionlint || GOBIN="$(CURDIR)/$(BIN)" go install $(ACTIONLINT)
 
 dashboards: .venv/dev
 	$(BIN)/python -m dashboards.generate

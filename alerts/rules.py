@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: Matches the jobs that scrape the exporter: of the chart's Service, its PodMonitor, and the
-#: compose stack.
+#: Usual names of jobs that scrape the exporter: the chart's Service, its PodMonitor, and the
+#: compose stack. A job of any other name is known by the exporters of it that answer.
 JOBS = ".*(vgpumonitor|hami-daemon).*"
 #: Where the runbook pages are published; the alert's name and .md are added. An example: set it
 #: to where your copy of runbooks/ is served.
@@ -291,7 +291,14 @@ ALERTS = (
         (
             Alert(
                 "VgpuMonitorDown",
-                f'up{{job=~"{JOBS}"}} == 0',
+                f"""\
+up{{job=~"{JOBS}"}} == 0
+or
+(
+  up == 0
+  and on (cluster, job)
+  group by (cluster, job) (last_over_time(vgpumonitor_build_info[1h]))
+)""",
                 "5m",
                 "warning",
                 "platform",
@@ -301,7 +308,7 @@ ALERTS = (
             ),
             Alert(
                 "VgpuMonitorAbsent",
-                f'absent(up{{job=~"{JOBS}"}})',
+                f'absent(up{{job=~"{JOBS}"}})\nand\nabsent(vgpumonitor_build_info)',
                 "10m",
                 "critical",
                 "platform",

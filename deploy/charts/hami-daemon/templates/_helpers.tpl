@@ -14,8 +14,21 @@ change, and `helm upgrade` from that chart has to work. */}}
 {{- end }}
 {{- end }}
 
+{{/* The full name with a suffix, of 63 characters at most and with the suffix whole:
+(list $ "vgpu-node") */}}
+{{- define "hami-daemon.suffixed" -}}
+{{- $suffix := index . 1 }}
+{{- $room := sub 62 (len $suffix) | int }}
+{{- printf "%s-%s" (include "hami-daemon.fullname" (index . 0) | trunc $room | trimSuffix "-") $suffix }}
+{{- end }}
+
 {{- define "hami-daemon.serviceAccountName" -}}
 {{ include "hami-daemon.fullname" . }}-vgpu-monitor
+{{- end }}
+
+{{/* Of objects without a namespace: releases of one name in two namespaces have two. */}}
+{{- define "hami-daemon.clusterName" -}}
+{{ include "hami-daemon.serviceAccountName" . }}:{{ .Release.Namespace }}
 {{- end }}
 
 {{- define "hami-daemon.selectorLabels" -}}
@@ -31,7 +44,152 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{/* "true" where the API server has the kind: (list $ "monitoring.coreos.com/v1/PodMonitor") */}}
-{{- define "hami-daemon.has" -}}
-{{- if (index . 0).Capabilities.APIVersions.Has (index . 1) }}true{{ end }}
+{{/* "true" where the API server has the kind: (list $ "PodMonitor") */}}
+{{- define "hami-daemon.hasOperator" -}}
+{{- $root := index . 0 }}
+{{- if or $root.Values.assumePrometheusOperator ($root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" (index . 1))) }}true{{ end }}
+{{- end }}
+
+{{/* Every template starts with this. `helm upgrade --reuse-values` brings the values of the chart
+that was installed before, without those that this one added: they get their defaults. A map or a
+list that was removed with null stays removed. */}}
+{{- define "hami-daemon.prepare" -}}
+{{- $defaults := .Files.Get "files/values.yaml" | fromYaml }}
+{{- $daemon := $defaults.daemon }}
+{{- $_ := unset $daemon "affinity" }}
+{{- $_ := unset $daemon "tolerations" }}
+{{- $_ := unset $daemon.hamiCore "containerSecurityContext" }}
+{{- $_ := unset $daemon.hamiCore "resources" }}
+{{- if hasKey (.Values.daemon.vgpuMonitor | default dict) "feedback" }}
+{{- /* The values are this chart's own. */}}
+{{- $_ := unset $daemon.vgpuMonitor "resources" }}
+{{- $_ := unset $daemon.vgpuMonitor "ports" }}
+{{- $_ := unset $daemon "updateStrategy" }}
+{{- $_ := unset $defaults.dashboards "labels" }}
+{{- end }}
+{{- include "hami-daemon.fill" (list .Values $defaults) }}
+{{- end }}
+
+{{- define "hami-daemon.fill" -}}
+{{- $values := index . 0 }}
+{{- range $key, $default := index . 1 }}
+{{- if or (not (hasKey $values $key)) (kindIs "invalid" (get $values $key)) }}
+{{- $_ := set $values $key $default }}
+{{- else if and (kindIs "map" $default) (kindIs "map" (get $values $key)) }}
+{{- include "hami-daemon.fill" (list (get $values $key) $default) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The keys, a line each, that Koordinator's chart took and that have no effect here. One that
+differs in a letter or in its letters' order from a key that has is taken for a misspelling. */}}
+{{- define "hami-daemon.unknownValues" -}}
+{{- $defaults := .Files.Get "files/values.yaml" | fromYaml }}
+{{- $free := dict "" (list "global") "daemon.vgpuMonitor" (list "type") }}
+{{- range $section := list "" "daemon" "daemon.hamiCore" "daemon.hamiCore.image" "daemon.vgpuMonitor" "daemon.vgpuMonitor.image" "daemon.vgpuMonitor.env" }}
+{{- $known := $defaults }}
+{{- $given := $.Values }}
+{{- range splitList "." $section }}
+{{- if . }}
+{{- $known = get $known . }}
+{{- $given = get $given . }}
+{{- end }}
+{{- end }}
+{{- range $key, $_ := $given }}
+{{- if not (or (hasKey $known $key) (has $key (get $free $section | default list))) }}
+{{- $path := trimPrefix "." (printf "%s.%s" $section $key) }}
+{{- range $meant, $_ := $known }}
+{{- if include "hami-daemon.alike" (list $key $meant) }}
+{{- fail (printf "unknown value %s: %s was meant?" $path (trimPrefix "." (printf "%s.%s" $section $meant))) }}
+{{- end }}
+{{- end }}
+{{ $path }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* "true" for words of the same letters, or where one letter is too many, missing or wrong. */}}
+{{- define "hami-daemon.alike" -}}
+{{- $one := index . 0 | lower }}
+{{- $other := index . 1 | lower }}
+{{- if eq (splitList "" $one | sortAlpha | join "") (splitList "" $other | sortAlpha | join "") }}true
+{{- else if le (int (sub (max (len $one) (len $other)) (min (len $one) (len $other)))) 1 }}
+{{- $without := list $one }}
+{{- range $at := until (len $one) }}
+{{- $without = append $without (printf "%s%s" (trunc $at $one) (substr (int (add1 $at)) (len $one) $one)) }}
+{{- end }}
+{{- $found := has $other $without }}
+{{- range $at := until (len $other) }}
+{{- $found = or $found (has (printf "%s%s" (trunc $at $other) (substr (int (add1 $at)) (len $other) $other)) $without) }}
+{{- end }}
+{{- if $found }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* A container's securityContext with what the user adds to it: (dict "own" … "added" …) */}}
+{{- define "hami-daemon.securityContext" -}}
+{{- $context := mergeOverwrite (deepCopy .own) (deepCopy .added) }}
+{{- if and $context.privileged (not (hasKey .added "allowPrivilegeEscalation")) }}
+{{- /* The API server refuses one without the other. */}}
+{{- $_ := set $context "allowPrivilegeEscalation" true }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}
+
+{{/* "true" where a container with this securityContext has SYS_ADMIN. */}}
+{{- define "hami-daemon.isAdmin" -}}
+{{- $added := dig "capabilities" "add" list . }}
+{{- if or .privileged (has "SYS_ADMIN" $added) (has "CAP_SYS_ADMIN" $added) (has "ALL" $added) }}true{{ end }}
+{{- end }}
+
+{{- define "hami-daemon.hamiCoreImage" -}}
+{{- with .Values.daemon.hamiCore }}
+{{- printf "%s:%v" .image.repository (.image.tag | default .libvgpuSoVersion) }}
+{{- end }}
+{{- end }}
+
+{{- define "hami-daemon.monitorImage" -}}
+{{- $image := .Values.daemon.vgpuMonitor.image }}
+{{- /* Only a real API server, not `helm template`, names its kinds. */}}
+{{- if and (not $image.repository) (.Capabilities.APIVersions.Has "apps/v1/DaemonSet") }}
+{{- fail "daemon.vgpuMonitor.image.repository is not set. The image of vgpumonitor is not published yet: build it (docker build -t REGISTRY/vgpumonitor:VERSION .), push it where the nodes can pull it, and give --set daemon.vgpuMonitor.image.repository=REGISTRY/vgpumonitor" }}
+{{- end }}
+{{- printf "%s:%v" ($image.repository | default "vgpumonitor") ($image.tag | default .Chart.AppVersion) }}
+{{- end }}
+
+{{/* A regular expression for the names that Prometheus gives the release's jobs. */}}
+{{- define "hami-daemon.jobs" -}}
+{{- if .Values.prometheusRule.jobs }}
+{{- .Values.prometheusRule.jobs }}
+{{- else }}
+{{- $name := include "hami-daemon.fullname" . }}
+{{- $labels := include "hami-daemon.labels" . | fromYaml }}
+{{- $jobs := list }}
+{{- if .Values.serviceMonitor.enabled }}
+{{- $jobs = append $jobs (get $labels .Values.serviceMonitor.jobLabel | default $name) }}
+{{- end }}
+{{- if .Values.podMonitor.enabled }}
+{{- $labels := merge (include "hami-daemon.selectorLabels" . | fromYaml) .Values.daemon.podLabels }}
+{{- $jobs = append $jobs (get $labels .Values.podMonitor.jobLabel | default (printf "%s/%s" .Release.Namespace $name)) }}
+{{- end }}
+{{- $jobs | default (list $name) | uniq | join "|" }}
+{{- end }}
+{{- end }}
+
+{{/* An endpoint of a ServiceMonitor or a PodMonitor, from its section of the values. The exporter's
+namespace, pod and container are the workload's: rules need them kept. Its target's node stands in
+for the node's name while NVML does not answer. */}}
+{{- define "hami-daemon.endpoint" -}}
+{{- $node := dict "sourceLabels" (list "__meta_kubernetes_pod_node_name") "targetLabel" "node" }}
+{{- $more := deepCopy .endpoint }}
+{{- $endpoint := dict "port" "metrics" "path" "/metrics" "honorLabels" true "interval" .interval }}
+{{- $_ := set $endpoint "relabelings" (concat (list $node) (.relabelings | default list) (get $more "relabelings" | default list)) }}
+{{- with concat (.metricRelabelings | default list) (get $more "metricRelabelings" | default list) }}
+{{- $_ := set $endpoint "metricRelabelings" . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+{{- $_ := set $endpoint "scrapeTimeout" . }}
+{{- end }}
+{{- merge (omit $more "relabelings" "metricRelabelings") $endpoint | toYaml }}
 {{- end }}
