@@ -182,11 +182,14 @@ def test_the_monitor_writes_in_one_place_only() -> None:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     assert container["volumeMounts"] == [
-        {"name": "containers", "mountPath": "/usr/local/vgpu/containers", "readOnly": False}
+        {"name": "containers", "mountPath": "/usr/local/vgpu/containers", "readOnly": False},
+        # Where HAMi puts its lock file while it changes MIG devices.
+        {"name": "hami", "mountPath": "/tmp/hami", "readOnly": True},
     ]
     volumes = {volume["name"]: volume for volume in pod(objects)["volumes"]}
     assert volumes["containers"]["hostPath"]["path"] == "/usr/local/vgpu/containers"
-    assert set(volumes) == {"containers", "vgpu-hook", "vgpu-lock"}
+    assert volumes["hami"]["hostPath"]["path"] == "/tmp/hami"
+    assert set(volumes) == {"containers", "hami", "vgpu-hook", "vgpu-lock"}
     environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert environment == {
         "NODE_NAME": None,
@@ -217,7 +220,7 @@ def test_the_monitor_is_unprivileged_where_it_only_reads() -> None:
     assert "--gc" not in container["args"]
     context = container["securityContext"]
     assert (context["runAsNonRoot"], context["runAsUser"]) == (True, 65532)
-    assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]
+    assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True, True]
 
 
 @pytest.mark.parametrize("switch", ["feedback", "gc"])
@@ -262,7 +265,7 @@ def test_the_monitor_alone_leaves_the_library_to_others() -> None:
     spec = pod(render(*MONITOR_ONLY))
     assert "initContainers" not in spec
     assert [container["name"] for container in spec["containers"]] == ["vgpu-monitor"]
-    assert [volume["name"] for volume in spec["volumes"]] == ["containers"]
+    assert [volume["name"] for volume in spec["volumes"]] == ["containers", "hami"]
 
 
 def test_nothing_to_run_is_an_error() -> None:
