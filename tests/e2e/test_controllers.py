@@ -30,6 +30,9 @@ def test_feedback_blocks_the_lower_priority_and_releases_it_at_the_end(tmp_path:
         return RegionWriter(path, layout, [device], int(time.time()), priority)  # type: ignore[arg-type]
 
     with region(HIGH, V1_2, 0) as high, region(LOW, V1_1_POSTINIT, 1) as low:
+        # Nobody waits in a container without a process that HAMi-core found on the host.
+        low.register(7)
+        low.set_hostpid(7, 1007)
         with running(*serve_arguments(containers, "--feedback")) as exporter:
 
             def blocks() -> bool:

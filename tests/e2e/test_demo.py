@@ -37,6 +37,8 @@ def demo() -> Iterator[Exporter]:
 
 
 def test_names_labels_and_helps_are_the_contract_in_both_directions(demo: Exporter) -> None:
+    # HAMi-core needs a moment to find its processes on the host.
+    eventually(lambda: demo.samples().get("vgpu_process_core_utilization_ratio"), 60)
     families = {
         family.name + ("_total" if family.type == "counter" else ""): family
         for family in text_string_to_metric_families(demo.get("/metrics").decode())
@@ -51,7 +53,7 @@ def test_names_labels_and_helps_are_the_contract_in_both_directions(demo: Export
     assert {name for name, family in families.items() if not family.samples} == set(WITHOUT_SAMPLES)
 
 
-def test_host_container_allocation_dead_and_unattributed_series_together(demo: Exporter) -> None:
+def test_host_container_allocation_dead_and_bypassed_series_together(demo: Exporter) -> None:
     def seen() -> bool:
         found = demo.samples()
         return (
@@ -59,7 +61,7 @@ def test_host_container_allocation_dead_and_unattributed_series_together(demo: E
             and max(found["vGPU_device_memory_usage_in_bytes"].values()) > 1 << 30
             and max(found["vgpu_allocated_memory_bytes"].values()) > 1 << 30
             and max(found["vgpu_dead_process_memory_bytes"].values()) > 1 << 20
-            and max(found["vgpu_device_memory_unattributed_bytes"].values()) > 1 << 20
+            and max(found["vgpu_memory_bypassed_bytes"].values()) > 1 << 20
         )
 
     eventually(seen, 120)
@@ -72,7 +74,7 @@ def test_what_cards_hold_is_what_containers_and_others_use(demo: Exporter) -> No
     def agree() -> bool:
         found = demo.samples()
         used: dict[str, float] = {}
-        for family in ("vgpu_memory_nvml_bytes", "vgpu_device_memory_unattributed_bytes"):
+        for family in ("vgpu_nvml_memory_used_bytes", "vgpu_device_memory_unattributed_bytes"):
             for labels, value in found[family].items():
                 uuid = dict(labels)["device_uuid"]
                 used[uuid] = used.get(uuid, 0) + value
@@ -82,7 +84,7 @@ def test_what_cards_hold_is_what_containers_and_others_use(demo: Exporter) -> No
         }
         with_mig = {dict(labels)["device_uuid"] for labels in found["vgpu_mig_device_info"]}
         compared = [uuid for uuid in cards if uuid not in with_mig]
-        assert len(compared) == 3
+        assert len(compared) == 4
         return all(abs(cards[uuid] - used.get(uuid, 0)) < 1 << 20 for uuid in compared)
 
     eventually(agree, 60)
@@ -166,10 +168,10 @@ def test_without_what_only_linux_has(tmp_path: Path) -> None:
             return (
                 (exporter.value("vgpumonitor_regions", state="ok") or 0) >= 10
                 and exporter.value("vgpumonitor_regions", state="unreadable") == 0
-                and sum(found["vgpumonitor_regions"].values()) == 16
+                and sum(found["vgpumonitor_regions"].values()) == 14
                 and {dict(labels)["layout"] for labels in found["vgpu_region_info"]}
                 == {"0", "1.1", "1.1-postinit", "1.2"}
-                and len(found["vgpu_device_info"]) == 4
+                and len(found["vgpu_device_info"]) == 5
                 and max(found["vGPU_device_memory_usage_in_bytes"].values()) > 1 << 30
                 and max(found["vgpu_allocated_memory_bytes"].values()) > 1 << 30
                 and exporter.value("vgpumonitor_pod_source_up") == 1
@@ -186,5 +188,4 @@ def test_without_what_only_linux_has(tmp_path: Path) -> None:
     assert "this system's libc has no inotify" in log
     uid = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
     put("hami-2.9.0-three-processes", tmp_path / "containers" / f"{uid}_train" / "x.cache")
-    assert uid in command("top", "--once", f"--hook-path={tmp_path}")
     assert "1.2" in command("inspect", str(tmp_path / "containers"))

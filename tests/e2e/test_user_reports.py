@@ -20,7 +20,13 @@ from testing.polling import eventually
 from testing.region_files import put, recorded_bytes
 from testing.tools import require
 from vgpumonitor.region.layouts import V1_1, V1_2
-from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedNvml
+from vgpumonitor.simulate.nvml.state import (
+    Memory,
+    ProcessSample,
+    SimulatedDevice,
+    SimulatedNvml,
+)
+from vgpumonitor.simulate.procfs import SimulatedProcfs
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
@@ -37,33 +43,31 @@ class Node:
         self.directory = directory
         self.containers = directory / "containers"
         self.containers.mkdir()
-        self.procfs = directory / "proc"
+        self.procfs = SimulatedProcfs(directory / "proc")
         self.pods_file = pods.write(directory / "pods.json")
-        (self.procfs / "2").mkdir(parents=True)
-        (self.procfs / "2" / "comm").write_text("kthreadd\n")
 
     def container(self, release: str, uid: str = UID, name: str = "train") -> Path:
         """A container with a region of the recorded scenario ``release``."""
         entry = f"{uid}_{name}"
         return put(f"hami-{release}", self.containers / entry / f"{entry}.cache")
 
-    def process(self, pid: int, pod_uid: str = "") -> None:
-        """A live process, in a pod's cgroup where a UID is given."""
+    def process(self, pid: int, inner_pid: int = 0, pod_uid: str = UID) -> None:
+        """A live process, which is ``inner_pid`` in its container, in the pod's cgroup; the
+        host's own where ``pod_uid`` is empty."""
         slice_name = f"kubepods-burstable-pod{pod_uid.replace('-', '_')}.slice"
         path = (
             f"/kubepods.slice/kubepods-burstable.slice/{slice_name}/cri-containerd-{pid:064x}.scope"
             if pod_uid
             else "/system.slice/ssh.service"
         )
-        (self.procfs / str(pid)).mkdir()
-        (self.procfs / str(pid) / "cgroup").write_text(f"0::{path}\n")
+        self.procfs.add(pid, "python3", path, (inner_pid,) if inner_pid else ())
 
     @contextmanager
     def exporter(self, *arguments: str, nvml: SimulatedNvml | None = None) -> Iterator[Exporter]:
         with running(
             "serve",
             f"--containers-dir={self.containers}",
-            f"--procfs={self.procfs}",
+            f"--procfs={self.procfs.directory}",
             f"--pods=file:{self.pods_file}",
             "--node-name=node-1",
             f"--nvml={'off' if nvml is None else 'auto'}",
@@ -128,7 +132,7 @@ def test_hami_1814_1794_metrics_from_the_moment_of_placement_and_layout_1_1_post
         )
         node.container("2.8.1-three-processes")
         for k in range(3):
-            node.process(100000 + k, UID)
+            node.process(100000 + k, 7415 + k)
         assert exporter.value("vgpu_region_info", layout="1.1-postinit") == 1
         used = (300 + 7 + 1024 + 310 + 8 + 2048 + 320 + 9 + 3072) * MIB + 3 * 4096
         assert exporter.value("vGPU_device_memory_usage_in_bytes", vdeviceid="0") == used
@@ -170,14 +174,14 @@ def test_hami_863_three_files_in_one_directory(node: Node) -> None:
 def test_hami_128_usage_of_killed_processes(node: Node) -> None:
     """There: usage stays at its last value after the process was killed."""
     node.container("2.9.0-mixed-exits")
-    node.process(100002)
+    node.process(100002, 7620)
     with node.exporter() as exporter:
         alive, dead = 3221229568 + 335544320 + 9437184, 2480934912
         assert exporter.value("vGPU_device_memory_usage_in_bytes") == alive
         assert exporter.value("vgpu_dead_process_memory_bytes") == dead
         assert exporter.value("vgpu_processes", state="running") == 1
         assert exporter.value("vgpu_processes", state="dead") == 1
-        shutil.rmtree(node.procfs / "100002")
+        node.procfs.remove(100002)
         assert exporter.value("vGPU_device_memory_usage_in_bytes") == 0
         assert exporter.value("vgpu_dead_process_memory_bytes") == dead + alive
 
@@ -338,23 +342,29 @@ def test_koordinator_2560_2171_the_allocation_families(node: Node) -> None:
 
 def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> None:
     """There: no figures per container of a shared card. Here per container, per process, and
-    what no region accounts for, by the pod that its cgroup names."""
+    of what is in no region: a container's by its cgroup, and the host's own."""
     node.container("2.9.0-three-processes")
     for k in range(3):
-        node.process(100000 + k, UID)
-    node.process(777, OTHER)
+        node.process(100000 + k, 7567 + k)
+    node.process(777, 7, OTHER)
+    node.process(888, pod_uid="")
     pods.write(
         node.pods_file,
         pods.pod(UID, "train-0", statuses=[pods.running("train")]),
         pods.pod(OTHER, "fugitive-0", namespace="team-b"),
     )
     first = cards().devices[0]
+    now = int(time.time() * 1e6)
     nvml = SimulatedNvml(
         devices=(
             SimulatedDevice(
                 uuid=CARD,
                 memory=first.memory,
                 compute={**first.compute, 777: 6 * GIB, 888: GIB},
+                process_samples=(
+                    ProcessSample(pid=100001, timestamp=now, sm=40),
+                    ProcessSample(pid=777, timestamp=now, sm=30, memory=20),
+                ),
             ),
         )
     )
@@ -364,12 +374,12 @@ def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> N
         )
         process = {"host_pid": "100001", "device_uuid": CARD, "pod": "train-0"}
         assert exporter.value("vgpu_process_memory_used_bytes", **process) == 2480934912
-        name = "vgpu_device_memory_unattributed_bytes"
-        unattributed = {
-            (dict(s)["namespace"], dict(s)["pod"]): value
-            for s, value in exporter.samples()[name].items()
-        }
-        assert unattributed == {("team-b", "fugitive-0"): 6 * GIB, ("", ""): GIB}
+        fugitive = {"pod": "fugitive-0", "namespace": "team-b", "device_uuid": CARD}
+        assert exporter.value("vgpu_nvml_memory_used_bytes", **fugitive) == 6 * GIB
+        assert exporter.value("vgpu_nvml_core_utilization_ratio", **fugitive) == 0.3
+        own = {"pod": "train-0", "device_uuid": CARD}
+        assert exporter.value("vgpu_nvml_core_utilization_ratio", **own) == 0.4
+        assert exporter.value("vgpu_device_memory_unattributed_bytes", device_uuid=CARD) == GIB
 
 
 def test_kai_scheduler_1821_any_scheduler_with_the_files_in_a_tree(node: Node) -> None:
