@@ -80,12 +80,17 @@ def node(when: float = NOW, used: int = 3 * GIB) -> NodeSnapshot:
                 priority=0,
             )
         ),
-        entry(region(process(use(data=MIB)), recent_kernel=-1, priority=5), OTHER, "blocked"),
-        entry(region(process(use(data=39 * GIB // 4, sm=7))), OTHER, "near"),
+        entry(
+            region(process(use(data=MIB), hostpid=101), recent_kernel=-1, priority=5),
+            OTHER,
+            "blocked",
+        ),
+        entry(region(process(use(data=39 * GIB // 4, sm=7), hostpid=102)), OTHER, "near"),
         entry(None, OTHER, "idle"),
         pods=pods_view(POD, OTHER_POD),
         cards=[card(processes=(DeviceProcess(900, 700 * MIB),)), card(CARD_2, 1, 4)],
-        live=(100,),
+        live=(100, 101, 102),
+        on_devices={900: None},
         time=when,
     )
 
@@ -278,7 +283,7 @@ class TestFigures:
         whole = bar.evaluate("bar => bar.clientWidth")
         blocks = bar.locator(".block").all()
         widths = [block.evaluate("block => block.offsetWidth / 1") / whole for block in blocks]
-        # Three limits of 10 GiB and 700 MiB in no region, of 40 GiB.
+        # Three limits of 10 GiB and 700 MiB in no container, of 40 GiB.
         assert widths == pytest.approx([0.25, 0.25, 0.25, 700 / 40960], abs=0.01)
         shares = blocks[0].evaluate(
             "block => [...block.children].map(part => part.offsetWidth / block.clientWidth)"

@@ -118,10 +118,18 @@ function facts(row, time) {
         "Memory by kind",
         `context ${size(context)} · module ${size(module)} · data ${size(data)} · other ${size(other)}`,
       ]);
-      found.push(["Memory as NVML says", size(device.memory_nvml_bytes)]);
+    }
+    if (device.driver) {
+      found.push(["Memory, as the driver says", size(device.driver.memory_used_bytes)]);
+    }
+    if (device.bypassed_memory_bytes) {
+      found.push(["Unknown to HAMi-core", `${size(device.bypassed_memory_bytes)}: no limit applies to it`]);
     }
     if (device.dead_memory_bytes) found.push(["Held by dead processes", size(device.dead_memory_bytes)]);
     found.push(["Cores", `${percent(row.cores)}${row.coreLimit === null ? ", no limit" : ` of ${percent(row.coreLimit)}`}`]);
+    if (device.driver) {
+      found.push(["Cores, as the driver says", percent(device.driver.core_utilization_percent)]);
+    }
   }
   if (source.core_limit_enforced !== null) {
     found.push(["Core limit holds now", source.core_limit_enforced ? "yes" : "no"]);
@@ -151,7 +159,7 @@ function processTable({ source, device }) {
         ...source.processes.map((process) => {
           const use = process.devices.find((one) => device && one.uuid === device.uuid);
           const texts = [
-            String(process.pid),
+            process.pid === null ? NONE : String(process.pid),
             process.host_pid === null ? NONE : String(process.host_pid),
             process.state,
             use ? size(use.memory_used_bytes) : NONE,

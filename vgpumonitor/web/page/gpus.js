@@ -90,20 +90,20 @@ export class Gpus {
     setText(part(".sensors"), sensors.join(" · "));
 
     const blocks = rows.map((row) => blockOf(row));
-    for (const found of gpu.unattributed) {
+    const unattributed = gpu.unattributed_memory_bytes || 0;
+    if (unattributed) {
       blocks.push({
-        key: `unattributed ${found.namespace}/${found.pod}`,
-        width: found.memory_bytes,
+        key: "unattributed",
+        width: unattributed,
         used: 0,
         dead: 0,
         kind: "unattributed",
-        title: `${found.pod ? `${found.namespace}/${found.pod}` : "Processes of no pod"}: ${size(found.memory_bytes)} in no region`,
+        title: `Processes in no container: ${size(unattributed)}`,
       });
     }
     const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
     const used = gpu.memory_used_bytes ?? sum(rows.map((row) => row.memory));
     const limits = sum(rows.map((row) => row.memoryLimit));
-    const unattributed = sum(gpu.unattributed.map((found) => found.memory_bytes));
     const total = gpu.memory_total_bytes;
     const scale = Math.max(total || 0, sum(blocks.map((block) => block.width)), 1);
 
@@ -113,7 +113,7 @@ export class Gpus {
     ];
     if (allocations.length) texts.push(`allocated ${size(sum(allocations.map((one) => one.memory_bytes)))}`);
     if (gpu.dead_memory_bytes) texts.push(`✕ dead ${size(gpu.dead_memory_bytes)}`);
-    if (unattributed) texts.push(`? in no region ${size(unattributed)}`);
+    if (unattributed) texts.push(`? in no container ${size(unattributed)}`);
     figure(part(".memory-figure"), "Memory", texts);
     setAttribute(
       part(".bar"),
@@ -184,8 +184,11 @@ function figure(node, label, texts) {
 }
 
 function blockOf(row) {
-  const used = row.memory || 0;
-  const dead = row.device.dead_memory_bytes;
+  const { driver } = row.device;
+  // What has no region is known to the driver alone.
+  const memory = row.memory ?? (driver && driver.memory_used_bytes);
+  const used = memory || 0;
+  const dead = row.device.dead_memory_bytes || 0;
   const limit = row.memoryLimit === null ? "no limit" : `of ${size(row.memoryLimit)}`;
   const name = [row.namespace, row.pod, row.container].filter(Boolean).join("/");
   return {
@@ -195,7 +198,7 @@ function blockOf(row) {
     dead,
     width: Math.max(row.memoryLimit || 0, used + dead),
     kind: row.memoryLimit === null ? "unlimited" : "limited",
-    title: `${name}: ${size(row.memory)} ${limit}${dead ? `, ${size(dead)} held by dead processes` : ""}`,
+    title: `${name}: ${size(memory)} ${limit}${dead ? `, ${size(dead)} held by dead processes` : ""}`,
   };
 }
 
