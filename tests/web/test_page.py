@@ -268,7 +268,7 @@ class TestFigures:
         assert first.locator(".sensors").inner_text() == "61 °C · 251 W"
         assert figure(first, "memory") == (
             "Memory 20.0 GiB of 40.0 GiB used limits 30.0 GiB · allocated 12.0 GiB · "
-            "✕ dead 512 MiB · ? in no region 700 MiB"
+            "✕ dead 512 MiB · ? in no container 700 MiB"
         )
         assert figure(first, "cores") == "Cores 75% containers 47% · limits 150%"
         assert second.locator(".bar").get_attribute("aria-label") == (
@@ -640,7 +640,7 @@ class TestDetail:
         assert facts["File"] == f"{OTHER}_blocked"
         assert dialog.locator("tbody td").all_inner_texts() == [
             "7",
-            "100",
+            "101",
             "running",
             "1.00 MiB",
             "0%",
