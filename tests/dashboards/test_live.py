@@ -215,15 +215,18 @@ def test_an_idle_notebook_arrives_where_it_is_collected(stack: Stack) -> None:
 
 
 def test_who_got_round_hami_core_arrives_at_the_platform(stack: Stack) -> None:
-    arrived = eventually(lambda: stack.webhook.alerts("VgpuMemoryUnattributed"), 120)
-    receiver, labels = arrived[0]
+    def arrived() -> list[tuple[str, dict[str, str]]]:
+        return [
+            (receiver, labels)
+            for receiver, labels in stack.webhook.alerts("VgpuMemoryBypassed")
+            if labels["pod"].startswith("custom-cuda-")
+        ]
+
+    receiver, labels = eventually(arrived, 120)[0]
     assert receiver == "platform"
-    assert labels["pod"].startswith("custom-cuda-")
     ((_, alert),) = [item for item in stack.webhook.arrived if item[1]["labels"] == labels][:1]
-    assert (
-        "GiB in use by processes of pod team-research/custom" in alert["annotations"]["description"]
-    )
-    assert alert["annotations"]["runbook_url"].endswith("/VgpuMemoryUnattributed.md")
+    assert "GiB in processes that are not in its region" in alert["annotations"]["description"]
+    assert alert["annotations"]["runbook_url"].endswith("/VgpuMemoryBypassed.md")
 
 
 def test_an_exporter_that_is_down_silences_what_it_would_have_told(stack: Stack) -> None:
