@@ -38,7 +38,7 @@ class OtherPods:
 async def run_feedback(containers_dir: Path, interval: float) -> None:
     inventory = ContainersDirectory(containers_dir)
     inventory.start()
-    task = asyncio.ensure_future(Feedback(inventory, interval=interval).run())
+    task = asyncio.ensure_future(Feedback(inventory, release_after=60, interval=interval).run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         await task

@@ -28,6 +28,9 @@ from vgpumonitor.sources.containers.directory import ContainersDirectory, Contai
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "feedback.md"
 
+#: Seconds that no test here takes.
+RELEASE_AFTER = 60.0
+
 
 @pytest.fixture
 def containers_dir(tmp_path: Path) -> Path:
@@ -94,7 +97,7 @@ def test_all_layouts_on_two_cards(
     peers = make(2, V1_1_POSTINIT, (CARD_2,)), make(2, V1_2, (CARD_2,))
     alone = make(5, V1_2, ("GPU-00000000-0000-0000-0000-000000000000",))
     sizes = [each.path.stat().st_size for each in (high, low, *peers, alone)]
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     assert feedback.round()
     # The one that is blocked on the first card is still active on the second.
     assert words(high, low, *peers, alone) == [(1, 0), (-1, 1), (-1, 1), (-1, 1), (1, 0)]
@@ -115,7 +118,7 @@ def test_a_round_changes_the_two_words_only(
     low = make(1, layout)
     low.set_word("utilization_switch", 0)
     before = low.path.read_bytes()
-    Feedback(inventory).round()
+    Feedback(inventory, release_after=RELEASE_AFTER).round()
     assert words(low) == [(-1, 1)]
     low.set_word("recent_kernel", 2)
     low.set_word("utilization_switch", 0)
@@ -128,7 +131,7 @@ def test_nothing_is_written_where_nothing_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     idle, odd = make(recent=0), make(recent=0)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     assert words(idle, odd) == [(0, 0), (0, 0)]
     writes = dict(feedback.health.writes)
@@ -148,7 +151,7 @@ def test_descriptors_are_held_for_blocked_containers_only(
     high, *lows = make(0), make(1), make(1), make(1)
     for each in (high, *lows):
         each.set_word("recent_kernel", 0)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     before = descriptors()
     high.set_word("recent_kernel", 3)
@@ -166,7 +169,7 @@ def test_one_unreadable_region_switches_feedback_off_for_nobody(
 ) -> None:
     high, low, broken = make(0), make(1), make(0)
     broken.path.write_bytes(b"\1" * 4096)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     assert feedback.round()
     assert words(high, low) == [(1, 0), (-1, 1)]
     assert broken.path.read_bytes() == b"\1" * 4096
@@ -177,7 +180,7 @@ def test_a_region_that_became_unreadable_is_released(
 ) -> None:
     high, low = make(0), make(1)
     high.set_word("recent_kernel", 9)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     assert low.word("recent_kernel") == -1
     low.set_word("initialized_flag", 7)
@@ -190,7 +193,7 @@ def test_another_file_at_the_path_is_decided_anew(
 ) -> None:
     high, low = make(0), make(1)
     high.set_word("recent_kernel", 9)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     before = descriptors()
     # As koordlet does when the container starts again.
@@ -210,7 +213,7 @@ def test_a_container_that_was_found_blocked_is_released_too(
 ) -> None:
     high, low = make(0), make(1, recent=-1)
     high.set_word("recent_kernel", 9)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     assert low.word("recent_kernel") == -1
     feedback.release()
@@ -232,7 +235,7 @@ def test_words_stay_while_the_view_is_not_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     high, low = make(0), make(1)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     before, health = words(high, low), feedback.health
     elsewhere = lose(containers_dir)
@@ -263,7 +266,7 @@ def test_no_descriptors_left_is_no_whole_view(
     whole = inventory.read()
     short = ContainersView(whole.containers, up=True, errors={"descriptors": 1})
     monkeypatch.setattr(inventory, "read", lambda: short)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     assert not feedback.round()
     assert words(low) == [(2, 1)]
     # The count is a total: no more errors, and the view is whole.
@@ -276,7 +279,7 @@ def test_a_disk_that_took_longer_than_a_round_is_no_whole_view(
 ) -> None:
     low = make(1)
     monkeypatch.setattr("vgpumonitor.controllers.feedback.INTERVAL", -1.0)
-    assert not Feedback(inventory).round()
+    assert not Feedback(inventory, release_after=RELEASE_AFTER).round()
     assert words(low) == [(2, 1)]
 
 
@@ -291,7 +294,7 @@ def test_a_launch_between_look_and_store_is_not_lost(
         opens(self, file, size)
 
     monkeypatch.setattr(ControlWords, "__init__", launch_then_open)
-    Feedback(inventory).round()
+    Feedback(inventory, release_after=RELEASE_AFTER).round()
     assert words(busy) == [(1, 0)]
 
 
@@ -314,7 +317,7 @@ def test_rounds_go_on_and_a_stop_releases(
     make: Callable[..., Workload], inventory: ContainersDirectory
 ) -> None:
     high, low = make(0), make(1)
-    feedback = Feedback(inventory, interval=0.05)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER, interval=0.05)
     seen: list[bool] = []
 
     def until() -> bool:
@@ -407,7 +410,7 @@ def test_a_round_that_fails_is_logged_and_the_next_one_comes(
         return read()
 
     monkeypatch.setattr(inventory, "read", fail_once)
-    feedback = Feedback(inventory, interval=0.05)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER, interval=0.05)
     asyncio.run(run_for(feedback, lambda: feedback.health.rounds > 0))
     assert "a round of feedback failed" in messages(caplog)
 
@@ -427,7 +430,7 @@ def test_a_file_that_cannot_be_written_is_counted_and_logged_once(
         return real_open(path, flags, *more, **named)
 
     monkeypatch.setattr("vgpumonitor.region.control.os.open", refuse)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
     feedback.round()
     assert words(good, bad) == [(0, 0), (2, 1)]
@@ -440,7 +443,7 @@ def test_dry_run_writes_nothing_and_says_it_once(
 ) -> None:
     high, low = make(0), make(1)
     contents = [each.path.read_bytes() for each in (high, low)]
-    feedback = Feedback(inventory, dry_run=True)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER, dry_run=True)
     with caplog.at_level(logging.INFO):
         assert feedback.round()
         assert feedback.round()
@@ -460,7 +463,7 @@ def test_changes_for_a_container_are_logged(
     make: Callable[..., Workload], inventory: ContainersDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, low = make(0), make(1)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     with caplog.at_level(logging.INFO):
         for _ in range(4):
             feedback.round()
@@ -559,7 +562,7 @@ def test_contention_is_seen_again_after_one_was_alone(
 ) -> None:
     """HAMi #1263, #1864: in the late order, launches under a lifted limit leave only their time."""
     first, second = make(1, V1_2), make(1, V1_2)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     now = 1_800_000_000
     for _ in range(4):
         now += 5
@@ -580,7 +583,7 @@ def test_a_kernel_that_still_runs_is_seen_by_the_driver(
     make: Callable[..., Workload], inventory: ContainersDirectory
 ) -> None:
     high, low = make(0, V1_2, recent=0), make(1, V1_2, recent=0)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     busy = [(high.directory.name.removesuffix("_train"), "train")]
     feedback.round(busy)
     assert words(high, low) == [(0, 0), (-1, 1)]
@@ -592,7 +595,7 @@ def test_in_the_early_order_the_words_alone_count(
     make: Callable[..., Workload], inventory: ContainersDirectory
 ) -> None:
     high, low = make(0, V1_1, recent=0), make(1, V1_1, recent=0)
-    feedback = Feedback(inventory)
+    feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round([(high.directory.name.removesuffix("_train"), "train")])
     assert words(high, low) == [(0, 0), (0, 0)]
 
@@ -603,7 +606,7 @@ def test_what_can_not_be_made_to_wait_is_not_said_to(
     make(0, V1_2)
     lost = make(1, V1_2, host_pid_known=False)
     with caplog.at_level(logging.INFO):
-        Feedback(inventory).round()
+        Feedback(inventory, release_after=RELEASE_AFTER).round()
     assert words(lost) == [(-1, 1)]
     uid = lost.directory.name.removesuffix("_train")
     assert [r.getMessage() for r in records(caplog) if getattr(r, "pod_uid", "") == uid] == []

@@ -157,7 +157,7 @@ def play(layout: Layout) -> Iterator[dict[str, Step]]:
         inventory = ContainersDirectory(containers_dir)
         inventory.start()
         stack.callback(inventory.stop)
-        feedback = Feedback(inventory)
+        feedback = Feedback(inventory, release_after=60)
         feedback.round()
         wants = zip(*(part.wants for part in SCENARIO.values()), strict=True)
         for number, wanted in enumerate(wants, start=1):

@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two rounds; fewer if the grace is shorter than ten rounds.
 INTERVAL = 30.0
-#: Seconds for which a directory's pod must have been gone and nothing in it have changed.
-GRACE = 300.0
 #: Directories that one round tries to remove: if the list of pods is wrong, someone has time to
 #: notice.
 MAX_TRIED = 100
@@ -69,13 +67,14 @@ class Cleanup:
         containers: ContainersDirectory,
         pods: PodSource,
         identification: ProcessIdentification,
-        grace: float = GRACE,
+        grace: float,
         dry_run: bool = False,
         max_tried: int = MAX_TRIED,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``grace`` is in seconds. Tests pass clocks of their own."""
+        """``grace``: seconds for which a directory's pod must have been gone and nothing in it
+        have changed. Tests pass clocks of their own."""
         self._containers = containers
         self._pods = pods
         self._identification = identification

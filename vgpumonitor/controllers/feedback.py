@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two rounds: HAMi-core's control words are made for this pace.
 INTERVAL = 5.0
-#: Seconds without a complete view after which blocked containers are released.
-RELEASE_AFTER = 60.0
 #: Seconds that stopping waits for the release of blocked containers.
 STOP_TIMEOUT = 1.0
 
@@ -125,12 +123,14 @@ class Feedback:
         self,
         containers: ContainersDirectory,
         busy: Callable[[], Awaitable[Collection[Key]]] | None = None,
-        release_after: float = RELEASE_AFTER,
+        *,
+        release_after: float,
         dry_run: bool = False,
         interval: float = INTERVAL,
     ) -> None:
         """``busy`` gives the containers whose processes a driver saw at work lately; None where no
-        driver can. Times are in seconds."""
+        driver can. Blocked containers are released after ``release_after`` seconds without a
+        complete view; ``interval`` is in seconds."""
         self._containers = containers
         self._busy = busy
         self._release_after = release_after
