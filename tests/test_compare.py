@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from vgpumonitor.compare import (
 )
 
 TOLERANCE = Tolerance()
+TLS = ssl.create_default_context()
 
 VGPUMONITOR = """\
 # HELP HostGPUMemoryUsage GPU device memory usage
@@ -290,13 +292,13 @@ def test_error_names_the_url(
 
 def test_error_of_a_cut_answer(base: str) -> None:
     with pytest.raises(CompareError, match=f"^{base}/cut: "):
-        compare(f"{base}/cut", f"{base}/ours", TOLERANCE)
+        compare(f"{base}/cut", f"{base}/ours", TOLERANCE, TLS)
 
 
 @pytest.mark.parametrize("url", ["nowhere", "ftp://127.0.0.1/", "http://", "http://[::1"])
 def test_error_of_a_wrong_url(base: str, url: str) -> None:
     with pytest.raises(CompareError) as caught:
-        compare(f"{base}/ours", url, TOLERANCE)
+        compare(f"{base}/ours", url, TOLERANCE, TLS)
     assert str(caught.value) == f"{url}: invalid URL: expected http:// or https:// and a host"
 
 

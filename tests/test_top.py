@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ from vgpumonitor.top.fetch import FetchError, from_url
 from vgpumonitor.top.rows import SORTS, rows_of
 from vgpumonitor.top.view import View, parse_keys, press, shown
 from vgpumonitor.web.api import snapshot_document
+
+TLS = ssl.create_default_context()
 
 
 def node(number: int = 3, when: float = NOW) -> NodeSnapshot:
@@ -311,16 +314,16 @@ class TestFetch:
     def test_a_status_is_told(self, server: PageServer) -> None:
         server.scraper.snapshot = None
         with pytest.raises(FetchError, match="/api/v1/snapshot answered with status 500"):
-            from_url(server.url)()
+            from_url(server.url, TLS)()
 
     def test_something_else_is_told(self, server: PageServer) -> None:
         with pytest.raises(FetchError, match="answered with status 404"):
-            from_url(f"{server.url}/elsewhere")()
+            from_url(f"{server.url}/elsewhere", TLS)()
 
     @pytest.mark.parametrize("url", ["localhost:9394", "ftp://x", "", "http://"])
     def test_an_invalid_url_is_refused(self, url: str) -> None:
         with pytest.raises(FetchError, match="expected http:// or https:// and a host"):
-            from_url(url)()
+            from_url(url, TLS)()
 
 
 class Terminal:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import re
+import ssl
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from vgpumonitor.client_tls import tls_options
 
 #: Prefixes of what exporters say about themselves.
 IGNORED = ("go_", "process_", "python_")
@@ -106,13 +109,16 @@ class Comparison:
     show_default=True,
     help="Difference that is allowed whatever the values.",
 )
-def command(url_a: str, url_b: str, tolerance: float, absolute_tolerance: float) -> None:
+@tls_options
+def command(
+    url_a: str, url_b: str, tolerance: float, absolute_tolerance: float, tls: ssl.SSLContext
+) -> None:
     """Compare what two exporters serve; the exit status is 1 if they differ.
 
     It is 2 if one of them can't be asked. URL_A and URL_B are addresses of exporters, or of files
     in Prometheus's text format.
     """
-    comparison = compare(url_a, url_b, Tolerance(tolerance, absolute_tolerance))
+    comparison = compare(url_a, url_b, Tolerance(tolerance, absolute_tolerance), tls)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 1000  # One line for each series, for grep.
@@ -123,18 +129,21 @@ def command(url_a: str, url_b: str, tolerance: float, absolute_tolerance: float)
     sys.exit(0 if comparison.equal else 1)
 
 
-def compare(url_a: str, url_b: str, tolerance: Tolerance) -> Comparison:
+def compare(url_a: str, url_b: str, tolerance: Tolerance, tls: ssl.SSLContext) -> Comparison:
     """Fetches both at the same time and compares them. Raises CompareError."""
-    text_a, text_b = asyncio.run(_fetch_both(url_a, url_b))
+    text_a, text_b = asyncio.run(_fetch_both(url_a, url_b, tls))
     return compare_families(
         families(text_a, _without_login(url_a)), families(text_b, _without_login(url_b)), tolerance
     )
 
 
-async def _fetch_both(url_a: str, url_b: str) -> tuple[str, str]:
+async def _fetch_both(url_a: str, url_b: str, tls: ssl.SSLContext) -> tuple[str, str]:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     headers = {"Accept": "text/plain;version=0.0.4"}
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, headers=headers
+    ) as session:
         a, b = await asyncio.gather(_fetch(session, url_a), _fetch(session, url_b))
     return a, b
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 
 import click
 
+from vgpumonitor.client_tls import tls_options
 from vgpumonitor.options import duration
 from vgpumonitor.top.draw import once as text_of
 from vgpumonitor.top.fetch import FetchError, from_url
@@ -31,11 +33,14 @@ from vgpumonitor.top.view import View
     help="How long to wait before asking again.",
 )
 @click.option("--once", is_flag=True, help="Print the node once, as plain text.")
-def command(url: str, sort: str, terms: str, interval: float, once: bool) -> None:
+@tls_options
+def command(
+    url: str, sort: str, terms: str, interval: float, once: bool, tls: ssl.SSLContext
+) -> None:
     """Show a node in the terminal, from the exporter at URL."""
     view = View(sort=sort, filter=terms)
     try:
-        fetch = from_url(url)
+        fetch = from_url(url, tls)
         if once or not (sys.stdin.isatty() and sys.stdout.isatty()):
             sys.stdout.write(text_of(fetch(), view))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ class FetchError(Exception):
     """There is no document; the message says why."""
 
 
-def from_url(url: str) -> Fetch:
+def from_url(url: str, tls: ssl.SSLContext) -> Fetch:
     """Asks the exporter at ``http(s)://[user:password@]host:port``. Raises FetchError if that is
     not a URL."""
     base = URL(url)
@@ -36,7 +37,7 @@ def from_url(url: str) -> Fetch:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
         async with (
             aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session,
-            session.get(address) as response,
+            session.get(address, ssl=tls) as response,
         ):
             return await response.json()
 
