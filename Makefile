@@ -5,13 +5,18 @@ BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: demo test test-cluster test-node lint test-tools dashboards alerts docs bench stack image lock clean
+.PHONY: demo test test-fast test-cluster test-node lint test-tools dashboards alerts docs bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
 test: lint tests/web/node_modules
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster
+
+# All but the slow ones, on all cores: those that run the exporter, a browser or a Prometheus as a
+# process, or take long for what they do.
+test-fast: lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster -m "not slow" -n auto --dist loadfile
 
 # The chart and the exporter on a real API server. The first run builds it from its Go modules,
 # minutes of work; needs Go and make test-tools.

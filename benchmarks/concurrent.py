@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from benchmarks.node import cpu_seconds, serving, simulated
 from benchmarks.table import Row
 from testing.exporter import Exporter
-from testing.resources import MIB, Held
+from testing.resources import Held
+from testing.values import MIB
 
 #: Two pairs of Prometheus servers, which accept gzip, and a curl, which doesn't.
 _SCRAPERS: tuple[dict[str, str], ...] = ({"Accept-Encoding": "gzip"},) * 4 + ({},)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from benchmarks.node import serving, simulated
 from benchmarks.table import Row
 from testing.churn import pass_by
-from testing.resources import MIB, Held
+from testing.resources import Held
+from testing.values import MIB
 
 
 def rows(containers: int = 100, passing: int = 10_000, batch: int = 250) -> list[Row]:

@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 from benchmarks.node import simulated
 from benchmarks.table import Row
-from testing.apiserver import ApiServer, kubeconfig, make_certificate, pod_object, server_tls
+from testing.apiserver import ApiServer, kubeconfig, make_certificate, server_tls
 from testing.exporter import image_variables, running
-from testing.resources import MIB, Held
+from testing.resources import Held
+from testing.values import MIB
 from vgpumonitor.simulate.node import SimulatedNode
 
 #: Bytes that a real pod has beyond what the exporter keeps (env, volumes, managed fields).
@@ -60,7 +61,7 @@ def rows(containers: int = 100, many: int = 500) -> list[Row]:
         # More than a kubelet takes by default, which is 110.
         ballast = {"benchmark": "x" * _BALLAST}
         objects = [
-            pod_object(
+            pods.pod(
                 f"pod-{number}",
                 f"0c9a5f0e-52ad-4a8e-9b86-{number:012x}",
                 node=node.node_name,

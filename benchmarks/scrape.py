@@ -7,7 +7,8 @@ from statistics import median
 
 from benchmarks.node import cpu_seconds, serving, simulated
 from benchmarks.table import Row
-from testing.resources import MIB, Held
+from testing.resources import Held
+from testing.values import MIB
 
 SIZES = (16, 100, 1000)
 

@@ -21,35 +21,6 @@ from testing.tools import require
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def pod_object(
-    name: str,
-    uid: str | None = None,
-    *,
-    namespace: str = "default",
-    node: str = "node-a",
-    phase: str = "Running",
-    annotations: Mapping[str, str] | None = None,
-    statuses: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "uid": uid or f"uid-of-{name}",
-            "annotations": dict(annotations or {}),
-        },
-        "spec": {"nodeName": node, "containers": [{"name": "main"}]},
-        "status": {
-            "phase": phase,
-            "containerStatuses": statuses
-            if statuses is not None
-            else [{"name": "main", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
-        },
-    }
-
-
 def status(code: int, reason: str, message: str) -> dict[str, Any]:
     return {
         "kind": "Status",

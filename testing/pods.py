@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,37 @@ HAMI = "hami.io/vgpu-devices-allocated"
 
 
 def pod(
-    uid: str,
     name: str,
+    uid: str | None = None,
+    *,
     namespace: str = "team-a",
+    node: str = "node-1",
     phase: str = "Running",
-    annotations: dict[str, str] | None = None,
-    statuses: list[dict[str, Any]] | None = None,
-    init_statuses: list[dict[str, Any]] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    statuses: Sequence[dict[str, Any]] | None = None,
+    init_statuses: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    containers = [status["name"] for status in statuses or []] or ["train"]
+    """A pod with the containers that have ``statuses``; without any it has one, ``train``, which
+    runs."""
+    statuses = [running("train")] if statuses is None else statuses
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "uid": uid,
+            "uid": uid or f"uid-of-{name}",
             "name": name,
             "namespace": namespace,
-            "annotations": annotations or {},
+            "annotations": dict(annotations or {}),
         },
         "spec": {
-            "nodeName": "node-1",
-            "containers": [{"name": container} for container in containers],
-            "initContainers": [{"name": status["name"]} for status in init_statuses or []],
+            "nodeName": node,
+            "containers": [{"name": status["name"]} for status in statuses],
+            "initContainers": [{"name": status["name"]} for status in init_statuses],
         },
         "status": {
             "phase": phase,
-            "containerStatuses": statuses or [],
-            "initContainerStatuses": init_statuses or [],
+            "containerStatuses": list(statuses),
+            "initContainerStatuses": list(init_statuses),
         },
     }
 

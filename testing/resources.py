@@ -10,8 +10,6 @@ from pathlib import Path
 from testing.exporter import Exporter
 from testing.polling import eventually
 
-MIB = 1 << 20
-
 
 @dataclass(frozen=True)
 class Held:

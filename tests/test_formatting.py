@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testing.values import GIB
 from vgpumonitor.formatting import ago, percent, plain, short_uuid, size
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+KIB = 1 << 10
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from testing.region_files import NAMES, put, recorded_bytes, recorded_content
+from testing.values import UID
 from vgpumonitor.inspect import Inspection, inspect_paths, render, to_json
 from vgpumonitor.region.layouts import V1_2
 
-UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 RECENT = "hami-2.9.0-mixed-exits"
 
 

@@ -374,6 +374,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal.close()
 
 
+@pytest.mark.slow
 class TestTerminal:
     def start(self, terminal: Terminal, server: PageServer) -> None:
         command = [sys.executable, "-m", "vgpumonitor", "top", server.url, "--interval", "0.2"]

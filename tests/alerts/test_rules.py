@@ -69,7 +69,14 @@ def test_prometheus_takes_the_rules() -> None:
     assert f"{len(ALL_ALERTS)} rules found" in out
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name.split(".")[0])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=name, marks=pytest.mark.slow if name == "days" else ())
+        for path in TESTS
+        for name in [path.name.split(".")[0]]
+    ],
+)
 def test_rules_do_what_they_say(path: Path) -> None:
     promtool("test", "rules", str(path))
 

@@ -18,6 +18,8 @@ from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
 from testing.tools import require
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scale.md").read_text()
 AGENT, PART = re.findall(r"```yaml\n(.+?)```", PAGE, re.DOTALL)

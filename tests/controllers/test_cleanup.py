@@ -526,6 +526,7 @@ def test_so_deep_that_it_stays(node: Node, caplog: pytest.LogCaptureFixture) -> 
     assert not directory.exists()
 
 
+@pytest.mark.slow
 def test_ten_thousand_at_once(node: Node) -> None:
     for number in range(10_000):
         (node.containers_dir / f"{uid(number)}_train").mkdir()

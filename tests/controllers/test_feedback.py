@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from testing.polling import eventually
+from testing.values import CARD, CARD_2
 from tests.controllers.records import messages, records
-from tests.controllers.workload import CARD, CARD_2, ORDERS, Workload, play, table
+from tests.controllers.workload import ORDERS, Workload, play, table
 from vgpumonitor.controllers import Feedback, FeedbackHealth
 from vgpumonitor.controllers.ticker import next_due, ticks
 from vgpumonitor.region.control import ControlWords

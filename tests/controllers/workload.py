@@ -12,15 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from testing.values import CARD
 from vgpumonitor.controllers import Feedback
 from vgpumonitor.region.launches import is_limit
 from vgpumonitor.region.layouts import V1_1, V1_2, Layout
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
 from vgpumonitor.sources.containers.directory import ContainersDirectory
-
-CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
-CARD_2 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
 
 #: When the played containers began, in Unix seconds.
 START = 1_800_000_000

@@ -26,6 +26,8 @@ from testing.prometheus import Prometheus, prometheus
 from testing.tools import require
 from tests.dashboards.test_json import DASHBOARDS, PANELS
 
+pytestmark = pytest.mark.slow
+
 ALERTS = Path(__file__).parents[2] / "alerts"
 RUNBOOKS = sorted((ALERTS / "runbooks").glob("Vgpu*.md"))
 

@@ -103,6 +103,7 @@ def operator(objects: Sequence[Object]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_monitoring_objects_fit_the_operators_types() -> None:
     objects = [
         item

@@ -93,6 +93,7 @@ def test_grafana_finds_the_data_source_and_the_dashboards() -> None:
     assert [str(ROOT / "dashboards"), provider["options"]["path"]] in mounts
 
 
+@pytest.mark.slow
 def test_the_stack_runs_without_containers() -> None:
     for tool in ("prometheus", "prometheus-alertmanager", "ip"):
         require(tool)

@@ -11,13 +11,13 @@ from testing import pods
 from testing.exporter import running, serve_arguments
 from testing.polling import eventually
 from testing.region_files import put
+from testing.values import CARD
 from vgpumonitor.region.layouts import V1_1_POSTINIT, V1_2
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
 
 HIGH = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 LOW = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
-CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
 
 
 def test_feedback_blocks_the_lower_priority_and_releases_it_at_the_end(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_gc_removes_the_directory_of_a_pod_that_is_gone_and_no_other(tmp_path: P
     for directory in (gone, kept):
         path = put("hami-2.9.0-mixed-exits", directory / "x.cache")
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    listed = pods.write(tmp_path / "pods.json", pods.pod(HIGH, "here"))
+    listed = pods.write(tmp_path / "pods.json", pods.pod("here", HIGH))
     (tmp_path / "proc" / "2").mkdir(parents=True)
     (tmp_path / "proc" / "2" / "comm").write_text("kthreadd\n")
     arguments = serve_arguments(
@@ -87,7 +87,7 @@ def test_gc_removes_the_directory_of_a_pod_that_is_gone_and_no_other(tmp_path: P
 
         def removed() -> bool:
             # Each look at the list has to be newer than the directory, by the grace.
-            pods.write(listed, pods.pod(HIGH, "here"))
+            pods.write(listed, pods.pod("here", HIGH))
             return not gone.exists()
 
         eventually(removed, 60)

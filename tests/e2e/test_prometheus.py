@@ -11,8 +11,8 @@ from testing.polling import eventually
 from testing.prometheus import prometheus
 from testing.region_files import put
 from testing.tools import require
+from testing.values import MIB
 
-MIB = 1 << 20
 RELEASES = {
     "2.4.0": "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a0240",
     "2.6.0": "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a0260",

@@ -21,11 +21,9 @@ import pytest
 from testing.exporter import Exporter, free_port, running, serve_arguments, wait_for_exit
 from testing.polling import eventually
 from testing.region_files import put
+from testing.values import MIB, OTHER, UID
 
-UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
-OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
 NAME = f"{UID}_train"
-MIB = 1 << 20
 USED = (300 + 7 + 1024 + 310 + 8 + 2048 + 320 + 9 + 3072) * MIB + 3 * 4096
 DOCUMENTED_OF_CONTAINERS = (
     "vGPU_device_memory_usage_in_bytes",

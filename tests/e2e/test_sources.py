@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from testing.apiserver import ApiServer, kubeconfig, pod_object
+from testing import pods
+from testing.apiserver import ApiServer, kubeconfig
 from testing.exporter import running, serve_arguments
 from testing.nvml import simulated_nvml
 from testing.pods import koordinator
 from testing.polling import eventually
 from testing.region_files import put
+from testing.values import CARD, CARD_2, GIB, UID
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig, SimulatedNvml
 
-UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
-CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
-CARD_2 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
 MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
-GIB = 1 << 30
 LOST = 15  # NVML_ERROR_GPU_IS_LOST
 
 Call = Callable[..., None]
@@ -153,14 +151,12 @@ class TestKubernetes:
     def test_pods_come_change_and_go_and_the_server_goes_away(self, tmp_path: Path) -> None:
         containers = tmp_path / "containers"
         put("hami-2.9.0-three-processes", containers / f"{UID}_main" / "x.cache")
-        placed = pod_object(
+        placed = pods.pod(
             "train-0",
             UID,
-            namespace="team-a",
-            node="node-1",
             annotations=koordinator(0, "11Gi", 50),
         )
-        with api_server(placed, pod_object("elsewhere", node="node-2")) as (server, call):
+        with api_server(placed, pods.pod("elsewhere", node="node-2")) as (server, call):
             config = kubeconfig(tmp_path / "kubeconfig", server.url)
             arguments = serve_arguments(containers, "--pods=kubernetes", f"--kubeconfig={config}")
             with running(*arguments) as exporter:
@@ -171,11 +167,9 @@ class TestKubernetes:
                 assert exporter.value("vgpu_allocated_memory_bytes", pod="train-0") == 11 * GIB
                 assert len(exporter.samples()["vgpu_allocated_memory_bytes"]) == 1
 
-                completed = pod_object(
+                completed = pods.pod(
                     "train-0",
                     UID,
-                    namespace="team-a",
-                    node="node-1",
                     phase="Succeeded",
                     annotations=koordinator(0, "11Gi", 50),
                 )

@@ -19,6 +19,7 @@ from testing.nvml import simulated_nvml
 from testing.polling import eventually
 from testing.region_files import put, recorded_bytes
 from testing.tools import require
+from testing.values import CARD, CARD_2, GIB, MIB, OTHER, UID
 from vgpumonitor.region.layouts import V1_1, V1_2
 from vgpumonitor.simulate.nvml.state import (
     Memory,
@@ -27,13 +28,6 @@ from vgpumonitor.simulate.nvml.state import (
     SimulatedNvml,
 )
 from vgpumonitor.simulate.procfs import SimulatedProcfs
-
-UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
-OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
-CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
-CARD_2 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
-MIB = 1 << 20
-GIB = 1 << 30
 
 
 class Node:
@@ -116,7 +110,7 @@ def test_hami_1814_1794_metrics_from_the_moment_of_placement_and_layout_1_1_post
     with node.exporter(nvml=cards()) as exporter:
         pods.write(
             node.pods_file,
-            pods.pod(UID, "train-0", phase="Pending", annotations=pods.koordinator(3, "11Gi", 50)),
+            pods.pod("train-0", UID, phase="Pending", annotations=pods.koordinator(3, "11Gi", 50)),
         )
         eventually(
             lambda: (
@@ -146,8 +140,8 @@ def test_hami_281_a_pod_that_holds_a_vgpu_and_never_uses_it(node: Node) -> None:
     pods.write(
         node.pods_file,
         pods.pod(
-            UID,
             "idle-0",
+            UID,
             annotations={pods.HAMI: f"{CARD},NVIDIA,500,5:;"},
             statuses=[pods.running("idle")],
         ),
@@ -310,10 +304,10 @@ def test_volcano_130_completed_pods(node: Node) -> None:
     node.container("2.9.0-three-processes", uid=OTHER, name="init")
     pods.write(
         node.pods_file,
-        pods.pod(UID, "done-0", phase="Succeeded", statuses=[pods.terminated("train")]),
+        pods.pod("done-0", UID, phase="Succeeded", statuses=[pods.terminated("train")]),
         pods.pod(
-            OTHER,
             "serve-0",
+            OTHER,
             statuses=[pods.running("main")],
             init_statuses=[pods.terminated("init")],
         ),
@@ -327,8 +321,8 @@ def test_koordinator_2560_2171_the_allocation_families(node: Node) -> None:
     """There: the allocation is in an annotation that nobody exports."""
     pods.write(
         node.pods_file,
-        pods.pod(UID, "a", annotations=pods.koordinator(3, "11520Mi", 50)),
-        pods.pod(OTHER, "b", annotations=pods.koordinator(7, "1.5G", 100)),
+        pods.pod("a", UID, annotations=pods.koordinator(3, "11520Mi", 50)),
+        pods.pod("b", OTHER, annotations=pods.koordinator(7, "1.5G", 100)),
     )
     with node.exporter(nvml=cards()) as exporter:
         found = {
@@ -350,8 +344,8 @@ def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> N
     node.process(888, pod_uid="")
     pods.write(
         node.pods_file,
-        pods.pod(UID, "train-0", statuses=[pods.running("train")]),
-        pods.pod(OTHER, "fugitive-0", namespace="team-b"),
+        pods.pod("train-0", UID, statuses=[pods.running("train")]),
+        pods.pod("fugitive-0", OTHER, namespace="team-b"),
     )
     first = cards().devices[0]
     now = int(time.time() * 1e6)
@@ -394,7 +388,7 @@ def test_kai_scheduler_1821_any_scheduler_with_the_files_in_a_tree(node: Node) -
 def test_koordlet_recreates_the_directory_at_each_restart(node: Node) -> None:
     """There: the dead container's numbers for ever."""
     path = node.container("2.9.0-three-processes")
-    pods.write(node.pods_file, pods.pod(UID, "train-0", statuses=[pods.running("train")]))
+    pods.write(node.pods_file, pods.pod("train-0", UID, statuses=[pods.running("train")]))
     with node.exporter("--process-liveness=off") as exporter:
         assert len(exporter.samples()["vGPU_device_memory_usage_in_bytes"]) == 2
         shutil.rmtree(path.parent)

@@ -7,7 +7,8 @@ from pathlib import Path
 from testing.churn import pass_by, write_sparse
 from testing.exporter import image_variables, running, serve_arguments
 from testing.region_files import recorded_bytes
-from testing.resources import MIB, Held
+from testing.resources import Held
+from testing.values import MIB
 
 REGION = "hami-2.9.0-three-processes"
 

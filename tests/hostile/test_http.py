@@ -17,6 +17,7 @@ from aiohttp import web
 from testing.exporter import Exporter, free_port, running, serve_arguments
 from testing.polling import eventually
 from testing.region_files import put
+from testing.values import MIB
 from vgpumonitor import serve as serve_module
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.sources.containers import raise_descriptor_limit
@@ -24,7 +25,6 @@ from vgpumonitor.web import server
 
 NAME = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11_train"
 REGION = "hami-2.9.0-three-processes"
-MIB = 1 << 20
 #: Bytes of an answer that no socket's buffers hold.
 LARGE = 64 * MIB
 

@@ -24,7 +24,8 @@ import pytest
 from testing.exporter import running, serve_arguments
 from testing.polling import eventually
 from testing.region_files import recorded_bytes
-from testing.resources import MIB, Held
+from testing.resources import Held
+from testing.values import MIB
 from tests.hostile.writers import DEVICES, KINDS, name_of, writing
 from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.sources.containers.container import MAX_ENTRIES

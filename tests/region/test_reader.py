@@ -491,7 +491,7 @@ class TestSeqlock:
         assert looks == 2 + SLOT_RETRIES
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(LAYOUTS), st.data())
 def test_arbitrary_bytes_raise_nothing_but_the_readers_error(
     layout: Layout, data: st.DataObject
@@ -532,7 +532,7 @@ def outcome(reading: Callable[[], Region]) -> tuple[Region | None, str | None]:
         return None, error.reason
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=4096), st.sampled_from([0, 100, 1197897, 2008953, 2008985, 1 << 30]))
 def test_arbitrary_files_raise_nothing_but_the_readers_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int

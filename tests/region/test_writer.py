@@ -14,12 +14,12 @@ import pytest
 
 from testing.polling import eventually
 from testing.region_files import NAMES, recorded_bytes, recorded_content
+from testing.values import MIB
 from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_2, Layout
 from vgpumonitor.region.model import SUSPENDED, ProcessDevice, Region, RegionDevice
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.region.writer import RegionWriter
 
-MIB = 1 << 20
 UUID = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
 DEVICES = [RegionDevice(UUID, 20 << 30, 30)]
 

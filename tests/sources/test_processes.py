@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from testing.polling import eventually
+from testing.values import OTHER, UID
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 from vgpumonitor.sources import processes as processes_module
 from vgpumonitor.sources.processes import ContainerRef, HostProcess, HostProcesses, container_of
 
-UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 SLICE_UID = UID.replace("-", "_")
-OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
 STATIC = "2f6ac2f4b3a3d7c0b0a65fbd2c7d9f10"
 ID = "4fa6f1f4d6b2dfc4b2d2ba63ce6a2f0b7b6b6d0c9a9e6f0b0a64d0f5b8f7c1e2"
 INNER = "c" * 64

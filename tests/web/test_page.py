@@ -47,6 +47,8 @@ from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceProcess
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
 
+pytestmark = pytest.mark.slow
+
 #: What axe-core complains about in a page, with the elements.
 Violations = Callable[[Page], list[dict[str, Any]]]
 

@@ -362,6 +362,7 @@ async def scraped(address: str, jobs: int) -> dict[str, dict[str, Any]]:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_with_certificate_and_password(
     path: Path, authority: Authority, prometheus: Pair
 ) -> None:

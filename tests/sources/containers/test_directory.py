@@ -21,6 +21,7 @@ from watchdog.observers.api import BaseObserver
 from testing.polling import eventually
 from testing.region_files import put, recorded_bytes
 from testing.resources import Held
+from testing.values import OTHER, UID
 from vgpumonitor.region.reader import open_regular
 from vgpumonitor.sources import events as events_module
 from vgpumonitor.sources.containers import (
@@ -33,8 +34,6 @@ from vgpumonitor.sources.containers import container as container_module
 from vgpumonitor.sources.containers import directory as directory_module
 from vgpumonitor.sources.containers.container import MAX_ENTRIES
 
-UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
-OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
 NAME = f"{UID}_train"
 GOOD = "hami-2.9.0-three-processes"
 NEXT = "hami-2.6.0-three-processes"

@@ -22,6 +22,7 @@ from msgspec import structs
 from testing.nvml import build
 from testing.polling import eventually
 from testing.tools import require
+from testing.values import GIB
 from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import (
@@ -34,7 +35,6 @@ from vgpumonitor.simulate.nvml.state import (
 from vgpumonitor.sources.devices import Device, DeviceProcess, MigDevice, ProcessUtilization
 from vgpumonitor.sources.devices.nvml import NvmlSource
 
-GIB = 1 << 30
 L40S = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
 A100 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
 MIG_1 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a01"

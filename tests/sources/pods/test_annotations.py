@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testing.values import MIB
 from vgpumonitor.sources.pods import Allocation, MigAllocation
 from vgpumonitor.sources.pods.annotations import (
     ANNOTATIONS,
@@ -21,7 +22,6 @@ from vgpumonitor.sources.pods.annotations import (
 ONE = "GPU-903ecef4-bb8d-d7fe-65e2-e327e6258e76"
 TWO = "GPU-11111111-2222-3333-4444-555555555555"
 MIG = "MIG-a5fa6120-f6fa-51b6-9820-a42112640629"
-MIB = 1 << 20
 
 
 def koordinator(*entries: Any, **more: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from testing.apiserver import pod_object
+from testing import pods
 from tests.sources.pods.waiting import looked, names, running, until
 from vgpumonitor.sources import events as events_module
 from vgpumonitor.sources.pods import file as file_module
@@ -32,16 +32,16 @@ def write(path: Path, *pods: Any) -> None:
 def test_reads_again_whenever_it_changes(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "pods.json"
-        write(path, pod_object("one"), pod_object("two"))
+        write(path, pods.pod("one"), pods.pod("two"))
         async with running(source := FilePodSource(path, look_interval=NEVER)):
             await until(lambda: names(source.view) == {"one", "two"})
             assert source.view.up
             assert source.view.synced is not None
-            write(path, pod_object("two"), pod_object("three"))
+            write(path, pods.pod("two"), pods.pod("three"))
             await until(lambda: names(source.view) == {"two", "three"})
             assert set(source.view.deleted) == {"uid-of-one"}
             # Written in place.
-            path.write_text(json.dumps(pod_object("alone")))
+            path.write_text(json.dumps(pods.pod("alone")))
             await until(lambda: names(source.view) == {"alone"})
 
     asyncio.run(main())
@@ -50,11 +50,11 @@ def test_reads_again_whenever_it_changes(tmp_path: Path) -> None:
 def test_pods_of_one_node(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "pods.json"
-        unbound = pod_object("unbound")
+        unbound = pods.pod("unbound")
         del unbound["spec"]["nodeName"]
-        write(path, pod_object("here"), pod_object("there", node="node-b"), unbound)
+        write(path, pods.pod("here"), pods.pod("there", node="node-b"), unbound)
         async with (
-            running(one := FilePodSource(path, "node-a")),
+            running(one := FilePodSource(path, "node-1")),
             running(every := FilePodSource(path)),
         ):
             await until(lambda: one.view.up and every.view.up)
@@ -69,7 +69,7 @@ def test_a_config_map_s_links(tmp_path: Path) -> None:
 
     def publish(version: str, pod: str) -> None:
         (tmp_path / version).mkdir()
-        write(tmp_path / version / "pods.json", pod_object(pod))
+        write(tmp_path / version / "pods.json", pods.pod(pod))
         (tmp_path / "..data_tmp").symlink_to(version)
         os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
 
@@ -91,7 +91,7 @@ def test_a_broken_file_keeps_the_pods_and_comes_back(
 ) -> None:
     async def main() -> None:
         path = tmp_path / "pods.json"
-        write(path, pod_object("one"))
+        write(path, pods.pod("one"))
         async with running(source := FilePodSource(path, look_interval=0.05)):
             await until(lambda: source.view.up)
             synced = source.view.synced
@@ -104,7 +104,7 @@ def test_a_broken_file_keeps_the_pods_and_comes_back(
             assert source.view.synced == synced
             await looked(source)
             assert (source.view.up, source.view.synced) == (False, synced)
-            write(path, pod_object("two"))
+            write(path, pods.pod("two"))
             await until(lambda: source.view.up)
             assert names(source.view) == {"two"}
 
@@ -118,7 +118,7 @@ def test_a_broken_file_keeps_the_pods_and_comes_back(
 def test_the_list_is_as_old_as_its_file_however_often_it_is_read(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / "pods.json"
-        write(path, pod_object("one"))
+        write(path, pods.pod("one"))
         os.utime(path, (1e9, 1e9))
         async with running(source := FilePodSource(path, look_interval=0.05)):
             await until(lambda: source.view.up)
@@ -138,7 +138,7 @@ def test_a_disk_that_hangs_is_told_and_over_once_it_answers(
 ) -> None:
     async def main() -> None:
         path = tmp_path / "pods.json"
-        write(path, pod_object("one"))
+        write(path, pods.pod("one"))
         answers = threading.Event()
         real = os.open
         async with running(source := FilePodSource(path, look_interval=0.05)):
@@ -172,7 +172,7 @@ def test_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
             await looked(source)
             assert (source.view.up, source.view.synced) == (False, None)
             path.parent.mkdir()
-            write(path, pod_object("one"))
+            write(path, pods.pod("one"))
             await until(lambda: names(source.view) == {"one"})
 
     asyncio.run(main())
@@ -185,7 +185,7 @@ def test_no_regular_file_holds_it_up(tmp_path: Path, caplog: pytest.LogCaptureFi
         async with running(FilePodSource(path, look_interval=0.05)) as source:
             await until(lambda: caplog.records)
             path.unlink()
-            write(path, pod_object("one"))
+            write(path, pods.pod("one"))
             await until(lambda: names(source.view) == {"one"})
 
     asyncio.run(main())
@@ -198,7 +198,7 @@ def test_a_file_that_is_too_large(
     async def main() -> None:
         monkeypatch.setattr(file_module, "MAX_BYTES", 10)
         path = tmp_path / "pods.json"
-        write(path, pod_object("one"))
+        write(path, pods.pod("one"))
         async with running(FilePodSource(path)):
             await until(lambda: caplog.records)
 
@@ -209,7 +209,7 @@ def test_a_file_that_is_too_large(
 def test_a_wrong_item_is_lost_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         path = tmp_path / "pods.json"
-        write(path, 7, {"kind": "Pod"}, pod_object("one"))
+        write(path, 7, {"kind": "Pod"}, pods.pod("one"))
         async with running(source := FilePodSource(path)):
             await until(lambda: source.view.up)
             assert names(source.view) == {"one"}
@@ -225,10 +225,10 @@ def test_without_events_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.Monk
     async def main() -> None:
         monkeypatch.setattr(events_module, "Observer", none_left)
         path = tmp_path / "pods.json"
-        write(path, pod_object("one"))
+        write(path, pods.pod("one"))
         async with running(source := FilePodSource(path, look_interval=0.05)):
             await until(lambda: names(source.view) == {"one"})
-            write(path, pod_object("two"))
+            write(path, pods.pod("two"))
             await until(lambda: names(source.view) == {"two"})
 
     asyncio.run(main())

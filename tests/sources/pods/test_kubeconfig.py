@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from testing import pods
 from testing.apiserver import (
     ApiServer,
     Seen,
     kubeconfig,
     make_certificate,
-    pod_object,
     server_tls,
 )
 from tests.sources.pods.waiting import names, running, until
@@ -30,8 +30,8 @@ SHORT = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
 
 async def watched(server: ApiServer, config: str, watches: int = 1) -> list[Seen]:
     """What the server saw until the source had its pod and had begun ``watches`` of them."""
-    server.put(pod_object("one"))
-    async with running(source := KubernetesPodSource("node-a", config, SHORT)):
+    server.put(pods.pod("one"))
+    async with running(source := KubernetesPodSource("node-1", config, SHORT)):
         await until(lambda: names(source.view) == {"one"})
         await until(lambda: len(server.of("watch")) >= watches)
     return server.seen
@@ -139,7 +139,7 @@ def test_a_proxy(tmp_path: Path) -> None:
         config = kubeconfig(
             tmp_path / "config", "http://cluster.example:8080/prefix/", {"proxy-url": proxy}
         )
-        async with running(source := KubernetesPodSource("node-a", config, SHORT)):
+        async with running(source := KubernetesPodSource("node-1", config, SHORT)):
             await until(lambda: "502" in (source.view.problem or ""))
         await runner.cleanup()
         assert asked[0].startswith("http://cluster.example:8080/prefix/api/v1/pods?")
@@ -222,7 +222,7 @@ def test_an_exec_plugin_whose_token_has_expired_is_asked_again(tmp_path: Path) -
 def test_an_exec_plugin_whose_token_is_refused_is_asked_again(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer(tokens={"argument-first"}) as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             user = plugin(tmp_path)
             user["env"] = []
             user["args"] = ["argument"]
@@ -230,7 +230,7 @@ def test_an_exec_plugin_whose_token_is_refused_is_asked_again(tmp_path: Path) ->
             script.write_text(script.read_text().replace('"$PREFIX"', f'"$(cat {tmp_path}/now)"'))
             (tmp_path / "now").write_text("first")
             config = kubeconfig(tmp_path / "config", server.url, exec=user)
-            async with running(source := KubernetesPodSource("node-a", config, SHORT)):
+            async with running(source := KubernetesPodSource("node-1", config, SHORT)):
                 await until(lambda: server.of("watch"))
                 (tmp_path / "now").write_text("second")
                 server.tokens = {"argument-second"}
@@ -272,7 +272,7 @@ def test_an_exec_plugin_that_fails(tmp_path: Path, script: str, message: str) ->
     config = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", exec=user)
 
     async def main() -> None:
-        async with running(source := KubernetesPodSource("node-a", config, SHORT)):
+        async with running(source := KubernetesPodSource("node-1", config, SHORT)):
             await until(lambda: message in (source.view.problem or ""))
 
     asyncio.run(main())

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from testing import pods
 from testing.apiserver import (
     ApiServer,
     event,
     kubeconfig,
     make_certificate,
-    pod_object,
     refuse,
     server_tls,
     silence,
@@ -45,14 +45,14 @@ class Tries(Timing):
 
 
 def source_of(server: ApiServer, tmp_path: Path, timing: Timing = QUICK) -> KubernetesPodSource:
-    return KubernetesPodSource("node-a", kubeconfig(tmp_path / "config", server.url), timing)
+    return KubernetesPodSource("node-1", kubeconfig(tmp_path / "config", server.url), timing)
 
 
 def test_lists_and_watches_the_pods_of_its_node(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
-            server.put(pod_object("elsewhere", node="node-b"))
+            server.put(pods.pod("one"))
+            server.put(pods.pod("elsewhere", node="node-b"))
             source = source_of(server, tmp_path)
             assert source.view.synced is None
             assert not source.view.up
@@ -60,10 +60,10 @@ def test_lists_and_watches_the_pods_of_its_node(tmp_path: Path) -> None:
                 await until(lambda: source.view.up)
                 assert names(source.view) == {"one"}
                 assert source.view.synced is not None
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
                 before = source.view
-                server.put(pod_object("two", phase="Succeeded"))
+                server.put(pods.pod("two", phase="Succeeded"))
                 await until(lambda: source.view.pods["uid-of-two"].finished)
                 # A view is a value: the old one says what was, and what stayed is the same.
                 assert not before.pods["uid-of-two"].finished
@@ -75,7 +75,7 @@ def test_lists_and_watches_the_pods_of_its_node(tmp_path: Path) -> None:
             # What RBAC has to allow is list and watch on pods, and nothing else.
             assert {(seen.method, seen.path) for seen in server.seen} == {("GET", "/api/v1/pods")}
             assert [seen.verb for seen in server.seen] == ["list", "watch"]
-            assert {seen.query["fieldSelector"] for seen in server.seen} == {"spec.nodeName=node-a"}
+            assert {seen.query["fieldSelector"] for seen in server.seen} == {"spec.nodeName=node-1"}
             assert server.of("list")[0].query["resourceVersion"] == "0"
             watch = server.of("watch")[0].query
             assert watch["resourceVersion"] == "102"
@@ -88,11 +88,11 @@ def test_lists_and_watches_the_pods_of_its_node(tmp_path: Path) -> None:
 def test_two_pods_of_one_name_are_two(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("web-0", "first"))
+            server.put(pods.pod("web-0", "first"))
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: set(source.view.pods) == {"first"})
                 server.delete("first")
-                server.put(pod_object("web-0", "second"))
+                server.put(pods.pod("web-0", "second"))
                 await until(lambda: set(source.view.pods) == {"second"})
                 assert set(source.view.deleted) == {"first"}
 
@@ -103,7 +103,7 @@ def test_pages_of_a_list(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer(pages_from_cache=True) as server:
             for number in range(1203):
-                server.put(pod_object(f"pod-{number}"))
+                server.put(pods.pod(f"pod-{number}"))
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: source.view.up)
                 assert len(source.view.pods) == 1203
@@ -114,11 +114,11 @@ def test_pages_of_a_list(tmp_path: Path) -> None:
 
 
 def test_a_node_without_pods_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    problem = "no pod of node 'node-a' is listed: --node-name has to be the pods' spec.nodeName"
+    problem = "no pod of node 'node-1' is listed: --node-name has to be the pods' spec.nodeName"
 
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("elsewhere", node="node-a.example"))
+            server.put(pods.pod("elsewhere", node="node-1.example"))
             timing = Timing(first_delay=0.0)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: source.view.up)
@@ -126,7 +126,7 @@ def test_a_node_without_pods_is_told_once(tmp_path: Path, caplog: pytest.LogCapt
                 assert source.view.problem == problem
                 server.send(event("ERROR", GONE))
                 await until(lambda: len(server.of("list")) == 2 and server.of("watch"))
-                server.put(pod_object("one"))
+                server.put(pods.pod("one"))
                 await until(lambda: names(source.view) == {"one"})
                 assert source.view.problem is None
                 server.delete("uid-of-one")
@@ -142,7 +142,7 @@ def test_410_of_a_continue_token_lists_from_the_beginning(tmp_path: Path) -> Non
     async def main() -> None:
         async with ApiServer(pages_from_cache=True) as server:
             for number in range(600):
-                server.put(pod_object(f"pod-{number}"))
+                server.put(pods.pod(f"pod-{number}"))
             gone = refuse(410, "Expired", "The provided continue parameter is too old")
 
             async def compacted(request: Any) -> Any:
@@ -176,12 +176,12 @@ def test_410_of_a_watch_lists_again(
 ) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("stays"))
-            server.put(pod_object("goes"))
+            server.put(pods.pod("stays"))
+            server.put(pods.pod("goes"))
 
             async def while_it_was_blind(request: Any) -> Any:
                 server.delete("uid-of-goes")
-                server.put(pod_object("came"))
+                server.put(pods.pod("came"))
                 return await fault(request)
 
             server.faults["watch"] = [while_it_was_blind]
@@ -203,7 +203,7 @@ def test_410_again_and_again_backs_off(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
             server.faults["watch"] = [streamed(event("ERROR", GONE)) for _ in range(5)]
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             timing = Timing(first_delay=0.02, longest_delay=10.0)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: len(server.of("watch")) == 6)
@@ -221,7 +221,7 @@ def test_410_again_and_again_backs_off(tmp_path: Path) -> None:
 def test_a_bookmark_confirms_and_is_where_the_next_watch_goes_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: server.of("watch"))
@@ -240,7 +240,7 @@ def test_a_bookmark_confirms_and_is_where_the_next_watch_goes_on(tmp_path: Path)
 def test_a_watch_that_ends_in_time_goes_on_without_a_list(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: source.view.up)
@@ -254,7 +254,7 @@ def test_a_watch_that_ends_in_time_goes_on_without_a_list(tmp_path: Path) -> Non
                 await until(third_watch)
                 # Nothing happened, and its end says so.
                 assert source.view.synced != synced
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
             assert ups == {True}
             assert len(server.of("list")) == 1
@@ -267,7 +267,7 @@ def test_a_watch_that_is_cut_goes_on_from_its_version(
 ) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             # No watch is too short.
             source = source_of(server, tmp_path, Timing(first_delay=0.0))
 
@@ -277,7 +277,7 @@ def test_a_watch_that_is_cut_goes_on_from_its_version(
                 mark = server.bookmark()
                 await until(lambda: source.view.synced != synced)
                 server.cut()
-                server.put(pod_object(f"unseen-{watches}"))
+                server.put(pods.pod(f"unseen-{watches}"))
                 await until(lambda: f"unseen-{watches}" in names(source.view))
                 assert server.of("watch")[watches].query["resourceVersion"] == mark
 
@@ -299,15 +299,15 @@ def test_a_watch_that_is_cut_within_a_line_goes_on_from_the_last_whole_one(
 ) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
-            whole = pod_object("whole")
+            server.put(pods.pod("one"))
+            whole = pods.pod("whole")
             whole["metadata"]["resourceVersion"] = "101"
-            half = event("ADDED", pod_object("half"))[:100]
+            half = event("ADDED", pods.pod("half"))[:100]
             server.faults["watch"] = [streamed(event("ADDED", whole), half, then=then)]
             timing = Timing(first_delay=0.0)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: len(server.of("watch")) == 2)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "whole", "two"})
             assert server.of("watch")[1].query["resourceVersion"] == "101"
             assert len(server.of("list")) == 1
@@ -346,7 +346,7 @@ def test_a_watch_that_is_over_at_once_lengthens_a_row_of_failures(tmp_path: Path
 
 def test_a_line_in_pieces_is_one_event(tmp_path: Path) -> None:
     async def main() -> None:
-        pod = pod_object("pieces")
+        pod = pods.pod("pieces")
         pod["metadata"]["resourceVersion"] = "500"
         line = event("ADDED", pod) + event("ADDED", pod)[:7]
         rest = event("ADDED", pod)[7:]
@@ -363,7 +363,7 @@ def test_a_line_in_pieces_is_one_event(tmp_path: Path) -> None:
 def test_429_waits_as_long_as_retry_after_says(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults["list"] = [
                 refuse(429, "TooManyRequests", "too many requests", Retry_After="1")
             ]
@@ -393,7 +393,7 @@ def test_a_retry_after_of_years_is_bounded(tmp_path: Path) -> None:
 def test_5xx(tmp_path: Path, verb: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults[verb] = [
                 refuse(500, "InternalError", "etcdserver: leader changed"),
                 refuse(503, "ServiceUnavailable", "apiserver is shutting down"),
@@ -406,7 +406,7 @@ def test_5xx(tmp_path: Path, verb: str, caplog: pytest.LogCaptureFixture) -> Non
 
             async with running(source := source_of(server, tmp_path)):
                 await until(whole)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
                 assert source.view.up
             assert False in downs
@@ -439,17 +439,17 @@ def test_a_token_file_is_read_for_each_request(
 ) -> None:
     async def main() -> None:
         async with ApiServer(tokens={"old", "new"}) as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             (tmp_path / "token").write_text("old\n")
             # Beside the kubeconfig.
             config = kubeconfig(tmp_path / "config", server.url, tokenFile="token")
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
-            source = KubernetesPodSource("node-a", config, timing)
+            source = KubernetesPodSource("node-1", config, timing)
             async with running(source):
                 await until(lambda: server.of("watch"))
                 (tmp_path / "token").write_text("new\n")
                 await until(lambda: len(server.of("watch")) == 2)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
             assert [seen.token for seen in server.seen] == ["old", "old", "new"]
 
@@ -460,10 +460,10 @@ def test_a_token_file_is_read_for_each_request(
 def test_an_expired_token_until_the_kubeconfig_has_a_new_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer(tokens={"old"}) as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             config = kubeconfig(tmp_path / "config", server.url, token="old")
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
-            source = KubernetesPodSource("node-a", config, timing)
+            source = KubernetesPodSource("node-1", config, timing)
             async with running(source):
                 await until(lambda: source.view.up)
                 synced = source.view.synced
@@ -482,8 +482,8 @@ def test_an_expired_token_until_the_kubeconfig_has_a_new_one(tmp_path: Path) -> 
 def test_an_api_server_that_is_away_and_comes_back(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("stays"))
-            server.put(pod_object("goes"))
+            server.put(pods.pod("stays"))
+            server.put(pods.pod("goes"))
             timing = Tries()
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: source.view.up and server.of("watch"))
@@ -496,13 +496,13 @@ def test_an_api_server_that_is_away_and_comes_back(tmp_path: Path) -> None:
                 assert not source.view.up
                 assert source.view.synced == synced
                 server.delete("uid-of-goes")
-                server.put(pod_object("came"))
+                server.put(pods.pod("came"))
                 server.compact()
                 async with server:
                     await until(lambda: source.view.up)
                     assert names(source.view) == {"stays", "came"}
                     assert source.view.synced != synced
-                    server.put(pod_object("later"))
+                    server.put(pods.pod("later"))
                     await until(lambda: "later" in names(source.view))
 
     asyncio.run(main())
@@ -514,13 +514,13 @@ def test_no_api_server_at_the_start(tmp_path: Path) -> None:
             port = server.port
         config = kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
         timing = Tries()
-        async with running(source := KubernetesPodSource("node-a", config, timing)):
+        async with running(source := KubernetesPodSource("node-1", config, timing)):
             await until(lambda: len(timing.failures) == 3)
             assert not source.view.up
             assert "Cannot connect" in (source.view.problem or "")
             assert source.view.synced is None
             async with ApiServer(port=port) as server:
-                server.put(pod_object("one"))
+                server.put(pods.pod("one"))
                 await until(lambda: names(source.view) == {"one"})
 
     asyncio.run(main())
@@ -530,12 +530,12 @@ def test_no_api_server_at_the_start(tmp_path: Path) -> None:
 def test_a_server_that_accepts_and_never_answers(tmp_path: Path, verb: str) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults[verb] = [silence]
             async with running(source := source_of(server, tmp_path, IMPATIENT)):
                 await until(lambda: len(server.of("watch")) == (1 if verb == "list" else 2))
                 await until(lambda: source.view.up)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
 
     asyncio.run(main())
@@ -549,14 +549,14 @@ def test_the_usual_silence_ends_after_a_bookmark_that_did_not_come() -> None:
 def test_a_watch_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults["watch"] = [streamed(then="silence")]
             timing = Timing(first_delay=0.01, longest_delay=0.05, silence=0.3)
             async with running(source := source_of(server, tmp_path, timing)):
                 await until(lambda: source.view.problem == "the API server sent nothing for 0.3 s")
                 assert not source.view.up
                 await until(lambda: source.view.up)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
 
     asyncio.run(main())
@@ -578,12 +578,12 @@ def test_a_watch_that_falls_silent_is_given_up(tmp_path: Path) -> None:
 def test_a_wrong_line_costs_a_list(tmp_path: Path, line: bytes) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults["watch"] = [streamed(line, then="silence")]
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: len(server.of("watch")) == 2)
                 await until(lambda: source.view.up)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
             assert len(server.of("list")) == 2
 
@@ -597,7 +597,7 @@ def test_a_wrong_line_costs_a_list(tmp_path: Path, line: bytes) -> None:
 def test_a_wrong_list_is_no_list(tmp_path: Path, body: bytes) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults["list"] = [streamed(body)]
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: source.view.up)
@@ -623,17 +623,17 @@ def test_a_watch_that_ends_at_once_is_not_asked_for_in_a_loop(tmp_path: Path) ->
 def test_an_unusable_pod_is_lost_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with ApiServer() as server:
-            broken = pod_object("broken")
+            broken = pods.pod("broken")
             broken["metadata"]["name"] = 7
             server.put(broken)
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: source.view.up)
                 assert names(source.view) == {"one"}
-                also_broken = pod_object("also")
+                also_broken = pods.pod("also")
                 del also_broken["metadata"]["namespace"]
                 server.put(also_broken)
-                server.put(pod_object("two"))
+                server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
             assert len(server.of("list")) == 1
 
@@ -653,16 +653,14 @@ def test_wrong_annotations_are_counted_and_named_once(
     async def main() -> None:
         async with ApiServer() as server:
             wrong = {annotation: "{"}
-            server.put(pod_object("bad", namespace="team", annotations=wrong))
+            server.put(pods.pod("bad", namespace="team", annotations=wrong))
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: source.view.up)
                 assert source.view.annotation_errors == {annotation: 1}
-                server.put(
-                    pod_object("bad", namespace="team", annotations=wrong, phase="Succeeded")
-                )
+                server.put(pods.pod("bad", namespace="team", annotations=wrong, phase="Succeeded"))
                 await until(lambda: source.view.pods["uid-of-bad"].finished)
                 assert source.view.annotation_errors == {annotation: 1}
-                server.put(pod_object("bad", namespace="team", annotations={annotation: "[]"}))
+                server.put(pods.pod("bad", namespace="team", annotations={annotation: "[]"}))
                 await until(lambda: source.view.annotation_errors == {annotation: 2})
 
     asyncio.run(main())
@@ -680,7 +678,7 @@ def test_line_separators_of_unicode_are_no_ends_of_lines(tmp_path: Path) -> None
         async with ApiServer() as server:
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: server.of("watch"))
-                pod = pod_object("one", annotations={"note": "a\u0085b"})
+                pod = pods.pod("one", annotations={"note": "a\u0085b"})
                 pod["metadata"]["resourceVersion"] = "500"
                 line = json.dumps({"type": "ADDED", "object": pod}, ensure_ascii=False)
                 server.send(line.encode() + b"\n")
@@ -695,7 +693,7 @@ def test_a_static_pod_joins_by_its_hash(tmp_path: Path) -> None:
         async with ApiServer() as server:
             digest = "0123456789abcdef0123456789abcdef"
             annotations = {"kubernetes.io/config.hash": digest}
-            server.put(pod_object("etcd-node-a", "of-the-mirror", annotations=annotations))
+            server.put(pods.pod("etcd-node-1", "of-the-mirror", annotations=annotations))
             async with running(source := source_of(server, tmp_path)):
                 await until(lambda: source.view.up)
                 assert set(source.view.pods) == {digest}
@@ -723,9 +721,9 @@ def test_in_cluster(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> N
         async with ApiServer(tls=tls, tokens={"first"}) as server:
             monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             timing = Timing(first_delay=0.01, longest_delay=0.05, watch=1.0)
-            async with running(source := KubernetesPodSource("node-a", timing=timing)):
+            async with running(source := KubernetesPodSource("node-1", timing=timing)):
                 await until(lambda: names(source.view) == {"one"})
                 # kubelet replaces the token by a rename.
                 (service_account / "next").write_text("second")
@@ -740,10 +738,10 @@ def test_in_cluster(service_account: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_redirect_takes_the_token_nowhere(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as elsewhere, ApiServer() as server:
-            server.put(pod_object("one"))
+            server.put(pods.pod("one"))
             server.faults["list"] = [refuse(302, "Found", "over there", Location=elsewhere.url)]
             config = kubeconfig(tmp_path / "config", server.url, token="secret")
-            async with running(source := KubernetesPodSource("node-a", config, QUICK)):
+            async with running(source := KubernetesPodSource("node-1", config, QUICK)):
                 await until(lambda: names(source.view) == {"one"})
             assert elsewhere.seen == []
 
@@ -766,7 +764,7 @@ def test_a_server_that_the_cluster_s_ca_does_not_vouch_for(
             monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
             right = (service_account / "ca.crt").read_bytes()
             (service_account / "ca.crt").write_bytes(other.read_bytes())
-            async with running(source := KubernetesPodSource("node-a", timing=QUICK)):
+            async with running(source := KubernetesPodSource("node-1", timing=QUICK)):
                 await until(lambda: any("CERTIFICATE" in record_error(r) for r in caplog.records))
                 assert not source.view.up
                 assert server.seen == []
@@ -786,8 +784,8 @@ def test_no_cluster_at_all(
     async def main() -> None:
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
         async with (
-            running(KubernetesPodSource("node-a", timing=QUICK)),
-            running(KubernetesPodSource("node-a", str(tmp_path / "absent"), QUICK)),
+            running(KubernetesPodSource("node-1", timing=QUICK)),
+            running(KubernetesPodSource("node-1", str(tmp_path / "absent"), QUICK)),
         ):
             await until(lambda: len(caplog.records) >= 2)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testing.apiserver import pod_object
+from testing import pods
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer
 from vgpumonitor.sources.pods.annotations import HAMI, KOORDINATOR
 from vgpumonitor.sources.pods.objects import decode, node_of, pod_from_object, split_list
@@ -27,19 +27,19 @@ def terminated(at: Any = "2026-03-04T05:06:07Z") -> dict[str, Any]:
 
 
 def containers_of(status: dict[str, Any]) -> tuple[dict[str, PodContainer], list[str]]:
-    pod, errors = pod_from_object({**pod_object("p"), "status": status})
+    pod, errors = pod_from_object({**pods.pod("p"), "status": status})
     return dict(pod.containers), [f"{where}: {message}" for where, message in errors]
 
 
 def test_a_running_pod() -> None:
-    pod, errors = pod_from_object(pod_object("web-0", "a-uid", namespace="team"))
+    pod, errors = pod_from_object(pods.pod("web-0", "a-uid", namespace="team"))
     assert pod == Pod(
         "a-uid",
         "team",
         "web-0",
         "Running",
-        {"main": PodContainer("main")},
-        container_names=("main",),
+        {"train": PodContainer("train")},
+        container_names=("train",),
         workload_kind="Pod",
         workload="web-0",
     )
@@ -67,7 +67,7 @@ def test_a_running_pod() -> None:
     ],
 )
 def test_the_workload_is_the_controller(owners: list[Any], expected: tuple[str, str]) -> None:
-    obj = pod_object("p")
+    obj = pods.pod("p")
     obj["metadata"] |= {"ownerReferences": owners, "labels": {"pod-template-hash": "5d4f"}}
     pod, _ = pod_from_object(obj)
     assert (pod.workload_kind, pod.workload) == expected
@@ -89,7 +89,7 @@ def test_whether_hami_core_is_to_limit_it(
         KOORDINATOR: '{"gpu":[{"minor":0,"resources":{"koordinator.sh/gpu-memory-ratio":"50"}}]}',
         HAMI: f"{CARD},NVIDIA,500,5:;",
     }[annotation]
-    obj = pod_object("p", annotations={annotation: text})
+    obj = pods.pod("p", annotations={annotation: text})
     obj["metadata"]["labels"] = labels
     assert pod_from_object(obj)[0].limited is limited
 
@@ -147,7 +147,7 @@ def test_states_of_containers() -> None:
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_is_over(phase: str) -> None:
-    pod, _ = pod_from_object(pod_object("p", phase=phase))
+    pod, _ = pod_from_object(pods.pod("p", phase=phase))
     assert pod.finished
 
 
@@ -193,9 +193,7 @@ def test_a_wrong_status_is_lost_alone(wrong: Any, message: str) -> None:
 
 
 def test_a_static_pod_is_known_by_its_hash() -> None:
-    pod, errors = pod_from_object(
-        pod_object("etcd", annotations={"kubernetes.io/config.hash": HASH})
-    )
+    pod, errors = pod_from_object(pods.pod("etcd", annotations={"kubernetes.io/config.hash": HASH}))
     assert pod.uid == HASH
     assert errors == ()
 
@@ -203,14 +201,14 @@ def test_a_static_pod_is_known_by_its_hash() -> None:
 def test_a_pod_can_t_take_the_uid_of_another() -> None:
     other = "11111111-2222-3333-4444-555555555555"
     pod, errors = pod_from_object(
-        pod_object("thief", "own", annotations={"kubernetes.io/config.hash": other})
+        pods.pod("thief", "own", annotations={"kubernetes.io/config.hash": other})
     )
     assert pod.uid == "own"
     assert errors == (("kubernetes.io/config.hash", "is not 32 hexadecimal digits"),)
 
 
 def test_allocations() -> None:
-    obj = pod_object(
+    obj = pods.pod(
         "p",
         annotations={
             "hami.io/vgpu-devices-allocated": f";{CARD},NVIDIA,500,5:;",
@@ -234,7 +232,7 @@ def test_allocations() -> None:
     pod, errors = pod_from_object(obj)
     assert pod.allocations == (Allocation(CARD, None, 500 * 2**20, 0.05),)
     assert pod.mig_allocations == (
-        MigAllocation("main", 0, CARD, CARD.replace("GPU", "MIG"), "1g.5gb", 6, 0),
+        MigAllocation("train", 0, CARD, CARD.replace("GPU", "MIG"), "1g.5gb", 6, 0),
     )
     assert [where for where, _ in errors] == ["scheduling.koordinator.sh/device-allocated"]
 
@@ -257,14 +255,14 @@ def test_allocations() -> None:
 )
 def test_a_pod_that_can_t_be_used(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        pod_from_object({**pod_object("p"), **change})
+        pod_from_object({**pods.pod("p"), **change})
 
 
 def test_wrong_fields_are_lost_alone() -> None:
-    obj = {**pod_object("p"), "spec": 4, "status": "fine"}
+    obj = {**pods.pod("p"), "spec": 4, "status": "fine"}
     obj["metadata"]["annotations"] = []
     pod, errors = pod_from_object(obj)
-    assert pod == Pod("uid-of-p", "default", "p", workload_kind="Pod", workload="p")
+    assert pod == Pod("uid-of-p", "team-a", "p", workload_kind="Pod", workload="p")
     assert errors == (
         ("metadata.annotations", "is of type list, not an object"),
         ("status", "is of type str, not an object"),
@@ -289,11 +287,11 @@ JSON = st.recursive(
 
 @given(JSON, JSON, JSON)
 def test_no_shape_raises_anything_else(spec: Any, status: Any, annotations: Any) -> None:
-    obj = pod_object("p")
+    obj = pods.pod("p")
     obj |= {"spec": spec, "status": status}
     obj["metadata"]["annotations"] = annotations
     pod, _ = pod_from_object(obj)
-    assert (pod.uid, pod.namespace, pod.name) == ("uid-of-p", "default", "p")
+    assert (pod.uid, pod.namespace, pod.name) == ("uid-of-p", "team-a", "p")
     assert node_of(obj) is None or isinstance(node_of(obj), str)
 
 
@@ -302,18 +300,18 @@ def test_lists(kind: str) -> None:
     document = {
         "kind": kind,
         "metadata": {"resourceVersion": "7", "continue": "abc"},
-        "items": [pod_object("one"), 5],
+        "items": [pods.pod("one"), 5],
     }
-    pods = split_list(json.dumps(document, indent=4).encode())
-    assert (pods.resource_version, pods.next) == ("7", "abc")
-    assert decode(pods.items[0]) == pod_object("one")
+    listed = split_list(json.dumps(document, indent=4).encode())
+    assert (listed.resource_version, listed.next) == ("7", "abc")
+    assert decode(listed.items[0]) == pods.pod("one")
     with pytest.raises(ValueError, match="is of type int, not an object"):
-        decode(pods.items[1])
+        decode(listed.items[1])
 
 
 def test_one_pod_is_a_list_of_one() -> None:
-    pods = split_list(json.dumps(pod_object("one")).encode())
-    assert [decode(item) for item in pods.items] == [pod_object("one")]
+    listed = split_list(json.dumps(pods.pod("one")).encode())
+    assert [decode(item) for item in listed.items] == [pods.pod("one")]
 
 
 def test_an_empty_list_of_go() -> None:
