@@ -190,16 +190,14 @@ class TestManyConnections:
     def test_thousands_of_idle_connections(self, exporter: Exporter) -> None:
         """Nothing bounds them but descriptors and memory, of which each takes little."""
         raise_descriptor_limit()
-        eventually(lambda: sockets_of(exporter) < 20)
-        before = sockets_of(exporter)
         with ExitStack() as stack:
             idle = [stack.enter_context(connect(exporter)) for _ in range(2000)]
-            eventually(lambda: sockets_of(exporter) == before + len(idle))
+            eventually(lambda: sockets_of(exporter) >= len(idle))
             scrape(exporter)
             for connection in (idle[0], idle[-1]):
                 connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 assert rest(connection).startswith(b"HTTP/1.1 200 ")
-        eventually(lambda: sockets_of(exporter) <= before)
+        eventually(lambda: sockets_of(exporter) < 20)
 
     def test_slow_readers_below_the_bound(self, exporter: Exporter) -> None:
         with ExitStack() as stack:
@@ -288,20 +286,18 @@ class TestBounds:
     def test_a_client_that_never_reads_its_answer(
         self, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(server, "ANSWER", 0.2)
+        """It gives its place up to others."""
+        monkeypatch.setattr(server, "ANSWER", 0.5)
+        monkeypatch.setattr(server, "REQUESTS", 1)
 
         async def run() -> None:
             async with bounded_server() as port:
-                for pause in (0.5, 2, 8):
-                    client = await ask(port, get(path))
-                    # The client's kernel takes what it has room for, and tells nobody that the
-                    # rest will not come.
-                    await asyncio.sleep(pause)
-                    received = await read(client)
-                    if received < LARGE:
-                        break
-                assert received < LARGE
-                assert await status(port, "/healthz") == 200
+                client = await ask(port, get(path))
+                await begun(client)
+                async with asyncio.timeout(20):
+                    while await status(port, "/nothing") == 503:
+                        pass
+                assert await read(client) < LARGE
 
         asyncio.run(run())
         assert not caplog.records
@@ -333,13 +329,11 @@ class TestBounds:
         """The exporter itself, with less patience: also where bytes trickle in all the time."""
         monkeypatch.setattr(server, "QUIET", 0.5)
         address = Address("127.0.0.1", free_port())
-        settings = Settings(
-            listen_address=(address,), containers_dir=containers, pods="none", nvml="off"
-        )
+        settings = Settings((address,), containers, "node-1", pods="none")
 
         async def run() -> None:
             loop = asyncio.get_running_loop()
-            serving = asyncio.create_task(serve_module.run(settings))
+            serving = asyncio.create_task(serve_module.serve(settings, None, None))
             client = None
             while client is None:
                 try:
