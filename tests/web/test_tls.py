@@ -4,9 +4,11 @@ import asyncio
 import logging
 import re
 import shutil
+import socket
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -299,6 +301,26 @@ def test_plain_http_to_tls_is_no_answer(path: Path, authority: Authority) -> Non
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"http://{client.address}/metrics")
         assert (await client.get())[0] == 200
+
+    with_server(path, SERVER, authority, test)
+
+
+def test_connections_take_little_memory_before_their_handshake(
+    path: Path, authority: Authority
+) -> None:
+    """asyncio alone allocates 256 KiB for each."""
+    count = 50
+
+    async def test(client: Client) -> None:
+        await client.get()
+        with ExitStack() as stack:
+            tracemalloc.start()
+            stack.callback(tracemalloc.stop)
+            host, _, port = client.address.partition(":")
+            for _ in range(count):
+                stack.enter_context(socket.create_connection((host, int(port))))
+            await client.get()  # After it, those before were accepted too.
+            assert tracemalloc.get_traced_memory()[0] < count * 128 * 1024
 
     with_server(path, SERVER, authority, test)
 

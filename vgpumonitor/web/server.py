@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 import ssl
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -27,6 +28,9 @@ PROBES = frozenset(("/healthz", "/readyz"))
 ANSWER = 30.0
 #: Seconds without a whole request until a connection is closed: more than between two scrapes.
 QUIET = 120.0
+#: Bytes that a TLS connection can hold of what its client sends: a record, where asyncio would
+#: allocate 256 KiB for each connection, long before its handshake has ended.
+TLS_BUFFER = 16 * 1024
 #: Seconds that open requests get to be answered after the end of ``listening``.
 SHUTDOWN = 1.5
 
@@ -52,6 +56,8 @@ async def listening(
     """Serves ``app`` on ``addresses``, with TLS where there is a context for it. Raises
     ListenError."""
     _bound(app)
+    if tls is not None:
+        sslproto.SSLProtocol.max_size = TLS_BUFFER
     runner = web.AppRunner(
         app,
         access_log=None,

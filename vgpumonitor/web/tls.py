@@ -50,7 +50,7 @@ CLIENT_AUTH = {
 
 
 class TlsError(Exception):
-    """TLS settings that can't be used; the message starts with the name of the field."""
+    """TLS settings that can't be used; the message starts with the name of the field or file."""
 
 
 class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
