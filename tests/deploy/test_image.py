@@ -55,6 +55,11 @@ def test_the_image_runs_unprivileged_and_without_a_shell() -> None:
     assert "RUN" not in re.findall(r"^[A-Z]+", final, re.MULTILINE)
 
 
+def test_the_image_asserts_nothing_of_the_flags_that_it_is_run_with() -> None:
+    """A HEALTHCHECK would need to know the address, and the TLS and passwords of its port."""
+    assert "HEALTHCHECK" not in DOCKERFILE
+
+
 def test_the_chart_runs_this_version() -> None:
     chart = yaml.safe_load((ROOT / "deploy/charts/hami-daemon/Chart.yaml").read_text())
     assert chart["appVersion"] == vgpumonitor.__version__

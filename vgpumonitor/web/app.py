@@ -1,4 +1,4 @@
-"""The aiohttp application: metrics, health, and what people look at."""
+"""The aiohttp application: the metrics, the health endpoints, the JSON API and the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vgpumonitor.scrape import Scraper
 from vgpumonitor.web.api import api_routes
 from vgpumonitor.web.page import page_routes
 
-#: Bytes handed to a connection at once: a slow reader holds this much, not a whole answer.
+#: Bytes handed to a connection at once: a slow reader holds this much, not a copy of the answer.
 CHUNK = 64 * 1024
 
 #: What is wrong; None where nothing is.
@@ -45,8 +45,8 @@ class _Metrics:
         openmetrics = accepts(request.headers.get("Accept", ""), "application/openmetrics-text")
         gzipped = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         names = frozenset(request.query.getall("name[]", []))
-        collection = await self._scraper.collect()
-        body = await collection.text(openmetrics, names, gzipped)
+        scrape = await self._scraper.collect()
+        body = await scrape.text(openmetrics, names, gzipped)
         response = web.StreamResponse()
         response.headers["Content-Type"] = OPENMETRICS if openmetrics else TEXT
         response.headers["Vary"] = "Accept, Accept-Encoding"
@@ -81,7 +81,7 @@ class _Healthz:
 
 
 class _Readyz:
-    """Each source that is switched on has had its first sync, one line a source."""
+    """Whether each source that is switched on has had its first sync, one line per source."""
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness

@@ -90,7 +90,7 @@ async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext |
 
 def _bound(app: web.Application) -> None:
     """Puts a bound on the time of each answer before all that ``app`` does, and one on their
-    number after its authentication: who is refused takes nobody's place."""
+    number after its authentication: a refused request takes nobody's place."""
     under_way = 0
 
     @web.middleware
