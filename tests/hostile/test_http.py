@@ -329,11 +329,11 @@ class TestBounds:
         """The exporter itself, with less patience: also where bytes trickle in all the time."""
         monkeypatch.setattr(server, "QUIET", 0.5)
         address = Address("127.0.0.1", free_port())
-        settings = Settings((address,), containers, "node-1", pods="none")
+        settings = Settings((address,), containers_dir=containers, pods="none", nvml="off")
 
         async def run() -> None:
             loop = asyncio.get_running_loop()
-            serving = asyncio.create_task(serve_module.serve(settings, None, None))
+            serving = asyncio.create_task(serve_module.run(settings))
             client = None
             while client is None:
                 try:
