@@ -1,4 +1,4 @@
-"""``python -m alerts.generate``: writes ``alerts.rules`` as YAML, and the index of the runbooks."""
+"""``python -m alerts.generate``: writes the rules as YAML, and the index of the runbooks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 
 import yaml
 
-from alerts.rules import ALERTS, RECORDING, RUNBOOKS, Alert, Group, Recording
+from alerts.config import DISABLED, RUNBOOKS
+from alerts.rules import ALERTS, RECORDING, Alert, Group, Recording
 
 DIRECTORY = Path(__file__).parent
-_NOTE = "# Generated from rules.py by `make alerts`; edit that.\n"
+_NOTE = "# Generated from rules.py and config.py by `make alerts`; edit that.\n"
 _RUNBOOKS = """\
 <!-- Generated from alerts/rules.py by `make alerts`; edit that. -->
 
 # Runbooks
 
-One page per alert. In queries and commands, `NODE`, `INSTANCE`, `NAMESPACE`, `POD`, `CONTAINER` and
-`UUID` stand for the alert's labels `node`, `instance`, `namespace`, `pod`, `container` and
-`device_uuid`. Commands assume the chart's defaults: namespace koordinator-system, release
-hami-daemon.
+One page per alert. In queries and commands, `NODE`, `NAMESPACE`, `POD`, `CONTAINER` and `UUID`
+stand for the alert's labels `node`, `namespace`, `pod`, `container` and `device_uuid`, and
+`INSTANCE` for the address of the node's target (`vgpumonitor_build_info` has both). Commands assume
+the chart's defaults: namespace koordinator-system, release hami-daemon.
 
 | alert | severity | who can act | what it says |
 |---|---|---|---|
@@ -58,8 +59,12 @@ def _groups(groups: tuple[Group, ...]) -> list[dict[str, Any]]:
     return [
         {
             "name": group.name,
-            **({} if group.interval is None else {"interval": group.interval}),
-            "rules": [_rule(rule) for rule in group.rules],
+            "interval": group.interval,
+            "rules": [
+                _rule(rule)
+                for rule in group.rules
+                if isinstance(rule, Recording) or rule.name not in DISABLED
+            ],
         }
         for group in groups
     ]

@@ -1,9 +1,14 @@
 """Recording rules and alerts, as data; ``python -m alerts.generate`` writes them as YAML.
 
-Families of containers and pods don't name the node. Where a rule needs it, it joins on the
-scrape's labels (cluster, job, instance), so that no join becomes ambiguous when two jobs scrape
-an exporter. ``cluster`` is optional: without it the label is empty on both sides. The scrape has
-to keep the exporter's own ``namespace``, ``pod`` and ``container`` (honor_labels: true).
+Every series of a container names its node and device, so rules group by what they sum and need no
+join to find it. ``job`` and ``instance`` are dropped with ``max`` before anything is summed or
+looked back at: an exporter that two jobs scrape counts once, and one whose pod moved is the same.
+``cluster`` is optional: without it the label is empty everywhere. The scrape has to keep the
+exporter's own ``namespace``, ``pod`` and ``container`` (honor_labels: true).
+
+Use has two witnesses: the driver, where it tells, otherwise HAMi-core. What neither tells has no
+series, and is not taken for 0. What is idle is allocated and not used in the mean of 15 minutes;
+a pod younger than that is neither.
 """
 
 from __future__ import annotations
@@ -11,52 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: Usual names of jobs that scrape the exporter: the chart's Service, its PodMonitor, and the
-#: compose stack. A job of any other name is known by the exporters of it that answer.
-JOBS = ".*(vgpumonitor|hami-daemon).*"
-#: Where the runbook pages are published; the alert's name and .md are added. An example: set it
-#: to where your copy of runbooks/ is served.
-RUNBOOKS = "https://vgpumonitor.example/runbooks/"
+from alerts.config import JOBS, THRESHOLDS
 
-#: Share of its limit at which a container is about to get an out-of-memory error.
-MEMORY_NEAR_LIMIT = 0.95
-#: A prediction is made only for containers that already use this share of their limit …
-PREDICTED_FROM = 0.7
-#: … this far ahead, from the slope over this window.
-PREDICTED_SECONDS = 3600
-PREDICTED_WINDOW = "30m"
-#: Core utilization over core limit. HAMi-core's limiter regulates around the limit, not below
-#: it.
-CORE_OVER_LIMIT = 1.25
-#: Share of ten minutes during which launches wait for a higher priority.
-LAUNCHES_BLOCKED = 0.9
-#: Seconds without a kernel launch after which a pod counts as idle.
-IDLE_SECONDS = 3600
-#: A container whose seven-day peak is below this share of its limit is oversized.
-OVERSIZED = 0.25
-#: Five-minute peaks that a container must have; seven days have 2016.
+#: Five-minute peaks that a container must have to be called oversized; seven days have 2016.
 OVERSIZED_PEAKS = 1900
-#: Bytes that dead processes may leave behind in a region.
-DEAD_PROCESS_BYTES = 64 << 20
-#: Share of a GPU's memory in use from which it counts as full.
-CARD_FULL = 0.95
-#: Sum of limits over a GPU's memory.
-CARD_OVERCOMMITTED = 1.0
-#: Mean core utilization of half an hour.
-CARD_SATURATED = 0.95
-#: Bytes on a GPU of processes that are in no container; a CUDA context alone takes a few hundred
-#: MiB.
-UNATTRIBUTED_BYTES = 1 << 30
-#: Bytes of a container's processes that HAMi-core does not know of.
-BYPASSED_BYTES = 256 << 20
-#: Corrected ECC errors in a day that are more than background noise.
-ECC_CORRECTED = 100
-#: Share of ten minutes during which heat holds the clocks down.
-THERMAL_THROTTLING = 0.5
-#: Seconds since the last round after which feedback (every 5 s) and clean-up (every 30 s) count
-#: as stopped.
-FEEDBACK_SECONDS = 60
-CLEANUP_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -83,228 +46,356 @@ class Alert:
 
 @dataclass(frozen=True)
 class Group:
-    """``interval`` None is Prometheus' evaluation_interval."""
-
     name: str
+    interval: str
     rules: tuple[Recording | Alert, ...]
-    interval: str | None = None
 
 
 _SCRAPE = "cluster, job, instance"
-_POD = f"{_SCRAPE}, namespace, pod"
-_CONTAINER = f"{_POD}, container, device_uuid, mig_uuid"
-_PER_CARD = "cluster, node, device_index, device_uuid"
-
-_NODE = f"* on ({_SCRAPE}) group_left (node)\ninstance:vgpumonitor_node:info"
-#: Matches the same container and device, and keeps the labels of the left side.
-_OF_CONTAINER = f"on ({_CONTAINER}) group_left ()"
-
-
-#: The nodes whose processes the exporter can't see: there the driver's account is in no container.
-_HIDDEN = "on (cluster, node) (vgpumonitor_host_processes_visible == 0)"
+_NODE = "cluster, node"
+_CARD = f"{_NODE}, device_index, device_uuid"
+#: A GPU, whatever its index is after one was lost.
+_UUID = f"{_NODE}, device_uuid"
+_POD = f"{_NODE}, namespace, pod"
+_POD_DEVICE = f"{_POD}, device_index, device_uuid"
+_CONTAINER = f"{_POD}, container, device_index, device_uuid, mig_uuid"
+_WORKLOAD = "cluster, namespace, workload_kind, workload"
 
 
-def _per_card(series: str) -> str:
-    """The sum per GPU; what runs on a MIG device counts for the GPU that it is part of."""
-    return f"""\
-sum by ({_PER_CARD}) (
-  label_replace(
-    {series}
-    * on ({_SCRAPE}, device_uuid) group_left (node, device_index, card_uuid)
-    device:vgpu_card:info,
-    "device_uuid", "$1", "card_uuid", "(.+)"
-  )
-)"""
+def _once(labels: str, series: str) -> str:
+    return f"max by ({labels}) ({series})"
+
+
+def _best(family: str, of_driver: str, of_hami_core: str) -> Recording:
+    return Recording(
+        f"container:{family}:best",
+        f"{_once(_CONTAINER, of_driver)}\nor\n{of_hami_core}",
+    )
 
 
 def _allocated(family: str, limit: str) -> Recording:
+    """Where no annotation says what was allocated, the limit stands in. koordlet gives each
+    container the limit of its pod, so the limits are not added up."""
     return Recording(
         f"pod_device:{family}:sum",
         f"""\
-sum by ({_POD}, device_uuid) ({family})
-or on (cluster, namespace, pod)
-max by ({_POD}, device_uuid) ({limit})""",
+sum by ({_POD_DEVICE}) ({_once(f"{_POD_DEVICE}, device_minor", family)})
+or on ({_POD})
+{_once(_POD_DEVICE, limit)}""",
     )
 
 
-def _of_pod(family: str, of_driver: str, allocated: str) -> Recording:
-    """What a pod uses: by the driver's account where there is one, otherwise by HAMi-core's. 0
-    if it has an allocation and has made no CUDA call yet, which is known only where the
-    exporter sees the host's processes."""
+def _of_card(family: str) -> Recording:
+    """0 for a GPU of which nothing is allocated, which is known only where the pods are."""
     return Recording(
-        f"pod:{family}:sum",
+        f"card:{family}:sum",
         f"""\
-sum by (cluster, node, namespace, pod) (
-  container:{of_driver}:sum or container:{family}:sum
-)
-or
-(0 * pod:{allocated}:sum unless {_HIDDEN})""",
-    )
-
-
-def _pods(family: str) -> Recording:
-    return Recording(
-        f"pod:{family}:sum",
-        f"""\
-sum by (cluster, node, namespace, pod) (
-  pod_device:{family}:sum
-  * on ({_SCRAPE}) group_left (node)
-  instance:vgpumonitor_node:info
+sum by ({_CARD}) (pod_device:{family}:sum{{device_uuid!=""}})
+or on ({_UUID})
+(
+  0 * card:vgpu_device_memory_total_bytes:max
+  and on ({_NODE}) vgpumonitor_pod_source_synced_timestamp_seconds
 )""",
+    )
+
+
+def _sums(level: str, labels: str, source: str, *families: str) -> tuple[Recording, ...]:
+    return tuple(
+        Recording(f"{level}:{family}:sum", f"sum by ({labels}) ({source}:{family}:sum)")
+        for family in families
+    )
+
+
+def _mean(family: str) -> Recording:
+    series = f"pod_device:{family}:sum"
+    return Recording(
+        f"pod_device:{family}:avg15m",
+        f"avg_over_time({series}[15m])\nand\n{series} offset 15m",
+    )
+
+
+def _idle(family: str, allocated: str, used: str) -> Recording:
+    return Recording(
+        f"pod_device:{family}:sum",
+        f"clamp_min(pod_device:{allocated}:sum - pod_device:{used}:avg15m, 0)",
+    )
+
+
+def _with_workload(series: str) -> str:
+    return f"""\
+    {series}
+    * on ({_POD}) group_left (workload_kind, workload)
+    pod:vgpu_workload:info"""
+
+
+def _of_workload(family: str) -> Recording:
+    return Recording(
+        f"workload:{family}:sum",
+        f"sum by ({_WORKLOAD}) (\n{_with_workload(f'pod:{family}:sum')}\n)",
+    )
+
+
+def _largest(record: str, series: str) -> Recording:
+    """Of the shares that the workload's pods have of GPUs."""
+    return Recording(record, f"max by ({_WORKLOAD}) (\n{_with_workload(series)}\n)")
+
+
+def _hours(what: str, series: str) -> Recording:
+    """GPU hours of five minutes, by the GPU's model."""
+    models = f"on ({_UUID}) group_left (name)\n      card:vgpu_device_info:group"
+    return Recording(
+        f"workload:{what}:sum5m",
+        f"""\
+sum by ({_WORKLOAD}, name) (
+  (
+    ({series})
+      * {models}
+    or
+    ({series})
+      unless on ({_UUID}) card:vgpu_device_info:group
+  )
+  * on ({_POD}) group_left (workload_kind, workload)
+  pod:vgpu_workload:info
+)
+/ 12""",
     )
 
 
 _ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
-_USED_BY_DRIVER = ("vgpu_nvml_memory_used_bytes", "vgpu_nvml_core_utilization_ratio")
-_WASTED = ("vgpu_wasted_memory_bytes", "vgpu_wasted_core_ratio")
-_OF_CARDS = (
-    ("vgpu_device_memory_total_bytes", "sum"),
-    ("vgpu_device_memory_used_bytes", "sum"),
-    ("vgpu_device_core_utilization_ratio", "avg"),
+_IDLE = ("vgpu_idle_memory_bytes", "vgpu_idle_core_ratio")
+_OF_PODS = (*_ALLOCATED, *_USED, *_IDLE)
+_OF_DEVICES = (
+    "vgpu_device_memory_total_bytes",
+    "vgpu_device_memory_used_bytes",
+    "vgpu_device_core_utilization_ratio",
+    "vgpu_device_memory_unattributed_bytes",
 )
+#: Their free memory can be had in the sizes of MIG profiles only.
+_UNLESS_MIG = f"unless on ({_UUID}) vgpu_mig_device_info"
 
 RECORDING = (
     Group(
         "vgpu.levels",
+        "1m",
         (
-            # Without NVML the name is the target's node label, or at worst its host.
             Recording(
-                "instance:vgpumonitor_node:info",
-                f"""\
-group by ({_SCRAPE}, node) (vgpu_device_info)
-or on ({_SCRAPE})
-group by ({_SCRAPE}, node) (vgpumonitor_build_info{{node!=""}})
-or on ({_SCRAPE})
-label_replace(
-  group by ({_SCRAPE}) (vgpumonitor_build_info),
-  "node", "$1", "instance", "(.+?)(?::[0-9]+)?"
-)""",
+                "container:vgpu_memory_used_bytes:sum",
+                _once(_CONTAINER, "sum without (kind) (vgpu_memory_used_bytes)"),
             ),
+            _best(_USED[0], "vgpu_nvml_memory_used_bytes", "container:vgpu_memory_used_bytes:sum"),
+            _best(_USED[1], "vgpu_nvml_core_utilization_ratio", _once(_CONTAINER, _USED[1])),
             Recording(
-                "device:vgpu_card:info",
-                f"""\
-label_replace(
-  group by ({_SCRAPE}, node, device_index, device_uuid) (vgpu_device_info),
-  "card_uuid", "$1", "device_uuid", "(.+)"
-)
-or
-group by ({_SCRAPE}, node, device_index, device_uuid, card_uuid) (
-  label_replace(
-    label_replace(vgpu_mig_device_info, "card_uuid", "$1", "device_uuid", "(.+)"),
-    "device_uuid", "$1", "mig_uuid", "(.+)"
-  )
-)""",
+                "container:vgpu_memory_limit_bytes:max",
+                _once(_CONTAINER, "vgpu_memory_limit_bytes"),
             ),
-            *(
-                Recording(f"container:{family}:sum", f"sum by ({_CONTAINER}) ({family})\n{_NODE}")
-                for family in (*_USED, *_USED_BY_DRIVER)
-            ),
-            # Where no annotation says what was allocated, the limit stands in. koordlet gives
-            # each container the limit of its pod, so the limits are not added up.
             _allocated(_ALLOCATED[0], "vgpu_memory_limit_bytes"),
             _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
-            *(_pods(family) for family in _ALLOCATED),
-            *(
-                _of_pod(*families)
-                for families in zip(_USED, _USED_BY_DRIVER, _ALLOCATED, strict=True)
-            ),
-            *(
-                Recording(
-                    f"namespace:{family}:sum",
-                    f"sum by (cluster, namespace) (pod:{family}:sum)",
-                )
-                for family in (*_ALLOCATED, *_USED)
-            ),
-            # What is allocated and not used; a pod that uses more than its allocation wastes none.
-            *(
-                Recording(
-                    f"namespace:{wasted}:sum",
-                    f"""\
-sum by (cluster, namespace) (
-  clamp_min(pod:{allocated}:sum - pod:{used}:sum, 0)
+            # A pod without a region and without a process that the driver knows uses nothing,
+            # where the exporter would see one.
+            Recording(
+                f"pod_device:{_USED[0]}:sum",
+                f"""\
+sum by ({_POD_DEVICE}) (container:{_USED[0]}:best)
+or
+(
+  0 * pod_device:{_ALLOCATED[0]}:sum{{device_uuid!=""}}
+  unless on ({_POD}) vgpu_region_info
+  and on ({_NODE}) (vgpumonitor_host_processes_visible == 1)
+  and on ({_NODE}) (vgpumonitor_nvml_up == 1)
 )""",
-                )
-                for wasted, allocated, used in zip(_WASTED, _ALLOCATED, _USED, strict=True)
-            ),
-            *(
-                Recording(f"card:{family}:sum", _per_card(f"{source}:{family}:sum"))
-                for source, families in (("pod_device", _ALLOCATED), ("container", _USED))
-                for family in families
             ),
             Recording(
-                "card:vgpu_memory_limit_bytes:sum",
-                _per_card(f"sum by ({_SCRAPE}, device_uuid) (vgpu_memory_limit_bytes)"),
+                f"pod_device:{_USED[1]}:sum",
+                f"""\
+sum by ({_POD_DEVICE}) (container:{_USED[1]}:best)
+or
+(pod_device:{_USED[0]}:sum == 0)""",
+            ),
+            *(_mean(family) for family in _USED),
+            *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
+            *_sums("pod", _POD, "pod_device", *_OF_PODS),
+            *_sums("namespace", "cluster, namespace", "pod", *_OF_PODS),
+            # A pod has one workload; two exporters may differ about it for a moment.
+            Recording(
+                "pod:vgpu_workload:info",
+                f"""\
+group by ({_POD}, workload_kind, workload) (
+  topk by ({_POD}) (1, vgpu_pod_info)
+)""",
+            ),
+            *(_of_workload(family) for family in _OF_PODS),
+            *(Recording(f"card:{family}:max", _once(_CARD, family)) for family in _OF_DEVICES),
+            *(_of_card(family) for family in _ALLOCATED),
+            *_sums("card", _CARD, "pod_device", *_USED),
+            Recording(
+                "card:vgpu_free_memory_bytes:sum",
+                f"""\
+clamp_min(card:vgpu_device_memory_total_bytes:max - card:{_ALLOCATED[0]}:sum, 0)
+{_UNLESS_MIG}""",
             ),
             Recording(
-                "card:vgpu_device_memory_unattributed_bytes:sum",
-                f"sum by ({_PER_CARD}) (vgpu_device_memory_unattributed_bytes)",
+                "card:vgpu_free_core_ratio:sum",
+                f"clamp_min(1 - card:{_ALLOCATED[1]}:sum, 0)\n{_UNLESS_MIG}",
             ),
-            *(
-                Recording(f"card:{family}:{operation}", f"{operation} by ({_PER_CARD}) ({family})")
-                for family, operation in _OF_CARDS
-            ),
-            *(
-                Recording(
-                    f"node:{family}:{operation}",
-                    f"{operation} by (cluster, node) (card:{family}:{operation})",
-                )
-                for family, operation in _OF_CARDS
+            # The smaller of the two shares: what a pod that asks for as much of both can have.
+            Recording(
+                "card:vgpu_free_ratio:min",
+                """\
+card:vgpu_free_memory_bytes:sum / card:vgpu_device_memory_total_bytes:max
+<= card:vgpu_free_core_ratio:sum
+or
+card:vgpu_free_core_ratio:sum""",
             ),
             Recording(
                 "node:vgpu_device_info:count",
-                "count by (cluster, node) (card:vgpu_device_memory_total_bytes:sum)",
+                f"count by ({_NODE}) (card:vgpu_device_memory_total_bytes:max)",
             ),
             *(
-                Recording(f"node:{family}:sum", f"sum by (cluster, node) (pod:{family}:sum)")
-                for family in (*_ALLOCATED, *_USED)
+                Recording(f"node:{family}:sum", f"sum by ({_NODE}) (card:{family}:max)")
+                for family in _OF_DEVICES[:2]
             ),
+            Recording(
+                "node:vgpu_device_core_utilization_ratio:avg",
+                f"avg by ({_NODE}) (card:vgpu_device_core_utilization_ratio:max)",
+            ),
+            *_sums("node", _NODE, "pod", *_OF_PODS),
+            *(
+                Recording(f"node:{family}:max", f"max by ({_NODE}) (card:{family}:{operation})")
+                for family, operation in (
+                    ("vgpu_free_memory_bytes", "sum"),
+                    ("vgpu_free_core_ratio", "sum"),
+                    ("vgpu_free_ratio", "min"),
+                )
+            ),
+            Recording(
+                "cluster:vgpu_device_info:count", "sum by (cluster) (node:vgpu_device_info:count)"
+            ),
+            *_sums("cluster", "cluster", "node", *_OF_DEVICES[:2], *_OF_PODS),
         ),
     ),
-    # One sample in five minutes, so that looking back over seven days stays cheap.
+    # One sample in five minutes, so that looking back over days stays cheap.
     Group(
-        "vgpu.peaks",
+        "vgpu.history",
+        "5m",
         (
             Recording(
-                "container:vgpu_memory_used_bytes:max5m",
-                "max_over_time(container:vgpu_memory_used_bytes:sum[5m])",
+                "node:vgpumonitor_build_info:group", f"group by ({_NODE}) (vgpumonitor_build_info)"
             ),
+            Recording(
+                "card:vgpu_device_info:group", f"group by ({_UUID}, name) (vgpu_device_info)"
+            ),
+            Recording(
+                "card:vgpu_device_ecc_errors_total:max",
+                _once(f"{_CARD}, kind", "vgpu_device_ecc_errors_total"),
+            ),
+            Recording(
+                "container:vgpu_memory_used_bytes:max5m",
+                "max_over_time(container:vgpu_memory_used_bytes:best[5m])",
+            ),
+            *(
+                _largest(f"workload:{family}:max", f"pod_device:{family}:sum")
+                for family in _ALLOCATED
+            ),
+            _largest(
+                "workload:vgpu_memory_used_bytes:max5m",
+                "max_over_time(pod_device:vgpu_memory_used_bytes:sum[5m])",
+            ),
+            _largest(
+                "workload:vgpu_core_utilization_ratio:avg5m",
+                "avg_over_time(pod_device:vgpu_core_utilization_ratio:sum[5m])",
+            ),
+            Recording(
+                "workload:vgpu_allocated_memory_bytes:count",
+                f"count by ({_WORKLOAD}) (\n"
+                f"{_with_workload('pod_device:vgpu_allocated_memory_bytes:sum')}\n)",
+            ),
+            _hours("vgpu_allocated_gpu_hours", f"pod_device:{_ALLOCATED[1]}:sum"),
+            _hours("vgpu_used_gpu_hours", f"avg_over_time(pod_device:{_USED[1]}:sum[5m])"),
+            _hours("vgpu_idle_gpu_hours", f"pod_device:{_IDLE[1]}:sum"),
         ),
-        interval="5m",
     ),
 )
+
+
+def _at(name: str) -> str:
+    """A threshold; what follows it in the expression must begin on a line of its own."""
+    return f"{THRESHOLDS[name]} # {name}"
+
 
 _CONTAINER_TEXT = (
     "Container {{ $labels.container }} of {{ $labels.namespace }}/{{ $labels.pod }} "
-    "on {{ $labels.node }} (device {{ $labels.device_uuid }})"
+    "on GPU {{ $labels.device_index }} of {{ $labels.node }}"
 )
 _POD_TEXT = "Pod {{ $labels.namespace }}/{{ $labels.pod }} on {{ $labels.node }}"
 _GPU_TEXT = "GPU {{ $labels.device_index }} of {{ $labels.node }} ({{ $labels.device_uuid }})"
-_EXPORTER_TEXT = "The exporter of {{ $labels.node }} ({{ $labels.instance }})"
+_EXPORTER_TEXT = "The exporter of {{ $labels.node }}"
+_PERCENT = "{{ $value | humanizePercentage }}"
+_BYTES = "{{ $value | humanize1024 }}B"
+_TIMES = "{{ $value | humanize }}"
+_AGO = "{{ $value | humanizeDuration }}"
 
 _THERMAL = '{reason=~"(hw|sw)_thermal_slowdown"}'
-_BY_POD = "on (cluster, namespace, pod)"
+#: hw_slowdown is also set by heat.
+_POWER = '{reason=~"hw_power_brake_slowdown|hw_slowdown"}'
+_MALFORMED = '{reason=~"bad_.+|unknown_layout"}'
+#: The exporters that answer, whatever their jobs are named, with their nodes.
+_ANSWERING = (
+    f"on ({_SCRAPE}) group_left (node)\ngroup by ({_SCRAPE}, node) (vgpumonitor_build_info)"
+)
+#: A pod with the label vgpu-alerts: "off", which the exporter has with --pod-labels=vgpu-alerts.
+_UNLESS_MUTED = f'unless on ({_POD}) vgpu_pod_info{{label_vgpu_alerts="off"}}'
+#: GPUs on which several containers share the memory; MIG devices have memory of their own.
+_SHARED = f"""\
+and on ({_UUID})
+(count by ({_UUID}) (container:vgpu_memory_used_bytes:best{{mig_uuid=""}} > 0) > 1)"""
+_LIMIT = "container:vgpu_memory_limit_bytes:max"
+_HELD = "container:vgpu_memory_used_bytes:sum"
+_DOWN = f"""\
+(
+  up{{job=~"{JOBS}"}} == 0
+  or
+  up == 0
+  and on (cluster, job)
+  group by (cluster, job) (last_over_time(vgpumonitor_build_info[1h]))
+)"""
+
+
+def _throttled(reasons: str) -> str:
+    return _once(_CARD, f"avg_over_time(vgpu_device_throttled{reasons}[10m])")
+
+
+def _risen(kind: str, window: str) -> str:
+    """By a whole number, which increase() would not give."""
+    errors = f'card:vgpu_device_ecc_errors_total:max{{kind="{kind}"}}'
+    return f"{errors} - min_over_time({errors}[{window}])"
+
+
+def _predicted(window: str) -> str:
+    return f"predict_linear({_HELD}[{window}], 3600) / {_LIMIT} > 1"
+
 
 ALERTS = (
     Group(
         "vgpu.exporter",
+        "1m",
         (
             Alert(
                 "VgpuMonitorDown",
+                # With the node that the exporter last named, where it has answered.
                 f"""\
-up{{job=~"{JOBS}"}} == 0
-or
-(
-  up == 0
-  and on (cluster, job)
-  group by (cluster, job) (last_over_time(vgpumonitor_build_info[1h]))
-)""",
-                "5m",
-                "warning",
+{_DOWN}
+* on ({_SCRAPE}) group_left (node)
+topk by ({_SCRAPE}) (1, group by ({_SCRAPE}, node) (last_over_time(vgpumonitor_build_info[1h])))
+or on ({_SCRAPE})
+{_DOWN}""",
+                "10m",
+                "critical",
                 "platform",
                 "A vgpumonitor can't be scraped",
-                "The exporter at {{ $labels.instance }} (job {{ $labels.job }}) has not answered "
-                "Prometheus for 5 minutes: nothing is known of that node's GPUs.",
+                "The exporter {{ if $labels.node }}of {{ $labels.node }} {{ end }}at "
+                "{{ $labels.instance }} (job {{ $labels.job }}) has not answered Prometheus for "
+                "10 minutes: nothing is known of that node's GPUs.",
             ),
             Alert(
                 "VgpuMonitorAbsent",
@@ -317,8 +408,48 @@ or
                 "can fire.",
             ),
             Alert(
+                "VgpuMonitorRestarting",
+                f"""\
+{
+                    _once(
+                        _NODE,
+                        f'''
+  changes(process_start_time_seconds[1h])
+  * {_ANSWERING}
+''',
+                    )
+                }
+> {_at("exporter_starts")}""",
+                "0s",
+                "warning",
+                "platform",
+                "An exporter restarts again and again",
+                f"{_EXPORTER_TEXT} was restarted {_TIMES} times in the last hour: its series have "
+                "gaps.",
+            ),
+            Alert(
+                "VgpuMonitorScrapeSlow",
+                f"""\
+{
+                    _once(
+                        _NODE,
+                        f'''
+  avg_over_time(scrape_duration_seconds[10m])
+  * {_ANSWERING}
+''',
+                    )
+                }
+> {_at("scrape_seconds")}""",
+                "10m",
+                "warning",
+                "platform",
+                "Scrapes of an exporter take too long",
+                f"{_EXPORTER_TEXT} takes {_AGO} to answer a scrape: Prometheus may give up before "
+                "it has.",
+            ),
+            Alert(
                 "VgpuMonitorRegionsUnreadable",
-                f'vgpumonitor_regions{{state="unreadable"}}\n{_NODE}\n> 0',
+                f'{_once(_NODE, """vgpumonitor_regions{state="unreadable"}""")} > 0',
                 "10m",
                 "warning",
                 "platform",
@@ -327,21 +458,32 @@ or
                 "they have no series.",
             ),
             Alert(
+                "VgpuMonitorRegionsMalformed",
+                f"""\
+{_once(f"{_NODE}, reason", f"increase(vgpumonitor_region_errors_total{_MALFORMED}[10m])")}
+> 0""",
+                "10m",
+                "warning",
+                "platform",
+                "Region files have contents that can't be true",
+                f"{_EXPORTER_TEXT} left out values of region files {_TIMES} times in 10 minutes "
+                "({{ $labels.reason }}): some containers lack series.",
+            ),
+            Alert(
                 "VgpuMonitorDirectoryMissing",
                 f"""\
-increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
-{_NODE}
+{_once(_NODE, '''increase(vgpumonitor_region_errors_total{reason="no_directory"}[10m])''')}
 > 0""",
                 "10m",
                 "warning",
                 "platform",
                 "The containers directory can't be read",
-                f"{_EXPORTER_TEXT} failed to read its containers directory {{{{ $value | humanize "
-                f"}}}} times in 10 minutes: no container of the node has series.",
+                f"{_EXPORTER_TEXT} failed to read its containers directory {_TIMES} times in 10 "
+                "minutes: no container of the node has series.",
             ),
             Alert(
                 "VgpuMonitorNvmlDown",
-                f"vgpumonitor_nvml_up\n{_NODE}\n== 0",
+                f"{_once(_NODE, 'vgpumonitor_nvml_up')} == 0",
                 "10m",
                 "critical",
                 "platform",
@@ -350,8 +492,20 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "hangs, or can't be seen from the exporter's container.",
             ),
             Alert(
+                "VgpuMonitorNvmlErrors",
+                f"""\
+{_once(f"{_NODE}, call, device_uuid", "increase(vgpumonitor_nvml_errors_total[10m])")}
+> 0""",
+                "10m",
+                "warning",
+                "platform",
+                "Calls of NVML fail",
+                f"{_EXPORTER_TEXT} had {_TIMES} failures of {{{{ $labels.call }}}} for "
+                "{{ $labels.device_uuid }} in 10 minutes: the GPU lacks series.",
+            ),
+            Alert(
                 "VgpuMonitorPodSourceStale",
-                f"vgpumonitor_pod_source_up\n{_NODE}\n== 0",
+                f"{_once(_NODE, 'vgpumonitor_pod_source_up')} == 0",
                 "10m",
                 "warning",
                 "platform",
@@ -360,280 +514,380 @@ increase(vgpumonitor_region_errors_total{{reason="no_directory"}}[10m])
                 "have no pod name and no allocation, and clean-up pauses.",
             ),
             Alert(
+                "VgpuMonitorAnnotationErrors",
+                f"""\
+{_once(f"{_NODE}, annotation", "increase(vgpumonitor_annotation_errors_total[15m])")}
+> 0""",
+                "0s",
+                "warning",
+                "platform",
+                "An allocation of a pod can't be understood",
+                f"{_EXPORTER_TEXT} could not understand {{{{ $labels.annotation }}}} of a pod "
+                f"{_TIMES} times in 15 minutes: what the pod was allocated is not known.",
+            ),
+            Alert(
                 "VgpuMonitorFeedbackStopped",
                 f"""\
-(time() - vgpumonitor_feedback_last_round_timestamp_seconds)
-{_NODE}
-> {FEEDBACK_SECONDS}""",
+time() - {_once(_NODE, "vgpumonitor_feedback_last_round_timestamp_seconds")}
+> {_at("feedback_seconds")}""",
                 "2m",
                 "warning",
                 "platform",
                 "Feedback has stopped",
-                f"{_EXPORTER_TEXT} finished its last round of feedback "
-                "{{ $value | humanizeDuration }} ago: priorities and core limits stay as they "
-                "are, and blocked containers stay blocked.",
+                f"{_EXPORTER_TEXT} finished its last round of feedback {_AGO} ago: priorities and "
+                "core limits stay as they are, and blocked containers stay blocked.",
+            ),
+            Alert(
+                "VgpuMonitorFeedbackFailing",
+                f"""\
+{_once(_NODE, "increase(vgpumonitor_feedback_failures_total[10m])")}
+> 0""",
+                "10m",
+                "warning",
+                "platform",
+                "Feedback can't write into region files",
+                f"{_EXPORTER_TEXT} failed {_TIMES} times in 10 minutes to write into a region "
+                "file: a container may stay blocked, or keep a lifted limit.",
             ),
             Alert(
                 "VgpuMonitorCleanupStopped",
                 f"""\
-(time() - vgpumonitor_gc_last_round_timestamp_seconds)
-{_NODE}
-> {CLEANUP_SECONDS}""",
+time() - {_once(_NODE, "vgpumonitor_gc_last_round_timestamp_seconds")}
+> {_at("cleanup_seconds")}""",
                 "5m",
                 "warning",
                 "platform",
                 "Clean-up has stopped",
-                f"{_EXPORTER_TEXT} finished its last round of clean-up "
-                "{{ $value | humanizeDuration }} ago: directories of containers that are gone "
-                "accumulate.",
+                f"{_EXPORTER_TEXT} finished its last round of clean-up {_AGO} ago: directories of "
+                "containers that are gone accumulate.",
+            ),
+            Alert(
+                "VgpuMonitorCleanupFailing",
+                f"""\
+{_once(_NODE, "increase(vgpumonitor_gc_failures_total[30m])")}
+> 0""",
+                "30m",
+                "warning",
+                "platform",
+                "Clean-up can't remove directories",
+                f"{_EXPORTER_TEXT} failed {_TIMES} times in 30 minutes to remove the directory of "
+                "a container that is gone.",
             ),
         ),
     ),
     Group(
         "vgpu.workload",
+        "1m",
         (
             Alert(
                 "VgpuMemoryNearLimit",
                 f"""\
-container:vgpu_memory_used_bytes:sum
-/ {_OF_CONTAINER}
-vgpu_memory_limit_bytes
-> {MEMORY_NEAR_LIMIT}""",
+({_HELD} / {_LIMIT} > {_at("memory_near_limit")}
+)
+and
+(({_HELD} - {_HELD} offset 30m) / {_LIMIT} > {_at("memory_growth")}
+)
+{_UNLESS_MUTED}""",
                 "5m",
                 "warning",
                 "tenant",
-                "GPU memory of a container is near its limit",
-                f"{_CONTAINER_TEXT} uses {{{{ $value | humanizePercentage }}}} of its GPU memory "
-                "limit: the next allocation may fail with an out-of-memory error.",
+                "GPU memory of a container grows and is near its limit",
+                f"{_CONTAINER_TEXT} uses {_PERCENT} of its GPU memory limit and grew in the last "
+                "30 minutes: the next allocation may fail with an out-of-memory error.",
             ),
             Alert(
                 "VgpuMemoryLimitPredicted",
+                # Over half an hour and over its last ten minutes, and not without that history:
+                # a job that fills its memory at the start has stopped growing by then.
                 f"""\
-(
-  predict_linear(
-    container:vgpu_memory_used_bytes:sum[{PREDICTED_WINDOW}], {PREDICTED_SECONDS}
-  )
-  / {_OF_CONTAINER}
-  vgpu_memory_limit_bytes
-  > 1
+({_predicted("30m")})
+and
+({_predicted("10m")})
+and
+{_HELD} offset 30m
+and
+({_HELD} / {_LIMIT} > {_at("memory_predicted_from")}
 )
-and on ({_CONTAINER})
-(
-  container:vgpu_memory_used_bytes:sum
-  / {_OF_CONTAINER}
-  vgpu_memory_limit_bytes
-  > {PREDICTED_FROM}
-)""",
+{_UNLESS_MUTED}""",
                 "15m",
                 "info",
                 "tenant",
                 "GPU memory of a container will reach its limit within an hour",
-                f"{_CONTAINER_TEXT} grows: at the pace of the last {PREDICTED_WINDOW} it will be "
-                "at {{ $value | humanizePercentage }} of its GPU memory limit in an hour.",
+                f"{_CONTAINER_TEXT} grows: at the pace of the last 30 minutes it will be at "
+                f"{_PERCENT} of its GPU memory limit in an hour.",
+            ),
+            Alert(
+                "VgpuMemoryOverLimit",
+                f"""\
+{_once(_CONTAINER, "vgpu_nvml_memory_used_bytes")} / {_LIMIT}
+> {_at("memory_over_limit")}""",
+                "10m",
+                "warning",
+                "platform",
+                "A container holds more GPU memory than its limit",
+                f"{_CONTAINER_TEXT} holds {_PERCENT} of its GPU memory limit by the driver's "
+                "account: the limit does not hold, and others may lack the memory.",
+            ),
+            Alert(
+                "VgpuMemoryBypassed",
+                f"""\
+{_once(_CONTAINER, "vgpu_memory_bypassed_bytes")}
+> {_at("memory_bypassed_bytes")}""",
+                "10m",
+                "warning",
+                "platform",
+                "A container has GPU memory that HAMi-core does not know of",
+                f"{_CONTAINER_TEXT} has {_BYTES} in processes that are not in its region: its "
+                "limits do not hold for them.",
+            ),
+            Alert(
+                "VgpuDeadProcessMemory",
+                f"""\
+{_once(_CONTAINER, "vgpu_dead_process_memory_bytes")}
+> {_at("dead_process_bytes")}
+{_UNLESS_MUTED}""",
+                "15m",
+                "warning",
+                "tenant",
+                "Dead processes count against a container's GPU memory limit",
+                f"{_CONTAINER_TEXT} has {_BYTES} of its limit taken up by processes that no longer "
+                "exist.",
             ),
             Alert(
                 "VgpuCoreOverLimit",
                 f"""\
 (
-  avg_over_time(container:vgpu_core_utilization_ratio:sum[15m])
-  / {_OF_CONTAINER}
-  vgpu_core_limit_ratio
-  > {CORE_OVER_LIMIT}
+  avg_over_time(container:vgpu_core_utilization_ratio:best[15m])
+  / {_once(_CONTAINER, "vgpu_core_limit_ratio")}
+  > {_at("core_over_limit")}
 )
-and on ({_CONTAINER})
-(min_over_time(vgpu_core_limit_enforced[15m]) == 1)""",
+and
+(
+  avg_over_time(container:vgpu_core_utilization_ratio:best[15m])
+  - {_once(_CONTAINER, "vgpu_core_limit_ratio")}
+  > {_at("core_over_limit_share")}
+)
+and
+({_once(_CONTAINER, "min_over_time(vgpu_core_limit_enforced[15m])")} == 1)""",
                 "10m",
                 "warning",
                 "platform",
                 "A container exceeds its GPU core limit",
-                f"{_CONTAINER_TEXT} used {{{{ $value | humanizePercentage }}}} of its core limit "
-                "in the last 15 minutes, although the limit is enforced.",
+                f"{_CONTAINER_TEXT} used {_PERCENT} of its core limit in the last 15 minutes, "
+                "although the limit is enforced.",
             ),
             Alert(
                 "VgpuLaunchesBlocked",
-                f"avg_over_time(vgpu_launches_blocked[10m])\n{_NODE}\n> {LAUNCHES_BLOCKED}",
+                f"""\
+{_once(_CONTAINER, "avg_over_time(vgpu_launches_blocked[10m])")}
+> {_at("launches_blocked")}
+{_UNLESS_MUTED}""",
                 "20m",
                 "warning",
                 "tenant",
                 "Kernel launches wait for a higher priority",
-                f"{_CONTAINER_TEXT} could not launch kernels for {{{{ $value | "
-                "humanizePercentage }} of the last 10 minutes: containers of a higher priority "
-                "keep the GPU busy.",
+                f"{_CONTAINER_TEXT} could not launch kernels for {_PERCENT} of the last 10 "
+                "minutes: containers of a higher priority keep the GPU busy.",
             ),
             Alert(
                 "VgpuIdle",
+                # Some releases of HAMi-core don't record the last kernel, and without HAMi-core
+                # nothing does: an hour of utilization stands in for it.
                 f"""\
 (pod:vgpu_allocated_memory_bytes:sum > 0)
-and {_BY_POD}
+and
 (
-  (
-    time() - max by (cluster, namespace, pod) (vgpu_last_kernel_timestamp_seconds)
-    > {IDLE_SECONDS}
-  )
+  time() - {_once(_POD, "vgpu_last_kernel_timestamp_seconds")} > {_at("idle_seconds")}
   or
-  (
-    (
-      max by (cluster, namespace, pod) (
-        max_over_time(vgpu_core_utilization_ratio[{IDLE_SECONDS}s])
-      )
-      == 0
-    )
-    and {_BY_POD} (vgpu_core_utilization_ratio offset {IDLE_SECONDS}s)
-    unless {_BY_POD} (vgpu_last_kernel_timestamp_seconds)
-  )
+  (pod:vgpu_memory_used_bytes:sum > 0)
+  and
+  pod:vgpu_core_utilization_ratio:sum offset 1h
+  unless on ({_POD})
+  vgpu_last_kernel_timestamp_seconds
 )
-unless {_BY_POD} (max_over_time(vgpu_nvml_core_utilization_ratio[{IDLE_SECONDS}s]) > 0)""",
+unless
+(max_over_time(pod:vgpu_core_utilization_ratio:sum[1h]) > 0)
+{_UNLESS_MUTED}""",
                 "5m",
                 "info",
                 "tenant",
                 "A pod holds GPU memory and launches no kernels",
-                f"{_POD_TEXT} holds {{{{ $value | humanize1024 }}}}B of GPU memory and has "
-                "launched no kernel for more than an hour.",
+                f"{_POD_TEXT} holds {_BYTES} of GPU memory and has launched no kernel for more "
+                "than an hour.",
             ),
             Alert(
                 "VgpuNeverUsed",
                 f"""\
 (pod:vgpu_allocated_memory_bytes:sum > 0)
-unless {_BY_POD} (vgpu_region_info)
-unless {_BY_POD} (vgpu_nvml_memory_used_bytes)
-unless {_HIDDEN}""",
+and
+(pod:vgpu_memory_used_bytes:sum == 0)
+unless on ({_POD})
+vgpu_region_info
+{_UNLESS_MUTED}""",
                 "1h",
                 "info",
                 "tenant",
                 "A pod has a GPU allocated and has never used it",
-                f"{_POD_TEXT} has {{{{ $value | humanize1024 }}}}B of GPU memory allocated and has "
-                "made no CUDA call in an hour.",
-            ),
-            Alert(
-                "VgpuMemoryBypassed",
-                f"vgpu_memory_bypassed_bytes\n{_NODE}\n> {BYPASSED_BYTES}",
-                "10m",
-                "warning",
-                "platform",
-                "A container has GPU memory that HAMi-core does not know of",
-                f"{_CONTAINER_TEXT} has {{{{ $value | humanize1024 }}}}B in processes that are not "
-                "in its region: its limits do not hold for them.",
-            ),
-            Alert(
-                "VgpuDeadProcessMemory",
-                f"vgpu_dead_process_memory_bytes\n{_NODE}\n> {DEAD_PROCESS_BYTES}",
-                "15m",
-                "warning",
-                "tenant",
-                "Dead processes count against a container's GPU memory limit",
-                f"{_CONTAINER_TEXT} has {{{{ $value | humanize1024 }}}}B of its limit taken up by "
-                "processes that no longer exist.",
+                f"{_POD_TEXT} has {_BYTES} of GPU memory allocated and has made no CUDA call in an "
+                "hour.",
             ),
         ),
-    ),
-    Group(
-        "vgpu.oversized",
-        (
-            Alert(
-                "VgpuOversized",
-                f"""\
-(
-  max_over_time(container:vgpu_memory_used_bytes:max5m[7d])
-  / {_OF_CONTAINER}
-  vgpu_memory_limit_bytes
-  < {OVERSIZED}
-)
-and on ({_CONTAINER})
-(count_over_time(container:vgpu_memory_used_bytes:max5m[7d]) >= {OVERSIZED_PEAKS})""",
-                "0s",
-                "info",
-                "tenant",
-                "A container needs far less GPU memory than its limit",
-                f"{_CONTAINER_TEXT} used at most {{{{ $value | humanizePercentage }}}} of its GPU "
-                "memory limit in 7 days.",
-            ),
-        ),
-        interval="15m",
     ),
     Group(
         "vgpu.card",
+        "1m",
         (
             Alert(
                 "VgpuCardMemoryFull",
                 f"""\
-vgpu_device_memory_used_bytes
-/ on ({_SCRAPE}, device_uuid) group_left ()
-vgpu_device_memory_total_bytes
-> {CARD_FULL}""",
+card:vgpu_device_memory_used_bytes:max / card:vgpu_device_memory_total_bytes:max
+> {_at("card_full")}
+{_SHARED}""",
                 "10m",
                 "warning",
                 "platform",
-                "The memory of a GPU is nearly full",
-                f"{_GPU_TEXT} has {{{{ $value | humanizePercentage }}}} of its memory in use: "
-                "containers can run out of memory below their limits.",
+                "The memory of a shared GPU is nearly full",
+                f"{_GPU_TEXT} has {_PERCENT} of its memory in use: its containers can run out of "
+                "memory below their limits.",
             ),
             Alert(
                 "VgpuCardOvercommitted",
                 f"""\
-card:vgpu_memory_limit_bytes:sum
-/ on ({_PER_CARD})
-card:vgpu_device_memory_total_bytes:sum
-> {CARD_OVERCOMMITTED}""",
+card:vgpu_allocated_memory_bytes:sum / card:vgpu_device_memory_total_bytes:max
+> {_at("card_overcommitted")}
+{_UNLESS_MIG}""",
                 "15m",
                 "info",
                 "platform",
-                "The memory limits on a GPU add up to more than its memory",
-                f"{_GPU_TEXT} has containers whose memory limits add up to {{{{ $value | "
-                "humanizePercentage }} of its memory.",
+                "More memory of a GPU is allocated than it has",
+                f"{_GPU_TEXT} has {_PERCENT} of its memory allocated to pods.",
             ),
             Alert(
                 "VgpuCardSaturated",
-                f"avg_over_time(vgpu_device_core_utilization_ratio[30m]) > {CARD_SATURATED}",
+                f"""\
+avg_over_time(card:vgpu_device_core_utilization_ratio:max[30m]) > {_at("card_saturated")}
+and on ({_UUID})
+(
+  count by ({_UUID}) (
+    avg_over_time(container:vgpu_core_utilization_ratio:best[30m]) > {_at("active_container")}
+  )
+  > 1
+)""",
                 "15m",
                 "info",
                 "platform",
-                "The cores of a GPU are saturated",
-                f"{_GPU_TEXT} was {{{{ $value | humanizePercentage }}}} busy in the last 30 "
-                "minutes: its containers wait for each other.",
+                "Containers contend for the cores of a GPU",
+                f"{_GPU_TEXT} was {_PERCENT} busy in the last 30 minutes with more than one "
+                "container: they wait for each other.",
             ),
             Alert(
                 "VgpuMemoryUnattributed",
-                f"vgpu_device_memory_unattributed_bytes > {UNATTRIBUTED_BYTES}",
+                f"""\
+card:vgpu_device_memory_unattributed_bytes:max
+> {_at("unattributed_bytes")}""",
                 "15m",
                 "warning",
                 "platform",
                 "GPU memory of processes in no container",
-                f"{_GPU_TEXT} has {{{{ $value | humanize1024 }}}}B in use by processes that are "
-                "in no container of the node's Kubernetes: no limit applies to them.",
-            ),
-            Alert(
-                "VgpuCardEccUncorrected",
-                'increase(vgpu_device_ecc_errors_total{kind="uncorrected"}[1h]) > 0',
-                "0s",
-                "critical",
-                "platform",
-                "A GPU has memory errors that ECC could not correct",
-                f"{_GPU_TEXT} had {{{{ $value | humanize }}}} uncorrected ECC errors in the last "
-                "hour: results computed on it may be wrong, and the driver kills its processes.",
-            ),
-            Alert(
-                "VgpuCardEccCorrected",
-                f'increase(vgpu_device_ecc_errors_total{{kind="corrected"}}[1d]) > {ECC_CORRECTED}',
-                "0s",
-                "info",
-                "platform",
-                "A GPU has many corrected memory errors",
-                f"{_GPU_TEXT} had {{{{ $value | humanize }}}} corrected ECC errors in the last "
-                "day.",
+                f"{_GPU_TEXT} has {_BYTES} in use by processes that are in no container of the "
+                "node's Kubernetes: no limit applies to them.",
             ),
             Alert(
                 "VgpuCardThermalThrottling",
-                f"""\
-max by ({_SCRAPE}, node, device_index, device_uuid) (
-  avg_over_time(vgpu_device_throttled{_THERMAL}[10m])
-)
-> {THERMAL_THROTTLING}""",
+                f"{_throttled(_THERMAL)}\n> {_at('throttling')}",
                 "5m",
                 "warning",
                 "platform",
                 "Heat holds the clocks of a GPU down",
-                f"{_GPU_TEXT} ran with clocks held down by heat for {{{{ $value | "
-                "humanizePercentage }} of the last 10 minutes.",
+                f"{_GPU_TEXT} ran with clocks held down by heat for {_PERCENT} of the last 10 "
+                "minutes.",
+            ),
+            Alert(
+                "VgpuCardPowerBrake",
+                f"""\
+{_throttled(_POWER)}
+> {_at("throttling")}
+unless
+({_throttled(_THERMAL)} > {_at("throttling")}
+)""",
+                "5m",
+                "warning",
+                "platform",
+                "The power supply holds the clocks of a GPU down",
+                f"{_GPU_TEXT} ran with clocks held down by a hardware slowdown that is not heat "
+                f"for {_PERCENT} of the last 10 minutes: look at its power supply and cables.",
+            ),
+        ),
+    ),
+    Group(
+        "vgpu.days",
+        "5m",
+        (
+            Alert(
+                "VgpuMonitorMissing",
+                f"""\
+last_over_time(node:vgpumonitor_build_info:group[1d])
+unless on ({_NODE})
+vgpumonitor_build_info""",
+                "15m",
+                "critical",
+                "platform",
+                "A node has no exporter any more",
+                "Node {{ $labels.node }} had an exporter within the last day, and Prometheus has "
+                "none to scrape now: nothing is known of its GPUs. It stays silent again a day "
+                "after a node was removed on purpose.",
+            ),
+            Alert(
+                "VgpuCardLost",
+                # Not while NVML is silent, and not for a GPU that another node has now.
+                f"""\
+last_over_time(card:vgpu_device_info:group[1d])
+unless on (cluster, device_uuid)
+vgpu_device_info
+and on ({_NODE})
+(vgpumonitor_nvml_up == 1)""",
+                "10m",
+                "critical",
+                "platform",
+                "A GPU has disappeared from its node",
+                "NVML on {{ $labels.node }} no longer shows GPU {{ $labels.device_uuid }} "
+                "({{ $labels.name }}), which was there within the last day: it has fallen off the "
+                "bus, or was removed.",
+            ),
+            Alert(
+                "VgpuCardEccUncorrected",
+                f"{_risen('uncorrected', '1h')} > 0",
+                "0s",
+                "critical",
+                "platform",
+                "A GPU has memory errors that ECC could not correct",
+                f"{_GPU_TEXT} had {_TIMES} uncorrected ECC errors in the last hour: results "
+                "computed on it may be wrong, and the driver kills its processes.",
+            ),
+            Alert(
+                "VgpuCardEccCorrected",
+                f"""\
+{_risen("corrected", "1d")}
+> {_at("ecc_corrected")}""",
+                "0s",
+                "info",
+                "platform",
+                "A GPU has many corrected memory errors",
+                f"{_GPU_TEXT} had {_TIMES} corrected ECC errors in the last day.",
+            ),
+            Alert(
+                "VgpuOversized",
+                f"""\
+max_over_time(container:vgpu_memory_used_bytes:max5m[7d]) / {_LIMIT}
+< {_at("oversized")}
+and
+(count_over_time(container:vgpu_memory_used_bytes:max5m[7d]) >= {OVERSIZED_PEAKS})
+{_UNLESS_MUTED}""",
+                "0s",
+                "info",
+                "tenant",
+                "A container needs far less GPU memory than its limit",
+                f"{_CONTAINER_TEXT} used at most {_PERCENT} of its GPU memory limit in 7 days.",
             ),
         ),
     ),

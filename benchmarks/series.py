@@ -36,17 +36,17 @@ _THROTTLE_REASONS = (
     "sync_boost",
 )
 #: The levels of recording rules that are worth keeping for months.
-LONG = ("namespace", "node", "card")
+LONG = ("cluster", "namespace", "workload", "node", "card")
 #: What each level of recording rules has one series of.
 _ENTITY = {
-    "instance": "node",
-    "device": "GPU",
     "container": "container",
     "pod_device": "container",
     "pod": "container",
+    "workload": "workload",
     "namespace": "namespace",
     "card": "GPU",
     "node": "node",
+    "cluster": "cluster",
 }
 
 
@@ -154,15 +154,21 @@ def total(per: Mapping[str, int], entities: Mapping[str, int]) -> int:
     "--containers", default=32, show_default=True, help="Containers on each node, each on one GPU."
 )
 @click.option("--namespaces", default=500, show_default=True)
-def main(nodes: int, gpus: int, containers: int, namespaces: int) -> None:
+@click.option("--workloads", default=20_000, show_default=True, help="Deployments, Jobs and so on.")
+def main(nodes: int, gpus: int, containers: int, namespaces: int, workloads: int) -> None:
     """Print the series of a cluster."""
     entities = {
         "node": nodes,
         "GPU": nodes * gpus,
         "container": nodes * containers,
         "namespace": namespaces,
+        "workload": workloads,
+        "cluster": 1,
     }
-    click.echo(f"{nodes:,} nodes × {gpus} GPUs, {containers} containers; {namespaces} namespaces\n")
+    click.echo(
+        f"{nodes:,} nodes × {gpus} GPUs, {containers} containers; "
+        f"{namespaces} namespaces, {workloads:,} workloads\n"
+    )
     rows = []
     for name, per in sets().items():
         how = ", ".join(f"{number} a {entity}" for entity, number in per.items() if number)

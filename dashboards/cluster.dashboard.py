@@ -6,85 +6,113 @@ Every query reads recorded series, so the dashboard stays fast on thousands of n
 
 from __future__ import annotations
 
+from grafanalib.core import Table
+
 from dashboards.panels import (
+    ALLOCATED,
     BYTES,
     COUNT,
+    FULLNESS,
+    NUMBER,
     RATIO,
     TO_NAMESPACE,
     TO_NODE,
     TO_POD,
-    UNWANTED,
+    TOTAL,
+    USED,
     Column,
     Query,
+    alert_marks,
+    alerts,
+    alerts_by_severity,
     bars,
     cluster_variable,
     gauge,
     grid,
+    namespace_variable,
+    node_variable,
     row,
     stat,
     table,
     timeseries,
-    variable,
 )
 from dashboards.panels import dashboard as build
 
-NODES = 'cluster=~"$cluster", node=~"$node"'
-NAMESPACES = 'cluster=~"$cluster", namespace=~"$namespace"'
+CLUSTERS = 'cluster=~"$cluster"'
+NODES = f'{CLUSTERS}, node=~"$node"'
+NAMESPACES = f'{CLUSTERS}, namespace=~"$namespace"'
 PODS = f'{NODES}, namespace=~"$namespace"'
-ALERTS = 'ALERTS{cluster=~"$cluster", alertname=~"Vgpu.+", alertstate="firing"}'
+NODE = "cluster, node"
+NAMESPACE = "cluster, namespace"
+POD = "cluster, node, namespace, pod"
+
+MEMORY = ("vgpu_allocated_memory_bytes", "vgpu_memory_used_bytes", "vgpu_idle_memory_bytes")
+CORES = ("vgpu_allocated_core_ratio", "vgpu_core_utilization_ratio", "vgpu_idle_core_ratio")
 
 
-def of_nodes(family: str) -> str:
+def nodes(family: str) -> str:
     return f"sum(node:{family}{{{NODES}}})"
 
 
-def of_namespaces(family: str) -> str:
-    return f"sum by (namespace) (namespace:{family}:sum{{{NAMESPACES}}})"
+def by_node(family: str) -> str:
+    return f"sum by ({NODE}) (node:{family}{{{NODES}}})"
 
 
-def of_pods(family: str) -> str:
-    return f"sum by (node, namespace, pod) (pod:{family}:sum{{{PODS}}})"
+def by_namespace(family: str) -> str:
+    return f"sum by ({NAMESPACE}) (namespace:{family}:sum{{{NAMESPACES}}})"
 
 
-MEMORY_TOTAL = of_nodes("vgpu_device_memory_total_bytes:sum")
-MEMORY_IN_USE = of_nodes("vgpu_device_memory_used_bytes:sum")
-MEMORY_ALLOCATED = of_nodes("vgpu_allocated_memory_bytes:sum")
-MEMORY_USED = of_nodes("vgpu_memory_used_bytes:sum")
-DEVICES = of_nodes("vgpu_device_info:count")
-CORES_ALLOCATED = of_nodes("vgpu_allocated_core_ratio:sum")
-CORES_USED = of_nodes("vgpu_core_utilization_ratio:sum")
-
-
-def wasted_by_pods(allocated: str, used: str) -> str:
+def most_idle(family: str) -> str:
+    series = f"namespace:{family}:sum{{{NAMESPACES}}}"
     return (
-        "sum by (node, namespace, pod) "
-        f"(clamp_min(pod:{allocated}:sum{{{PODS}}} - pod:{used}:sum{{{PODS}}}, 0))"
+        f"{by_namespace(family)} and on ({NAMESPACE}) "
+        f"topk(10, sum by ({NAMESPACE}) (avg_over_time({series}[$__range] @ end())))"
     )
 
 
-MEMORY = ("vgpu_allocated_memory_bytes", "vgpu_memory_used_bytes")
-CORES = ("vgpu_allocated_core_ratio", "vgpu_core_utilization_ratio")
+def by_pod(family: str) -> str:
+    return f"sum by ({POD}) (pod:{family}:sum{{{PODS}}})"
+
+
+def of_the_first(family: str, ranked_by: str) -> str:
+    return f"{by_pod(family)} and on ({POD}) topk(20, {by_pod(ranked_by)})"
+
+
+def pods(title: str, description: str, ranked_by: str, *columns: tuple[str, str, str]) -> Table:
+    return table(
+        title,
+        description,
+        Column("Cluster", label="cluster", width=80),
+        Column("Node", label="node", link=TO_NODE, width=110),
+        Column("Namespace", label="namespace", link=TO_NAMESPACE, width=120),
+        Column("Pod", label="pod", link=TO_POD),
+        *(
+            Column(name, of_the_first(family, ranked_by), unit, bar=unit == BYTES and not n)
+            for n, (name, family, unit) in enumerate(columns)
+        ),
+        sort=columns[0][0],
+    )
+
+
+def by_model(series: str) -> str:
+    """``series`` of GPUs, with their model."""
+    return (
+        f"{series} * on (cluster, node, device_uuid) group_left (name) "
+        f"last_over_time(card:vgpu_device_info:group{{{NODES}}}[10m])"
+    )
+
+
+CARDS = f"card:vgpu_device_memory_total_bytes:max{{{NODES}}}"
+DEVICES = nodes("vgpu_device_info:count")
+MEMORY_TOTAL = nodes("vgpu_device_memory_total_bytes:sum")
+MEMORY_IN_USE = nodes("vgpu_device_memory_used_bytes:sum")
 
 dashboard = build(
     "vgpu-cluster",
     "GPU sharing / Cluster",
     "Which GPUs are full, which pods fill them, and which pods hold more than they use. Needs the "
     "recording rules (alerts/recording.rules.yaml).",
-    [
-        cluster_variable("instance:vgpumonitor_node:info"),
-        variable(
-            "node",
-            'instance:vgpumonitor_node:info{cluster=~"$cluster"}, node',
-            "Node",
-            any_value=".*",
-        ),
-        variable(
-            "namespace",
-            'namespace:vgpu_allocated_memory_bytes:sum{cluster=~"$cluster"}, namespace',
-            "Namespace",
-            any_value=".*",
-        ),
-    ],
+    [cluster_variable(), node_variable(), namespace_variable()],
     grid(
         (
             5,
@@ -93,91 +121,62 @@ dashboard = build(
                 gauge(
                     "Memory allocated",
                     "Share of all GPU memory that the scheduler has allocated to pods.",
-                    Query(f"{MEMORY_ALLOCATED} / {MEMORY_TOTAL}"),
+                    Query(f"{nodes(f'{MEMORY[0]}:sum')} / {MEMORY_TOTAL}"),
                 ),
                 gauge(
-                    "Memory in use",
+                    "Memory used",
                     "Share of all GPU memory that is in use, according to NVML.",
                     Query(f"{MEMORY_IN_USE} / {MEMORY_TOTAL}"),
                 ),
                 gauge(
                     "Cores allocated",
                     "Share of all GPU cores that the scheduler has allocated to pods.",
-                    Query(f"{CORES_ALLOCATED} / {DEVICES}"),
+                    Query(f"{nodes(f'{CORES[0]}:sum')} / {DEVICES}"),
                 ),
                 gauge(
-                    "Cores in use",
+                    "Cores used",
                     "Mean core utilization of all GPUs, according to NVML.",
-                    Query(f"avg(card:vgpu_device_core_utilization_ratio:avg{{{NODES}}})"),
+                    Query(f"avg(card:vgpu_device_core_utilization_ratio:max{{{NODES}}})"),
                 ),
                 stat(
-                    "Memory wasted",
-                    "Memory that is allocated to pods of the chosen namespaces and not used right "
-                    "now.",
+                    "Memory idle",
+                    "Memory that is allocated to pods of the chosen nodes and that they did not "
+                    "use in the mean of 15 minutes. Pods whose use is not known do not count.",
                     BYTES,
-                    Query(f"sum({of_namespaces('vgpu_wasted_memory_bytes')})"),
+                    Query(nodes(f"{MEMORY[2]}:sum")),
                 ),
                 stat(
-                    "GPUs wasted",
-                    "Cores that are allocated to pods of the chosen namespaces and not used right "
-                    "now, in whole GPUs.",
-                    COUNT,
-                    Query(f"sum({of_namespaces('vgpu_wasted_core_ratio')})"),
+                    "GPUs idle",
+                    "Cores that are allocated to pods of the chosen nodes and that they did not "
+                    "use in the mean of 15 minutes, in whole GPUs. Pods whose use is not known do "
+                    "not count.",
+                    NUMBER,
+                    Query(nodes(f"{CORES[2]}:sum")),
                 ),
-                stat(
-                    "Alerts firing",
-                    "vgpumonitor's alerts that are firing in the chosen clusters.",
-                    COUNT,
-                    Query(f"count({ALERTS}) or vector(0)"),
-                    UNWANTED,
-                ),
+                alerts_by_severity(CLUSTERS),
             ],
         ),
         (
-            10,
+            11,
             [
-                bars(
-                    "Fullest GPUs",
-                    "Share of its memory that is in use, for the twenty fullest GPUs.",
-                    Query(
-                        f"sort_desc(topk(20, card:vgpu_device_memory_used_bytes:sum{{{NODES}}} "
-                        f"/ card:vgpu_device_memory_total_bytes:sum{{{NODES}}}))",
-                        "{{node}} GPU {{device_index}}",
-                    ),
-                ),
-                table(
+                pods(
                     "Pods that use the most",
                     "Memory and cores (in whole GPUs) that the twenty largest pods use now.",
-                    Column("Node", label="node", link=TO_NODE),
-                    Column("Namespace", label="namespace", link=TO_NAMESPACE),
-                    Column("Pod", label="pod", link=TO_POD),
-                    Column("Memory used", f"topk(20, {of_pods('vgpu_memory_used_bytes')})", BYTES),
-                    Column(
-                        "GPUs used",
-                        f"{of_pods('vgpu_core_utilization_ratio')} and on (node, namespace, pod) "
-                        f"topk(20, {of_pods('vgpu_memory_used_bytes')})",
-                        COUNT,
-                    ),
-                    sort="Memory used",
+                    MEMORY[1],
+                    ("Memory used", MEMORY[1], BYTES),
+                    ("GPUs used", CORES[1], NUMBER),
                 ),
-                table(
-                    "Pods that waste the most",
-                    "Memory and cores that are allocated to a pod and not used right now, for the "
-                    "twenty pods that waste the most memory.",
-                    Column("Node", label="node", link=TO_NODE),
-                    Column("Namespace", label="namespace", link=TO_NAMESPACE),
-                    Column("Pod", label="pod", link=TO_POD),
-                    Column("Memory wasted", f"topk(20, {wasted_by_pods(*MEMORY)})", BYTES),
-                    Column(
-                        "GPUs wasted",
-                        f"{wasted_by_pods(*CORES)} and on (node, namespace, pod) "
-                        f"topk(20, {wasted_by_pods(*MEMORY)})",
-                        COUNT,
-                    ),
-                    sort="Memory wasted",
+                pods(
+                    "Pods that leave the most idle",
+                    "Memory and cores that are allocated to a pod and that it did not use in the "
+                    "mean of 15 minutes, for the twenty pods with the most idle memory.",
+                    MEMORY[2],
+                    ("Memory idle", MEMORY[2], BYTES),
+                    ("GPUs idle", CORES[2], NUMBER),
                 ),
             ],
         ),
+        (8, [alerts(CLUSTERS, "vgpumonitor's alerts that are firing now in the chosen clusters.")]),
         row("Over time"),
         (
             9,
@@ -185,21 +184,23 @@ dashboard = build(
                 timeseries(
                     "Memory",
                     "Memory of all GPUs, what is allocated to pods, what is in use on the GPUs, "
-                    "and how much of that belongs to containers with HAMi-core.",
+                    "and how much of that containers use.",
                     BYTES,
-                    Query(MEMORY_TOTAL, "GPUs", dashed=True),
-                    Query(MEMORY_ALLOCATED, "allocated"),
-                    Query(MEMORY_IN_USE, "in use"),
-                    Query(MEMORY_USED, "used by containers"),
+                    Query(MEMORY_TOTAL, "GPUs", dashed=True, color=TOTAL),
+                    Query(nodes(f"{MEMORY[0]}:sum"), "allocated", color=ALLOCATED),
+                    Query(MEMORY_IN_USE, "in use", color="purple"),
+                    Query(nodes(f"{MEMORY[1]}:sum"), "used by containers", color=USED),
+                    many=False,
                 ),
                 timeseries(
                     "Cores",
                     "In whole GPUs: how many there are, how much is allocated to pods, and how "
-                    "much containers with HAMi-core use.",
-                    COUNT,
-                    Query(DEVICES, "GPUs", dashed=True),
-                    Query(CORES_ALLOCATED, "allocated"),
-                    Query(CORES_USED, "used by containers"),
+                    "much containers use.",
+                    NUMBER,
+                    Query(DEVICES, "GPUs", dashed=True, color=TOTAL),
+                    Query(nodes(f"{CORES[0]}:sum"), "allocated", color=ALLOCATED),
+                    Query(nodes(f"{CORES[1]}:sum"), "used by containers", color=USED),
+                    many=False,
                 ),
             ],
         ),
@@ -207,85 +208,114 @@ dashboard = build(
             9,
             [
                 timeseries(
-                    "Memory wasted, by namespace",
-                    "Memory that is allocated to pods and not used, for the ten namespaces that "
-                    "waste the most at each moment.",
+                    "Memory idle, by namespace",
+                    "Memory that is allocated to pods and not used in the mean of 15 minutes, for "
+                    "the ten namespaces with the most of it in the time range.",
                     BYTES,
-                    Query(
-                        f"topk(10, {of_namespaces('vgpu_wasted_memory_bytes')})", "{{namespace}}"
-                    ),
+                    Query(most_idle(MEMORY[2]), "{{namespace}} {{cluster}}"),
                     stacked=True,
                 ),
                 timeseries(
-                    "GPUs wasted, by namespace",
-                    "Cores that are allocated to pods and not used, in whole GPUs, for the ten "
-                    "namespaces that waste the most at each moment.",
-                    COUNT,
-                    Query(f"topk(10, {of_namespaces('vgpu_wasted_core_ratio')})", "{{namespace}}"),
+                    "GPUs idle, by namespace",
+                    "Cores that are allocated to pods and not used in the mean of 15 minutes, in "
+                    "whole GPUs, for the ten namespaces with the most of it in the time range.",
+                    NUMBER,
+                    Query(most_idle(CORES[2]), "{{namespace}} {{cluster}}"),
                     stacked=True,
                 ),
             ],
         ),
-        row("Namespaces, nodes, alerts"),
+        row("Namespaces, nodes, models"),
         (
             10,
             [
                 table(
                     "Namespaces",
-                    "What each namespace has been allocated, uses and wastes now.",
+                    "What each namespace was allocated, uses, and leaves idle.",
+                    Column("Cluster", label="cluster", width=100),
                     Column("Namespace", label="namespace", link=TO_NAMESPACE),
-                    Column("Memory allocated", of_namespaces(MEMORY[0]), BYTES),
-                    Column("Memory used", of_namespaces(MEMORY[1]), BYTES),
-                    Column("Memory wasted", of_namespaces("vgpu_wasted_memory_bytes"), BYTES),
-                    Column("GPUs allocated", of_namespaces(CORES[0]), COUNT),
-                    Column("GPUs used", of_namespaces(CORES[1]), COUNT),
-                    Column("GPUs wasted", of_namespaces("vgpu_wasted_core_ratio"), COUNT),
-                    sort="Memory wasted",
-                ),
+                    Column("Memory allocated", by_namespace(MEMORY[0]), BYTES, width=140),
+                    Column("Memory used", by_namespace(MEMORY[1]), BYTES, width=120),
+                    Column("Memory idle", by_namespace(MEMORY[2]), BYTES, bar=True),
+                    Column("GPUs allocated", by_namespace(CORES[0]), NUMBER, width=125),
+                    Column("GPUs used", by_namespace(CORES[1]), NUMBER),
+                    Column("GPUs idle", by_namespace(CORES[2]), NUMBER, bar=True),
+                    sort="Memory idle",
+                )
+            ],
+        ),
+        (
+            10,
+            [
                 table(
-                    "Nodes by fullness",
-                    "Share of each node's GPU memory that is allocated and that is in use, for the "
-                    "fifty nodes with the largest share allocated.",
+                    "Nodes",
+                    "Share of each node's GPU memory that is allocated and that is used, and its "
+                    "core utilization, for the fifty nodes with the largest share allocated.",
+                    Column("Cluster", label="cluster", width=80),
                     Column("Node", label="node", link=TO_NODE),
+                    Column("GPUs", by_node("vgpu_device_info:count"), COUNT, width=60),
                     Column(
                         "Allocated",
-                        f"topk(50, sum by (node) (node:vgpu_allocated_memory_bytes:sum{{{NODES}}}) "
-                        f"/ sum by (node) (node:vgpu_device_memory_total_bytes:sum{{{NODES}}}))",
+                        f"topk(50, {by_node(f'{MEMORY[0]}:sum')} "
+                        f"/ {by_node('vgpu_device_memory_total_bytes:sum')})",
                         RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
                     ),
                     Column(
-                        "In use",
-                        f"sum by (node) (node:vgpu_device_memory_used_bytes:sum{{{NODES}}}) "
-                        f"/ sum by (node) (node:vgpu_device_memory_total_bytes:sum{{{NODES}}})",
+                        "Used",
+                        f"{by_node('vgpu_device_memory_used_bytes:sum')} "
+                        f"/ {by_node('vgpu_device_memory_total_bytes:sum')}",
                         RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
                     ),
-                    Column(
-                        "Core utilization",
-                        f"avg by (node) (node:vgpu_device_core_utilization_ratio:avg{{{NODES}}})",
-                        RATIO,
-                    ),
+                    Column("Cores", by_node("vgpu_device_core_utilization_ratio:avg"), RATIO),
                     sort="Allocated",
+                ),
+                table(
+                    "GPU models",
+                    "GPUs of each model: how many, their memory and how much of it is used, and "
+                    "their mean core utilization.",
+                    Column("Model", label="name"),
+                    Column("GPUs", f"count by (name) ({by_model(CARDS)})", COUNT, width=60),
+                    Column("Memory", f"sum by (name) ({by_model(CARDS)})", BYTES),
+                    Column(
+                        "Used",
+                        "sum by (name) ("
+                        + by_model(f"card:vgpu_device_memory_used_bytes:max{{{NODES}}}")
+                        + f") / sum by (name) ({by_model(CARDS)})",
+                        RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
+                    ),
+                    Column(
+                        "Cores",
+                        "avg by (name) ("
+                        + by_model(f"card:vgpu_device_core_utilization_ratio:max{{{NODES}}}")
+                        + ")",
+                        RATIO,
+                        bar=True,
+                    ),
+                    sort="GPUs",
                 ),
             ],
         ),
         (
             9,
             [
-                table(
-                    "Alerts",
-                    "vgpumonitor's alerts that are firing now; empty when all is well.",
-                    Column("Severity", label="severity"),
-                    Column("Alert", label="alertname"),
-                    Column("Node", label="node", link=TO_NODE),
-                    Column("Namespace", label="namespace", link=TO_NAMESPACE),
-                    Column("Pod", label="pod", link=TO_POD),
-                    Column("GPU", label="device_uuid"),
-                    Column("Firing", ALERTS, COUNT),
-                    sort="Severity",
-                    ascending=True,
-                )
+                bars(
+                    "Fullest GPUs",
+                    "Share of its memory that is in use, for the twelve fullest GPUs.",
+                    Query(
+                        f"sort_desc(topk(12, card:vgpu_device_memory_used_bytes:max{{{NODES}}} "
+                        f"/ {CARDS}))",
+                        "{{node}} GPU {{device_index}}",
+                    ),
+                ),
             ],
         ),
     ),
     since="now-6h",
+    marks=[alert_marks(CLUSTERS)],
 )

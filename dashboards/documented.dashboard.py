@@ -1,9 +1,10 @@
 # ruff: noqa: N999 - grafanalib's name for a dashboard's source
 """The essentials, from the families in Koordinator's guide alone, so that it works with HAMi's
-vGPUmonitor too.
+vGPUmonitor too, and with both side by side: what two monitors say of the same thing counts once.
 
 It needs no recording rules, and leaves out what those families don't tell: the size of a GPU's
-memory, allocations, the node of a container.
+memory, allocations, the node of a container. It reads every container of the cluster, which is fine
+for tens of nodes.
 """
 
 from __future__ import annotations
@@ -27,45 +28,65 @@ from dashboards.panels import (
 )
 from dashboards.panels import dashboard as build
 
-DEVICES = 'cluster=~"$cluster", nodeid=~"$node"'
-PODS = 'cluster=~"$cluster", podnamespace=~"$namespace", podname=~"$pod"'
+HINT = "no data: needs --metrics=documented, or vGPUmonitor"
+CLUSTERS = 'cluster=~"$cluster"'
+DEVICES = f'{CLUSTERS}, nodeid=~"$node"'
+PODS = f'{CLUSTERS}, podnamespace=~"$namespace", podname=~"$pod"'
 CONTAINER = "podnamespace, podname, ctrname"
 LEGEND = "{{podnamespace}}/{{podname}} {{ctrname}}"
-USED = f"vGPU_device_memory_usage_in_bytes{{{PODS}}}"
-LIMIT = f"vGPU_device_memory_limit_in_bytes{{{PODS}}}"
-CORES = f"Device_utilization_desc_of_container{{{PODS}}} / 100"
-LAST_KERNEL = f"Device_last_kernel_of_container{{{PODS}}}"
+GPU = "{{nodeid}} GPU {{deviceidx}}"
 
 
-def per_container(operation: str, expr: str) -> str:
+def of_gpus(family: str) -> str:
+    return f"max by (nodeid, deviceidx, deviceuuid) ({family}{{{DEVICES}}})"
+
+
+def of_devices(family: str) -> str:
+    """Of each container's devices on the chosen nodes."""
+    return (
+        f"(max by ({CONTAINER}, vdeviceid, deviceuuid) ({family}{{{PODS}}}) "
+        f"and on (deviceuuid) HostGPUMemoryUsage{{{DEVICES}}})"
+    )
+
+
+def of_container(operation: str, expr: str) -> str:
     return f"{operation} by ({CONTAINER}) ({expr})"
 
 
-OF_LIMIT = f"{per_container('sum', USED)} / ({per_container('sum', LIMIT)} > 0)"
+def largest(expr: str, number: int = 10) -> str:
+    """The same containers on each panel: those that used the most memory."""
+    used = f"vGPU_device_memory_usage_in_bytes{{{PODS}}}"
+    return (
+        f"{expr} and on ({CONTAINER}) topk({number}, "
+        f"max by ({CONTAINER}) (max_over_time({used}[$__range] @ end())))"
+    )
+
+
+USED = of_devices("vGPU_device_memory_usage_in_bytes")
+LIMIT = of_devices("vGPU_device_memory_limit_in_bytes")
+CORES = of_devices("Device_utilization_desc_of_container") + " / 100"
+LAST_KERNEL = of_devices("Device_last_kernel_of_container")
+#: What a container leaves idle on each device; use above a limit does not offset it.
+IDLE = f"clamp_min({LIMIT} - {USED}, 0)"
+OF_LIMIT = f"{of_container('sum', USED)} / ({of_container('sum', LIMIT)} > 0)"
 
 dashboard = build(
     "vgpu-documented",
     "GPU sharing / Documented names",
     "The essentials, from the families in Koordinator's guide alone: works with HAMi's "
-    "vGPUmonitor too.",
+    "vGPUmonitor too, and with both side by side. For tens of nodes.",
     [
         cluster_variable("vGPU_device_memory_usage_in_bytes"),
-        variable(
-            "node",
-            'HostGPUMemoryUsage{cluster=~"$cluster"}, nodeid',
-            "Node",
-            any_value=".*",
-        ),
+        variable("node", f"HostGPUMemoryUsage{{{CLUSTERS}}}, nodeid", "Node", any_value=".*"),
         variable(
             "namespace",
-            'vGPU_device_memory_usage_in_bytes{cluster=~"$cluster"}, podnamespace',
+            f"vGPU_device_memory_usage_in_bytes{{{CLUSTERS}}}, podnamespace",
             "Namespace",
             any_value=".*",
         ),
         variable(
             "pod",
-            'vGPU_device_memory_usage_in_bytes{cluster=~"$cluster", '
-            'podnamespace=~"$namespace"}, podname',
+            f'vGPU_device_memory_usage_in_bytes{{{CLUSTERS}, podnamespace=~"$namespace"}}, podname',
             "Pod",
             any_value=".*",
         ),
@@ -78,31 +99,51 @@ dashboard = build(
                     "GPUs",
                     "GPUs that the monitor sees on the chosen nodes.",
                     COUNT,
-                    Query(f"count(HostGPUMemoryUsage{{{DEVICES}}})"),
+                    Query(f"count({of_gpus('HostGPUMemoryUsage')})"),
                 ),
                 stat(
-                    "Memory in use on GPUs",
-                    "On the chosen nodes, according to NVML.",
+                    "Memory used on GPUs",
+                    "On the chosen nodes, according to NVML, what the driver reserves included.",
                     BYTES,
-                    Query(f"sum(HostGPUMemoryUsage{{{DEVICES}}})"),
+                    Query(f"sum({of_gpus('HostGPUMemoryUsage')})"),
                 ),
                 stat(
                     "Memory used by containers",
-                    "By the chosen pods.",
+                    "By the chosen pods, and their limits.",
                     BYTES,
-                    Query(f"sum({USED})"),
+                    Query(f"sum({USED})", "used"),
+                    Query(f"sum({LIMIT})", "limits"),
                 ),
-                stat("Limits", "Sum of the chosen pods' limits.", BYTES, Query(f"sum({LIMIT})")),
                 gauge(
                     "Out-of-memory risk",
                     "Share of its limit that the container nearest to its limit uses.",
                     Query(f"max({OF_LIMIT})"),
                 ),
                 stat(
-                    "Memory wasted",
-                    "What the chosen pods leave unused of their limits.",
+                    "Memory idle",
+                    "What the chosen pods leave unused of their limits now.",
                     BYTES,
-                    Query(f"sum({LIMIT}) - sum({USED})"),
+                    Query(f"sum({IDLE})"),
+                ),
+            ],
+        ),
+        (
+            11,
+            [
+                table(
+                    "Containers",
+                    "What each container uses now, its limit, and what it leaves idle.",
+                    Column("Namespace", label="podnamespace", width=150),
+                    Column("Pod", label="podname"),
+                    Column("Container", label="ctrname"),
+                    Column("Memory used", of_container("sum", USED), BYTES, width=120),
+                    Column("Limit", of_container("sum", LIMIT), BYTES),
+                    Column("Of limit", OF_LIMIT, RATIO, bar=True, thresholds=FULLNESS),
+                    Column("Memory idle", of_container("sum", IDLE), BYTES, bar=True),
+                    Column("Cores", of_container("max", CORES), RATIO, bar=True),
+                    Column("Last kernel", of_container("min", LAST_KERNEL), SECONDS, width=110),
+                    sort="Memory idle",
+                    none=HINT,
                 ),
             ],
         ),
@@ -111,47 +152,61 @@ dashboard = build(
             9,
             [
                 timeseries(
-                    "Memory in use",
-                    "Of each GPU, according to NVML.",
+                    "Memory used",
+                    "Of each GPU, according to NVML; the twenty with the most of it at the end of "
+                    "the time range.",
                     BYTES,
-                    Query(f"HostGPUMemoryUsage{{{DEVICES}}}", "{{nodeid}} GPU {{deviceidx}}"),
+                    Query(
+                        f"{of_gpus('HostGPUMemoryUsage')} and on (deviceuuid) topk(20, "
+                        f"max by (deviceuuid) (HostGPUMemoryUsage{{{DEVICES}}} @ end()))",
+                        GPU,
+                    ),
+                    hint=HINT,
                 ),
                 timeseries(
                     "Core utilization",
-                    "Of each GPU, according to NVML.",
+                    "Of each GPU, according to NVML; the twenty with the most of it in the time "
+                    "range.",
                     RATIO,
                     Query(
-                        f"HostCoreUtilization{{{DEVICES}}} / 100", "{{nodeid}} GPU {{deviceidx}}"
+                        f"{of_gpus('HostCoreUtilization')} / 100 and on (deviceuuid) topk(20, max "
+                        "by (deviceuuid) (avg_over_time"
+                        f"(HostCoreUtilization{{{DEVICES}}}[$__range] @ end())))",
+                        GPU,
                     ),
                     top=1,
+                    hint=HINT,
                 ),
                 timeseries(
                     "Limits on each GPU",
-                    "Sum of the containers' memory limits on each GPU, by UUID. The documented "
-                    "families don't tell how much memory a GPU has.",
+                    "Sum of the containers' memory limits on the ten GPUs where it is largest. The "
+                    "documented families don't tell how much memory a GPU has.",
                     BYTES,
-                    Query(f"sum by (deviceuuid) ({LIMIT})", "{{deviceuuid}}"),
+                    Query(f"topk(10, sum by (deviceuuid) ({LIMIT}))", "{{deviceuuid}}"),
+                    hint=HINT,
                 ),
             ],
         ),
-        row("Containers"),
+        row("The ten containers that used the most memory"),
         (
             9,
             [
                 timeseries(
-                    "Memory against limit",
+                    "Share of the memory limit",
                     "Share of its limit that each container uses. At 100 % allocations fail.",
                     RATIO,
-                    Query(OF_LIMIT, LEGEND),
+                    Query(largest(OF_LIMIT), LEGEND),
                     thresholds=FULLNESS,
                     top=1,
+                    most=2,
+                    hint=HINT,
                 ),
                 timeseries(
-                    "Memory used",
-                    "Of each container.",
+                    "Memory",
+                    "What each container uses.",
                     BYTES,
-                    Query(per_container("sum", USED), LEGEND),
-                    stacked=True,
+                    Query(largest(of_container("sum", USED)), LEGEND),
+                    hint=HINT,
                 ),
             ],
         ),
@@ -162,50 +217,44 @@ dashboard = build(
                     "Core utilization",
                     "Of each container, on its busiest GPU.",
                     RATIO,
-                    Query(per_container("max", CORES), LEGEND),
+                    Query(largest(of_container("max", CORES)), LEGEND),
                     top=1,
+                    hint=HINT,
                 ),
                 timeseries(
                     "Time since the last kernel",
                     "How long ago each container last launched a kernel.",
                     SECONDS,
-                    Query(per_container("min", LAST_KERNEL), LEGEND),
+                    Query(largest(of_container("min", LAST_KERNEL)), LEGEND),
+                    hint=HINT,
                 ),
             ],
         ),
-        (
-            10,
-            [
-                table(
-                    "Containers",
-                    "What each container uses now, its limit, and what it wastes.",
-                    Column("Namespace", label="podnamespace"),
-                    Column("Pod", label="podname"),
-                    Column("Container", label="ctrname"),
-                    Column("Memory used", per_container("sum", USED), BYTES),
-                    Column("Limit", per_container("sum", LIMIT), BYTES),
-                    Column(
-                        "Memory wasted",
-                        f"{per_container('sum', LIMIT)} - {per_container('sum', USED)}",
-                        BYTES,
+        row(
+            "MIG",
+            (
+                8,
+                [
+                    table(
+                        "MIG devices",
+                        "Containers on MIG devices.",
+                        Column("Namespace", label="podnamespace"),
+                        Column("Pod", label="podname"),
+                        Column("Container", label="ctrname"),
+                        Column("GPU", label="deviceuuid"),
+                        Column(
+                            "Devices",
+                            "count by (podnamespace, podname, ctrname, deviceuuid, instanceid) "
+                            f"(MigInfo{{{PODS}}})",
+                            COUNT,
+                        ),
+                        Column("Instance", label="instanceid", width=90),
+                        sort="Namespace",
+                        ascending=True,
+                        none="none",
                     ),
-                    Column("Cores", per_container("max", CORES), RATIO),
-                    Column("Last kernel", per_container("min", LAST_KERNEL), SECONDS),
-                    sort="Memory wasted",
-                ),
-                table(
-                    "MIG devices",
-                    "Containers on MIG devices.",
-                    Column("Namespace", label="podnamespace"),
-                    Column("Pod", label="podname"),
-                    Column("Container", label="ctrname"),
-                    Column("Device", label="deviceuuid"),
-                    Column("Instance", label="instanceid"),
-                    Column("Seen", f"MigInfo{{{PODS}}}", COUNT),
-                    sort="Namespace",
-                    ascending=True,
-                ),
-            ],
+                ],
+            ),
         ),
     ),
 )

@@ -7,17 +7,29 @@ from dashboards.panels import (
     BYTES,
     COUNT,
     FULLNESS,
+    NEEDS_VGPU,
     RATIO,
     SECONDS,
+    TO_NAMESPACE,
     TO_POD,
-    WANTED,
+    TOTAL,
+    UP,
     Column,
+    Mark,
     Query,
+    alert_marks,
+    alerts,
+    alerts_by_severity,
     cluster_variable,
+    gauge,
     grid,
+    largest,
+    mapped,
+    node_variable,
     row,
     stat,
     table,
+    timeline,
     timeseries,
     variable,
 )
@@ -26,190 +38,213 @@ from dashboards.panels import dashboard as build
 NODE = 'cluster=~"$cluster", node="$node"'
 DEVICE = f'{NODE}, device_index="$device"'
 EXPORTER = 'cluster=~"$cluster", instance=~"$instance"'
+CARD = "device_index, device_uuid"
 CONTAINER = "namespace, pod, container"
+ON_DEVICE = f"{CONTAINER}, device_index"
 LEGEND = "{{namespace}}/{{pod}} {{container}}"
+GPU = "GPU {{device_index}}"
+USED = "container:vgpu_memory_used_bytes:best"
+CORES = "container:vgpu_core_utilization_ratio:best"
+TEMPERATURE = ((0.0, "green"), (80.0, "orange"), (90.0, "red"))
+HELD_DOWN = mapped((1, "held down", "orange"))
 
 
-def on_device(family: str) -> str:
-    """Per container, what it uses of the GPU, or of the MIG devices on it."""
-    return (
-        f"sum by ({CONTAINER}) ({family} "
-        "* on (cluster, job, instance, device_uuid) group_left (device_index) "
-        f"device:vgpu_card:info{{{DEVICE}}})"
-    )
+def per_card(series: str) -> str:
+    return f"max by ({CARD}) ({series})"
 
+
+def per_container(series: str) -> str:
+    """A container may be on several MIG devices of a GPU."""
+    return f"sum by ({ON_DEVICE}) (max by ({ON_DEVICE}, mig_uuid) ({series}))"
+
+
+def of_cards(family: str) -> str:
+    return f"card:{family}{{{NODE}}}"
+
+
+TOTAL_MEMORY = of_cards("vgpu_device_memory_total_bytes:max")
+THROTTLED = f"max by ({CARD}, reason) (vgpu_device_throttled{{{NODE}}}) == 1"
 
 dashboard = build(
     "vgpu-node",
     "GPU sharing / Node",
     "Each GPU of a node with its containers, and the memory that no container accounts for.",
     [
-        cluster_variable("instance:vgpumonitor_node:info"),
-        variable(
-            "node",
-            'instance:vgpumonitor_node:info{cluster=~"$cluster"}, node',
-            "Node",
-            every=False,
-        ),
-        variable("device", f"device:vgpu_card:info{{{NODE}}}, device_index", "GPU"),
-        # The exporter's own families don't name the node.
-        variable(
-            "instance",
-            f"instance:vgpumonitor_node:info{{{NODE}}}, instance",
-            "Instance",
-            hidden=True,
-        ),
+        cluster_variable(),
+        node_variable(every=False),
+        variable("device", f"vgpu_device_info{{{NODE}}}, device_index", "GPU"),
+        # What Prometheus and prometheus-client say of the exporter does not name the node.
+        variable("instance", f"vgpumonitor_build_info{{{NODE}}}, instance", "", hidden=True),
     ],
     grid(
         (
-            4,
+            5,
             [
                 stat(
                     "Exporter",
-                    "Whether Prometheus can scrape the node's exporter (1) or can't (0).",
+                    "Whether Prometheus can scrape the node's exporter, whether NVML answers it, "
+                    "and whether it can read the pods or serves what it last knew.",
                     COUNT,
-                    Query(f"min(up{{{EXPORTER}}})"),
-                    WANTED,
+                    Query(f"max(up{{{EXPORTER}}})", "exporter"),
+                    Query(f"max(vgpumonitor_nvml_up{{{NODE}}})", "NVML"),
+                    Query(f"max(vgpumonitor_pod_source_up{{{NODE}}})", "pods"),
+                    mappings=UP,
                 ),
                 stat(
-                    "NVML",
-                    "Whether NVML answers the exporter (1) or doesn't (0).",
+                    "GPUs and containers",
+                    "GPUs of the node, and containers that have a region or a process on one.",
                     COUNT,
-                    Query(f"min(vgpumonitor_nvml_up{{{EXPORTER}}})"),
-                    WANTED,
+                    Query(f"node:vgpu_device_info:count{{{NODE}}}", "GPUs"),
+                    Query(f"count(count by ({CONTAINER}) ({USED}{{{NODE}}}))", "containers"),
                 ),
-                stat(
-                    "Pod source",
-                    "Whether the exporter can read the pods (1) or serves what it last knew (0).",
-                    COUNT,
-                    Query(f"min(vgpumonitor_pod_source_up{{{EXPORTER}}})"),
-                    WANTED,
-                ),
-                stat(
-                    "Memory in use",
-                    "Share of the memory of the node's GPUs that is in use.",
-                    RATIO,
-                    Query(
-                        f"sum(node:vgpu_device_memory_used_bytes:sum{{{NODE}}}) "
-                        f"/ sum(node:vgpu_device_memory_total_bytes:sum{{{NODE}}})"
-                    ),
-                    FULLNESS,
-                ),
-                stat(
+                gauge(
                     "Memory allocated",
                     "Share of the memory of the node's GPUs that the scheduler has allocated to "
                     "pods.",
-                    RATIO,
                     Query(
                         f"sum(node:vgpu_allocated_memory_bytes:sum{{{NODE}}}) "
                         f"/ sum(node:vgpu_device_memory_total_bytes:sum{{{NODE}}})"
                     ),
-                    FULLNESS,
                 ),
-                stat(
-                    "Core utilization",
-                    "Mean core utilization of the node's GPUs.",
-                    RATIO,
+                gauge(
+                    "Memory used",
+                    "Share of the memory of the node's GPUs that is in use, according to NVML.",
+                    Query(
+                        f"sum(node:vgpu_device_memory_used_bytes:sum{{{NODE}}}) "
+                        f"/ sum(node:vgpu_device_memory_total_bytes:sum{{{NODE}}})"
+                    ),
+                ),
+                gauge(
+                    "Cores used",
+                    "Mean core utilization of the node's GPUs, according to NVML.",
                     Query(f"avg(node:vgpu_device_core_utilization_ratio:avg{{{NODE}}})"),
                 ),
-            ],
-        ),
-        row("Memory of each GPU"),
-        (
-            9,
-            [
-                timeseries(
-                    "GPU $device: memory",
-                    "What each container uses and what processes in no region use, stacked, "
-                    "against the GPU's memory. Whatever else NVML reports in use belongs to the "
-                    "driver.",
+                stat(
+                    "In no container",
+                    "GPU memory of processes that are in no container of the node's Kubernetes.",
                     BYTES,
-                    Query(on_device("container:vgpu_memory_used_bytes:sum"), LEGEND),
-                    Query(
-                        f"sum(card:vgpu_device_memory_unattributed_bytes:sum{{{DEVICE}}})",
-                        "in no container",
-                    ),
-                    Query(
-                        f"sum(card:vgpu_device_memory_total_bytes:sum{{{DEVICE}}})",
-                        "GPU's memory",
-                        dashed=True,
-                    ),
-                    stacked=True,
-                    repeat="device",
+                    Query(f"sum({of_cards('vgpu_device_memory_unattributed_bytes:max')})"),
+                    thresholds=((0.0, "green"), (float(1 << 30), "orange")),
                 ),
+                stat(
+                    "Hottest GPU",
+                    "Temperature of the hottest GPU of the node.",
+                    "celsius",
+                    Query(f"max(vgpu_device_temperature_celsius{{{NODE}}})"),
+                    thresholds=TEMPERATURE,
+                ),
+                alerts_by_severity(NODE),
             ],
         ),
-        row("Cores of each GPU"),
-        (
-            9,
-            [
-                timeseries(
-                    "GPU $device: cores",
-                    "Core utilization of each container, and its limit. A container that is "
-                    "alone on its GPU may exceed its limit.",
-                    RATIO,
-                    Query(on_device("container:vgpu_core_utilization_ratio:sum"), LEGEND),
-                    Query(
-                        on_device(f"vgpu_core_limit_ratio{{{EXPORTER}}}"),
-                        "limit of " + LEGEND,
-                        dashed=True,
-                    ),
-                    top=1,
-                    repeat="device",
-                ),
-            ],
-        ),
-        row("Containers"),
         (
             9,
             [
                 table(
+                    "GPUs",
+                    "Each GPU now. Reasons counts why its clocks are held down at this moment.",
+                    Column("GPU", label="device_index", width=60),
+                    Column("Model", label="name"),
+                    Column(
+                        "Driver",
+                        f"max by ({CARD}, name, driver_version) (vgpu_device_info{{{NODE}}})",
+                        label="driver_version",
+                        width=120,
+                    ),
+                    Column(
+                        "Allocated",
+                        f"{of_cards('vgpu_allocated_memory_bytes:sum')} / {TOTAL_MEMORY}",
+                        RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
+                    ),
+                    Column(
+                        "Used",
+                        f"{of_cards('vgpu_device_memory_used_bytes:max')} / {TOTAL_MEMORY}",
+                        RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
+                    ),
+                    Column(
+                        "Cores",
+                        of_cards("vgpu_device_core_utilization_ratio:max"),
+                        RATIO,
+                        bar=True,
+                    ),
+                    Column("Memory", TOTAL_MEMORY, BYTES),
+                    Column(
+                        "In no container",
+                        of_cards("vgpu_device_memory_unattributed_bytes:max"),
+                        BYTES,
+                        width=125,
+                    ),
+                    Column(
+                        "Containers",
+                        f"count by ({CARD}) ({USED}{{{NODE}}} > 0)",
+                        COUNT,
+                        width=95,
+                    ),
+                    Column(
+                        "Temperature",
+                        per_card(f"vgpu_device_temperature_celsius{{{NODE}}}"),
+                        "celsius",
+                        width=110,
+                        thresholds=TEMPERATURE,
+                    ),
+                    Column(
+                        "Power", per_card(f"vgpu_device_power_watts{{{NODE}}}"), "watt", width=85
+                    ),
+                    Column("Reasons", f"count by ({CARD}) ({THROTTLED})", COUNT),
+                    sort="GPU",
+                    ascending=True,
+                )
+            ],
+        ),
+        (
+            11,
+            [
+                table(
                     "Containers",
                     "What each container on the node uses now, and its limits.",
-                    Column("Namespace", label="namespace"),
+                    Column("GPU", label="device_index", width=60),
+                    Column("Namespace", label="namespace", link=TO_NAMESPACE, width=150),
                     Column("Pod", label="pod", link=TO_POD),
                     Column("Container", label="container"),
-                    Column("Device", label="device_uuid"),
-                    Column(
-                        "Memory used",
-                        f"sum by ({CONTAINER}, device_uuid) "
-                        f"(container:vgpu_memory_used_bytes:sum{{{NODE}}})",
-                        BYTES,
-                    ),
+                    Column("Memory used", per_container(f"{USED}{{{NODE}}}"), BYTES, width=120),
                     Column(
                         "Memory limit",
-                        f"sum by ({CONTAINER}, device_uuid) "
-                        f"(vgpu_memory_limit_bytes{{{EXPORTER}}})",
+                        per_container(f"container:vgpu_memory_limit_bytes:max{{{NODE}}}"),
                         BYTES,
+                        width=120,
                     ),
                     Column(
-                        "Cores used",
-                        f"sum by ({CONTAINER}, device_uuid) "
-                        f"(container:vgpu_core_utilization_ratio:sum{{{NODE}}})",
+                        "Of limit",
+                        per_container(f"container:vgpu_memory_used_bytes:sum{{{NODE}}}")
+                        + " / "
+                        + per_container(f"container:vgpu_memory_limit_bytes:max{{{NODE}}}"),
                         RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
                     ),
+                    Column("Cores used", per_container(f"{CORES}{{{NODE}}}"), RATIO, bar=True),
                     Column(
                         "Core limit",
-                        f"sum by ({CONTAINER}, device_uuid) (vgpu_core_limit_ratio{{{EXPORTER}}})",
+                        per_container(f"vgpu_core_limit_ratio{{{NODE}}}"),
                         RATIO,
                     ),
                     sort="Memory used",
                 )
             ],
         ),
-        row("GPUs"),
+        (6, [alerts(NODE, "vgpumonitor's alerts that are firing now for the node.")]),
+        row("All GPUs"),
         (
             8,
             [
                 timeseries(
-                    "Memory in use",
+                    "Memory used",
                     "Share of each GPU's memory that is in use, according to NVML.",
                     RATIO,
-                    Query(
-                        f"card:vgpu_device_memory_used_bytes:sum{{{NODE}}} "
-                        f"/ card:vgpu_device_memory_total_bytes:sum{{{NODE}}}",
-                        "GPU {{device_index}}",
-                    ),
+                    Query(f"{of_cards('vgpu_device_memory_used_bytes:max')} / {TOTAL_MEMORY}", GPU),
                     thresholds=FULLNESS,
                     top=1,
                 ),
@@ -217,26 +252,8 @@ dashboard = build(
                     "Core utilization",
                     "Core utilization of each GPU, according to NVML.",
                     RATIO,
-                    Query(
-                        f"card:vgpu_device_core_utilization_ratio:avg{{{NODE}}}",
-                        "GPU {{device_index}}",
-                    ),
+                    Query(of_cards("vgpu_device_core_utilization_ratio:max"), GPU),
                     top=1,
-                ),
-                timeseries(
-                    "Temperature",
-                    "Temperature of each GPU.",
-                    "celsius",
-                    Query(
-                        f"vgpu_device_temperature_celsius{{{NODE}}}",
-                        "GPU {{device_index}}",
-                    ),
-                ),
-                timeseries(
-                    "Power",
-                    "Power draw of each GPU.",
-                    "watt",
-                    Query(f"vgpu_device_power_watts{{{NODE}}}", "GPU {{device_index}}"),
                 ),
             ],
         ),
@@ -244,109 +261,194 @@ dashboard = build(
             8,
             [
                 timeseries(
+                    "Temperature",
+                    "Temperature of each GPU.",
+                    "celsius",
+                    Query(per_card(f"vgpu_device_temperature_celsius{{{NODE}}}"), GPU),
+                    hint=NEEDS_VGPU,
+                ),
+                timeseries(
+                    "Power",
+                    "Power draw of each GPU.",
+                    "watt",
+                    Query(per_card(f"vgpu_device_power_watts{{{NODE}}}"), GPU),
+                    hint=NEEDS_VGPU,
+                ),
+            ],
+        ),
+        (
+            7,
+            [
+                timeline(
+                    "Clocks held down",
+                    "When, and why, a GPU's clocks are held down. GPUs and reasons that never "
+                    "were in the time range have no row.",
+                    Query(THROTTLED, GPU + " {{reason}}"),
+                    HELD_DOWN,
+                    hint="never in the time range",
+                ),
+                timeseries(
                     "Memory in no container",
                     "Memory of processes that are in no container of the node's Kubernetes.",
                     BYTES,
-                    Query(
-                        f"vgpu_device_memory_unattributed_bytes{{{NODE}}}",
-                        "GPU {{device_index}}",
-                    ),
-                ),
-                timeseries(
-                    "Memory of dead processes",
-                    "Memory that regions still count for processes that no longer exist.",
-                    BYTES,
-                    Query(
-                        f"sum by ({CONTAINER}) (vgpu_dead_process_memory_bytes{{{EXPORTER}}})",
-                        LEGEND,
-                    ),
-                ),
-                timeseries(
-                    "Clocks held down",
-                    "Why a GPU's clocks are held down: 1 while a reason applies.",
-                    COUNT,
-                    Query(
-                        f"vgpu_device_throttled{{{NODE}}}",
-                        "GPU {{device_index}} {{reason}}",
-                    ),
-                    top=1,
+                    Query(of_cards("vgpu_device_memory_unattributed_bytes:max"), GPU),
                 ),
                 timeseries(
                     "ECC errors",
                     "Memory errors that ECC found in the preceding hour.",
                     COUNT,
                     Query(
-                        f"increase(vgpu_device_ecc_errors_total{{{NODE}}}[1h])",
-                        "GPU {{device_index}} {{kind}}",
+                        f"max by ({CARD}, kind) "
+                        f"(increase(vgpu_device_ecc_errors_total{{{NODE}}}[1h]))",
+                        GPU + " {{kind}}",
                     ),
+                    hint=NEEDS_VGPU,
                 ),
             ],
         ),
+        row("Each GPU"),
         (
-            5,
-            [
-                table(
-                    "Hardware",
-                    "The node's GPUs and their driver.",
-                    Column("GPU", label="device_index"),
-                    Column("Name", label="name"),
-                    Column("UUID", label="device_uuid"),
-                    Column("Minor", label="minor"),
-                    Column("Driver", label="driver_version"),
-                    Column("CUDA", label="cuda_version"),
-                    Column("Seen", f"vgpu_device_info{{{NODE}}}", COUNT),
-                    sort="GPU",
-                    ascending=True,
-                )
-            ],
-        ),
-        row("Exporter"),
-        (
-            8,
+            9,
             [
                 timeseries(
-                    "Region files",
-                    "Container directories by the state of their region file. In those that wait, "
-                    "no CUDA call has been made yet.",
-                    COUNT,
-                    Query(f"sum by (state) (vgpumonitor_regions{{{EXPORTER}}})", "{{state}}"),
-                ),
-                timeseries(
-                    "Errors",
-                    "Per second: files and values that could not be used, by reason; NVML calls "
-                    "that failed; process slots that stayed half-written.",
-                    "ops",
-                    Query(
-                        "sum by (reason) (rate(vgpumonitor_region_errors_total"
-                        f"{{{EXPORTER}}}[$__rate_interval]))",
-                        "{{reason}}",
-                    ),
-                    Query(
-                        "sum by (call) (rate(vgpumonitor_nvml_errors_total"
-                        f"{{{EXPORTER}}}[$__rate_interval]))",
-                        "{{call}}",
-                    ),
-                    Query(
-                        f"sum(rate(vgpumonitor_torn_reads_total{{{EXPORTER}}}[$__rate_interval]))",
-                        "half-written",
-                    ),
-                ),
-                timeseries(
-                    "Time to collect",
-                    "How long each part of a collection takes.",
-                    SECONDS,
-                    Query(
-                        f"sum by (part) (vgpumonitor_collect_duration_seconds{{{EXPORTER}}})",
-                        "{{part}}",
-                    ),
-                ),
-                timeseries(
-                    "Exporter's memory",
-                    "Resident memory of the exporter.",
+                    "GPU $device: memory",
+                    "What the ten largest containers use and what processes in no container use, "
+                    "stacked, against the GPU's memory. Whatever else NVML reports in use belongs "
+                    "to the driver.",
                     BYTES,
-                    Query(f"process_resident_memory_bytes{{{EXPORTER}}}", "{{instance}}"),
+                    Query(
+                        f"sum by ({CONTAINER}) ({USED}{{{DEVICE}}}) and on ({CONTAINER}) "
+                        f"topk(10, sum by ({CONTAINER}) "
+                        f"(max_over_time({USED}{{{DEVICE}}}[$__range] @ end())))",
+                        LEGEND,
+                    ),
+                    Query(
+                        f"sum(card:vgpu_device_memory_unattributed_bytes:max{{{DEVICE}}}) > 0",
+                        "in no container",
+                        color="orange",
+                    ),
+                    Query(
+                        f"sum(card:vgpu_device_memory_total_bytes:max{{{DEVICE}}})",
+                        "the GPU's memory",
+                        dashed=True,
+                        color=TOTAL,
+                    ),
+                    stacked=True,
+                    repeat="device",
                 ),
             ],
+        ),
+        (
+            9,
+            [
+                timeseries(
+                    "GPU $device: cores",
+                    "Core utilization of the ten containers that use the most, and of the whole "
+                    "GPU according to NVML. The table above has their limits; a container that is "
+                    "alone on its GPU may exceed its limit.",
+                    RATIO,
+                    Query(
+                        largest(
+                            f"sum by ({CONTAINER}) ({CORES}{{{DEVICE}}})",
+                            CONTAINER,
+                            f"{CORES}{{{DEVICE}}}",
+                        ),
+                        LEGEND,
+                    ),
+                    Query(
+                        f"max(card:vgpu_device_core_utilization_ratio:max{{{DEVICE}}})",
+                        "the GPU",
+                        dashed=True,
+                        color=TOTAL,
+                    ),
+                    top=1,
+                    repeat="device",
+                ),
+            ],
+        ),
+        row(
+            "Exporter",
+            (
+                8,
+                [
+                    timeseries(
+                        "Region files",
+                        "Container directories by the state of their region file. In those that "
+                        "wait, no CUDA call has been made yet.",
+                        COUNT,
+                        Query(f"max by (state) (vgpumonitor_regions{{{NODE}}})", "{{state}}"),
+                        many=False,
+                        hint=NEEDS_VGPU,
+                    ),
+                    timeseries(
+                        "Errors",
+                        "Per second: files and values that could not be used, by reason; NVML "
+                        "calls that failed; process slots that stayed half-written. Reasons that "
+                        "did not occur have no line.",
+                        "ops",
+                        Query(
+                            "max by (reason) (rate(vgpumonitor_region_errors_total"
+                            f"{{{NODE}}}[$__rate_interval])) > 0",
+                            "{{reason}}",
+                        ),
+                        Query(
+                            "max by (call) (rate(vgpumonitor_nvml_errors_total"
+                            f"{{{NODE}}}[$__rate_interval])) > 0",
+                            "{{call}}",
+                        ),
+                        Query(
+                            f"max(rate(vgpumonitor_torn_reads_total{{{NODE}}}[$__rate_interval]))",
+                            "half-written",
+                        ),
+                        hint=NEEDS_VGPU,
+                    ),
+                    timeseries(
+                        "Time to collect",
+                        "How long each part of a collection takes.",
+                        SECONDS,
+                        Query(
+                            f"max by (part) (vgpumonitor_collect_duration_seconds{{{NODE}}})",
+                            "{{part}}",
+                        ),
+                        many=False,
+                        hint=NEEDS_VGPU,
+                    ),
+                    timeseries(
+                        "Memory of the exporter",
+                        "Resident memory of the exporter.",
+                        BYTES,
+                        Query(f"max(process_resident_memory_bytes{{{EXPORTER}}})", "resident"),
+                        many=False,
+                    ),
+                ],
+            ),
         ),
     ),
+    marks=[
+        alert_marks(NODE),
+        Mark(
+            "Exporter's version",
+            f"group by (version) (vgpumonitor_build_info{{{NODE}}}) "
+            f"unless group by (version) (vgpumonitor_build_info{{{NODE}}} offset 5m)",
+            "vgpumonitor {{version}}",
+            "The exporter was started, or is another version.",
+            "blue",
+        ),
+        Mark(
+            "Driver",
+            f"group by (driver_version) (vgpu_device_info{{{NODE}}}) "
+            f"unless group by (driver_version) (vgpu_device_info{{{NODE}}} offset 5m)",
+            "driver {{driver_version}}",
+            "The driver was started, or is another version.",
+            "purple",
+        ),
+        Mark(
+            "Number of GPUs",
+            f"node:vgpu_device_info:count{{{NODE}}} "
+            f"!= node:vgpu_device_info:count{{{NODE}}} offset 5m",
+            "another number of GPUs",
+            "The node has another number of GPUs than five minutes before.",
+            "orange",
+        ),
+    ],
 )

@@ -1,7 +1,6 @@
 """What the dashboards share: variables, panels and their places on the grid.
 
-The classes are grafanalib's. Where they write JSON for Grafana before version 8, ``extraJson``
-adds what today's Grafana reads. No panel needs Angular.
+The classes are grafanalib's; ``schema`` puts right what they write. No panel needs Angular.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any
 from grafanalib.core import (
     HIDE_VARIABLE,
     REFRESH_ON_TIME_RANGE_CHANGE,
+    Annotations,
     BarGauge,
     Dashboard,
     DashboardLink,
@@ -22,6 +22,7 @@ from grafanalib.core import (
     Repeat,
     RowPanel,
     Stat,
+    StateTimeline,
     Table,
     TableSortByField,
     Target,
@@ -34,23 +35,45 @@ from grafanalib.core import (
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 TAG = "vgpumonitor"
 _LAST = "lastNotNull"
-BYTES, RATIO, SECONDS, COUNT = "bytes", "percentunit", "s", "none"
+BYTES, RATIO, SECONDS, COUNT, NUMBER = "bytes", "percentunit", "s", "none", "short"
 #: The colour from each value upwards.
 FULLNESS = ((0.0, "green"), (0.85, "orange"), (0.95, "red"))
-WANTED = ((0.0, "red"), (1.0, "green"))
 UNWANTED = ((0.0, "green"), (1.0, "red"))
 PLAIN = ((0.0, "blue"),)
+#: The share of a whole that is good to have free.
+ROOM = ((0.0, "red"), (0.1, "orange"), (0.25, "green"))
+#: The same thing has the same colour on every panel.
+TOTAL, ALLOCATED, USED, IDLE = "text", "blue", "green", "orange"
+SEVERITIES = {"critical": "red", "warning": "orange", "info": "blue"}
 
-#: Where a click on a node, a namespace or a pod leads. A table with links to pods needs a column
-#: Namespace.
-_CHOSEN = "&${datasource:queryparam}&${cluster:queryparam}"
-TO_NODE = f"/d/vgpu-node?var-node=${{__value.text}}{_CHOSEN}"
-TO_NAMESPACE = f"/d/vgpu-workload?var-namespace=${{__value.text}}{_CHOSEN}"
-TO_POD = (
-    "/d/vgpu-workload?var-namespace=${__data.fields.Namespace}&var-pod=${__value.text}" + _CHOSEN
-)
+#: Shown by panels without data.
+NEEDS_RULES = "no data: needs --metrics=vgpu and the recording rules"
+NEEDS_VGPU = "no data: needs --metrics=vgpu"
+
+#: Where a click on a node, a namespace, a workload or a pod leads. A table with links to pods or
+#: workloads needs a column Namespace.
+_KEPT = "&${datasource:queryparam}&${cluster:queryparam}&${__url_time_range}"
+_IN_NAMESPACE = "/d/vgpu-workload?var-namespace=${__data.fields.Namespace}"
+TO_NODE = f"/d/vgpu-node?var-node=${{__value.text}}{_KEPT}"
+TO_NAMESPACE = f"/d/vgpu-workload?var-namespace=${{__value.text}}{_KEPT}"
+TO_WORKLOAD = f"{_IN_NAMESPACE}&var-workload=${{__value.text}}{_KEPT}"
+TO_POD = f"{_IN_NAMESPACE}&var-pod=${{__value.text}}{_KEPT}"
 
 Thresholds = Sequence[tuple[float, str]]
+Mapping = dict[str, Any]
+
+
+def mapped(*texts: tuple[int, str, str]) -> list[Mapping]:
+    """Shows values as texts: value, text, colour."""
+    options = {
+        str(value): {"text": text, "color": color, "index": index}
+        for index, (value, text, color) in enumerate(texts)
+    }
+    return [{"type": "value", "options": options}]
+
+
+UP = mapped((1, "up", "green"), (0, "down", "red"))
+SEVERITY = mapped(*((n, name, color) for n, (name, color) in enumerate(SEVERITIES.items(), 1)))
 
 
 @dataclass(frozen=True)
@@ -60,29 +83,43 @@ class Query:
     expr: str
     legend: str = ""
     dashed: bool = False
+    color: str = ""
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of a table: a label (``expr`` empty), or the value of a query by its labels.
-    ``link`` is where a click on a cell leads."""
+    ``link`` is where a click on a cell leads; ``bar`` draws the value as one, of 1 where it is a
+    ratio, otherwise of the column's largest."""
 
     title: str
     expr: str = ""
     unit: str = ""
     link: str = ""
     label: str = ""
+    width: int = 0
+    bar: bool = False
+    mappings: Sequence[Mapping] = ()
+    thresholds: Thresholds = ()
 
 
-def _targets(queries: Iterable[Query], instant: bool = False) -> list[Target]:
+def largest(expr: str, labels: str, rank: str, number: int = 10) -> str:
+    """The series of ``expr`` whose ``labels`` had the largest ``rank``, a selector, in the time
+    range: the same ones at each moment, so that lines don't begin and end."""
+    return (
+        f"{expr} and on ({labels}) topk({number}, "
+        f"max by ({labels}) (max_over_time({rank}[$__range] @ end())))"
+    )
+
+
+def _targets(queries: Iterable[Query], instant: bool = False, table: bool = False) -> list[Target]:
     return [
         Target(
             expr=query.expr,
-            legendFormat=query.legend,
+            legendFormat=query.legend or None,
             refId=chr(ord("A") + number),
             instant=instant,
-            intervalFactor=1,
-            step=None,
+            format="table" if table else "time_series",
             datasource=SOURCE,
         )
         for number, query in enumerate(queries)
@@ -97,24 +134,27 @@ def _steps(thresholds: Thresholds) -> list[dict[str, Any]]:
     ]
 
 
-def _by_name(name: str, **properties: Any) -> dict[str, Any]:
+def _override(matcher: str, options: str, properties: dict[str, Any]) -> dict[str, Any]:
     return {
-        "matcher": {"id": "byName", "options": name},
+        "matcher": {"id": matcher, "options": options},
         "properties": [{"id": key, "value": value} for key, value in properties.items()],
     }
 
 
-def _dashed(legend: str) -> dict[str, Any]:
-    return {
-        # The legend up to its first label, which Grafana fills in.
-        "matcher": {"id": "byRegexp", "options": f"/^{legend.partition('{')[0]}/"},
-        "properties": [
-            {"id": "custom.stacking", "value": {"mode": "none"}},
-            {"id": "custom.fillOpacity", "value": 0},
-            {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}},
-            {"id": "custom.lineWidth", "value": 2},
-        ],
-    }
+def _of_line(query: Query) -> list[dict[str, Any]]:
+    properties: dict[str, Any] = {}
+    if query.color:
+        properties["color"] = {"mode": "fixed", "fixedColor": query.color}
+    if query.dashed:
+        properties |= {
+            "custom.stacking": {"mode": "none", "group": "A"},
+            "custom.fillOpacity": 0,
+            "custom.lineStyle": {"fill": "dash", "dash": [10, 10]},
+            "custom.lineWidth": 2,
+        }
+    # The legend up to its first label, which Grafana fills in.
+    fixed = query.legend.partition("{")[0]
+    return [_override("byRegexp", f"/^{fixed}/", properties)] if properties else []
 
 
 def timeseries(
@@ -124,10 +164,14 @@ def timeseries(
     *queries: Query,
     stacked: bool = False,
     thresholds: Thresholds = (),
-    top: int | None = None,
+    top: float | None = None,
+    most: float | None = None,
+    many: bool = True,
     repeat: str | None = None,
+    hint: str = NEEDS_RULES,
 ) -> TimeSeries:
-    """The axis begins at 0 and reaches at least to ``top``."""
+    """The axis begins at 0 and reaches at least to ``top`` and at most to ``most``. The legend of
+    ``many`` lines is a table on the right, the largest first."""
     return TimeSeries(
         title=title,
         description=description,
@@ -135,27 +179,65 @@ def timeseries(
         targets=_targets(queries),
         unit=unit,
         valueMin=0,
+        valueMax=most,
         axisSoftMax=top,
-        fillOpacity=30 if stacked else 8,
+        fillOpacity=30 if stacked else 0,
         showPoints="never",
         stacking={"mode": "normal" if stacked else "none", "group": "A"},
         thresholds=_steps(thresholds or PLAIN),
         thresholdsStyleMode="dashed" if thresholds else "off",
-        legendDisplayMode="table",
-        legendCalcs=[_LAST, "max"],
         tooltipMode="multi",
         tooltipSort="desc",
-        overrides=[_dashed(query.legend) for query in queries if query.dashed],
+        overrides=[override for query in queries for override in _of_line(query)],
         repeat=Repeat(direction="h", variable=repeat, maxPerRow=2) if repeat else Repeat(),
         maxDataPoints=None,
+        extraJson={
+            "fieldConfig": {"defaults": {"noValue": hint}},
+            "options": {
+                "legend": {
+                    "displayMode": "table",
+                    "placement": "right",
+                    "calcs": [_LAST, "max"],
+                    "sortBy": "Last *",
+                    "sortDesc": True,
+                }
+                if many
+                else {"displayMode": "list", "placement": "bottom", "calcs": []}
+            },
+        },
     )
 
 
-def _current(unit: str, thresholds: Thresholds, most: float | None) -> dict[str, Any]:
-    """What grafanalib can't express. Without the version Grafana takes the panel for one of
-    Grafana 6 and rewrites it."""
+def timeline(
+    title: str, description: str, query: Query, states: Sequence[Mapping], hint: str = NEEDS_RULES
+) -> StateTimeline:
+    """A row for each series and a colour for each state, over time."""
+    return StateTimeline(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=_targets([query]),
+        mappings=list(states),
+        showValue="never",
+        rowHeight=0.8,
+        fillOpacity=80,
+        lineWidth=0,
+        thresholds=_steps(PLAIN),
+        maxDataPoints=None,
+        extraJson={
+            "fieldConfig": {
+                "defaults": {"noValue": hint, "color": {"mode": "thresholds"}, "unit": COUNT}
+            },
+            "options": {"mergeValues": True, "tooltip": {"mode": "single", "sort": "none"}},
+        },
+    )
+
+
+def _current(
+    unit: str, thresholds: Thresholds, most: float | None, none: str, mappings: Sequence[Mapping]
+) -> dict[str, Any]:
+    """A value as it is now: an instant query, whose only value is its last."""
     return {
-        "pluginVersion": "10.1.0",
         "fieldConfig": {
             "defaults": {
                 "unit": unit,
@@ -163,58 +245,130 @@ def _current(unit: str, thresholds: Thresholds, most: float | None) -> dict[str,
                 "max": most,
                 "color": {"mode": "thresholds"},
                 "thresholds": {"mode": "absolute", "steps": _steps(thresholds)},
-                "noValue": "no data",
+                "mappings": list(mappings),
+                "noValue": none,
             },
             "overrides": [],
         },
-        "options": {"reduceOptions": {"calcs": [_LAST], "fields": "", "values": False}},
+        "options": {
+            "reduceOptions": {"calcs": [_LAST], "fields": "", "values": False},
+            "orientation": "auto",
+        },
     }
 
 
 def stat(
-    title: str, description: str, unit: str, query: Query, thresholds: Thresholds = PLAIN
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    thresholds: Thresholds = PLAIN,
+    mappings: Sequence[Mapping] = (),
+    none: str = "–",
 ) -> Stat:
-    return Stat(
+    panel = Stat(
         title=title,
         description=description,
         dataSource=SOURCE,
-        targets=_targets([query]),
+        targets=_targets(queries, instant=True),
         reduceCalc=_LAST,
-        extraJson=_current(unit, thresholds, None),
+        extraJson=_current(unit, thresholds, None, none, mappings),
     )
+    named = len(queries) > 1
+    panel.extraJson["options"] |= {
+        "graphMode": "none",
+        "colorMode": "value",
+        "justifyMode": "auto",
+        "textMode": "value_and_name" if named else "auto",
+    }
+    panel.extraJson["fieldConfig"]["overrides"] = [
+        override for query in queries for override in _of_line(query)
+    ]
+    return panel
 
 
-def gauge(title: str, description: str, query: Query) -> GaugePanel:
+def gauge(
+    title: str, description: str, query: Query, thresholds: Thresholds = FULLNESS
+) -> GaugePanel:
     """A share of a whole, between 0 and 1."""
-    return GaugePanel(
-        title=title,
-        description=description,
-        dataSource=SOURCE,
-        targets=_targets([query]),
-        calc=_LAST,
-        extraJson=_current(RATIO, FULLNESS, 1),
-    )
-
-
-def bars(title: str, description: str, query: Query) -> BarGauge:
-    """Shares of a whole, between 0 and 1."""
-    panel = BarGauge(
+    panel = GaugePanel(
         title=title,
         description=description,
         dataSource=SOURCE,
         targets=_targets([query], instant=True),
         calc=_LAST,
-        max=1,
-        format=RATIO,
-        displayMode="gradient",
-        extraJson=_current(RATIO, FULLNESS, 1),
+        extraJson=_current(RATIO, thresholds, 1, "–", ()),
     )
-    panel.extraJson["options"] |= {"showUnfilled": True, "valueMode": "color"}
+    panel.extraJson["options"] |= {"showThresholdLabels": False, "showThresholdMarkers": True}
     return panel
 
 
+def bars(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str = RATIO,
+    most: float | None = 1,
+    thresholds: Thresholds = FULLNESS,
+) -> BarGauge:
+    panel = BarGauge(
+        title=title,
+        description=description,
+        dataSource=SOURCE,
+        targets=_targets(queries, instant=True),
+        calc=_LAST,
+        extraJson=_current(unit, thresholds, most, NEEDS_RULES, ()),
+    )
+    panel.extraJson["options"] |= {
+        "displayMode": "gradient",
+        "orientation": "horizontal",
+        "showUnfilled": True,
+        "valueMode": "color",
+    }
+    return panel
+
+
+#: Grafana gives a column at least 150 pixels if nobody says otherwise, so that the values would be
+#: off the screen.
+_WIDTHS = {BYTES: 105, RATIO: 95, COUNT: 80, NUMBER: 95, SECONDS: 100}
+_BAR_WIDTH = 150
+
+
+def _of_column(column: Column) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    width = column.width or (_BAR_WIDTH if column.bar else _WIDTHS.get(column.unit, 0))
+    if width:
+        properties["custom.width"] = width
+    if column.unit:
+        properties["unit"] = column.unit
+        if column.unit in (COUNT, NUMBER):
+            properties["decimals"] = 1 if column.unit == NUMBER else 0
+    if column.link:
+        properties["links"] = [{"title": f"Open {column.title}", "url": column.link}]
+    if column.bar:
+        properties["custom.cellOptions"] = {"type": "gauge", "mode": "basic"}
+        properties["min"] = 0
+        if column.unit == RATIO:
+            properties["max"] = 1
+        properties["color"] = {"mode": "thresholds"}
+    if column.thresholds:
+        properties["thresholds"] = {"mode": "absolute", "steps": _steps(column.thresholds)}
+        if not column.bar:
+            properties["custom.cellOptions"] = {"type": "color-text"}
+            properties["color"] = {"mode": "thresholds"}
+    if column.mappings:
+        properties["mappings"] = list(column.mappings)
+        properties["custom.cellOptions"] = {"type": "color-text"}
+    return properties
+
+
 def table(
-    title: str, description: str, *columns: Column, sort: str, ascending: bool = False
+    title: str,
+    description: str,
+    *columns: Column,
+    sort: str,
+    ascending: bool = False,
+    none: str = NEEDS_RULES,
 ) -> Table:
     """A row for each set of labels that the queries share."""
     queries = [column for column in columns if column.expr]
@@ -224,29 +378,23 @@ def table(
     shown = [column.title for column in columns]
     names = {**{column.label: column.title for column in columns if column.label}, **titles}
     by_title = {title: name for name, title in names.items()}
-    targets = _targets([Query(column.expr) for column in queries], instant=True)
-    for target in targets:
-        target.format = "table"
-    overrides = []
-    for column in columns:
-        properties: dict[str, Any] = {}
-        if column.unit:
-            properties["unit"] = column.unit
-        if column.link:
-            properties["links"] = [{"title": f"Open {column.title}", "url": column.link}]
-        if properties:
-            overrides.append(_by_name(column.title, **properties))
     return Table(
         title=title,
         description=description,
         dataSource=SOURCE,
-        targets=targets,
-        span=None,
+        targets=_targets([Query(column.expr) for column in queries], instant=True, table=True),
         filterable=True,
-        extraJson={"pluginVersion": "10.1.0"},
         thresholds=_steps(PLAIN),
-        overrides=overrides,
+        overrides=[
+            _override("byName", column.title, properties)
+            for column in columns
+            if (properties := _of_column(column))
+        ],
         sortBy=[TableSortByField(displayName=sort, desc=not ascending)],
+        extraJson={
+            "fieldConfig": {"defaults": {"noValue": none}},
+            "options": {"cellHeight": "sm"},
+        },
         transformations=[
             {"id": "merge", "options": {}},
             {
@@ -264,8 +412,84 @@ def table(
     )
 
 
-def row(title: str) -> RowPanel:
-    return RowPanel(title=title)
+#: Alerts that are firing, by the labels that the tables show.
+_ALERT = "cluster, alertname, node, device_index, namespace, pod, container"
+
+
+def _firing(where: str, severity: str = "") -> str:
+    of_severity = f', severity="{severity}"' if severity else ""
+    return f'ALERTS{{{where}, alertname=~"Vgpu.+", alertstate="firing"{of_severity}}}'
+
+
+def alerts(where: str, description: str) -> Table:
+    """``where`` selects them. The severity is a number with a text, so that it sorts."""
+    ranks = " or ".join(
+        f"({number} * max by ({_ALERT}) ({_firing(where, severity)}))"
+        for number, severity in enumerate(SEVERITIES, 1)
+    )
+    since = (
+        f'1000 * (min by ({_ALERT}) (ALERTS_FOR_STATE{{{where}, alertname=~"Vgpu.+"}}) '
+        f"and on ({_ALERT}) {_firing(where)})"
+    )
+    return table(
+        "Alerts",
+        description,
+        Column("Severity", ranks, mappings=SEVERITY, width=90),
+        Column("Alert", label="alertname"),
+        Column("Since", since, "dateTimeFromNow", width=140),
+        Column("Cluster", label="cluster", width=100),
+        Column("Node", label="node", link=TO_NODE),
+        Column("GPU", label="device_index", width=60),
+        Column("Namespace", label="namespace", link=TO_NAMESPACE),
+        Column("Pod", label="pod", link=TO_POD),
+        Column("Container", label="container"),
+        sort="Severity",
+        ascending=True,
+        none="none",
+    )
+
+
+def alerts_by_severity(where: str) -> Stat:
+    return stat(
+        "Alerts",
+        "vgpumonitor's alerts that are firing, by severity.",
+        COUNT,
+        *(
+            Query(f"count({_firing(where, severity)}) or vector(0)", severity, color=color)
+            for severity, color in SEVERITIES.items()
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An annotation: a mark on the time axis while ``expr`` has a series."""
+
+    name: str
+    expr: str
+    title: str
+    text: str
+    color: str
+
+
+def alert_marks(where: str) -> Mark:
+    return Mark(
+        "Alerts",
+        f'ALERTS{{{where}, alertname=~"Vgpu.+", alertstate="firing", '
+        'severity=~"critical|warning"}',
+        "{{alertname}}",
+        "{{node}} GPU {{device_index}} {{namespace}}/{{pod}} {{container}}",
+        "red",
+    )
+
+
+def row(title: str, *hidden: tuple[int, Sequence[Panel]]) -> RowPanel:
+    """A heading; with panels, as ``grid`` takes them, one that is closed at first."""
+    made = RowPanel(title=title)
+    if hidden:
+        made.collapsed = True
+        made.panels = grid(*hidden)
+    return made
 
 
 def grid(*rows: RowPanel | tuple[int, Sequence[Panel]]) -> list[Panel]:
@@ -278,11 +502,13 @@ def grid(*rows: RowPanel | tuple[int, Sequence[Panel]]) -> list[Panel]:
             line.gridPos = GridPos(h=1, w=24, x=0, y=y)
             placed.append(line)
             y += 1
+            for panel in line.panels:
+                panel.gridPos.y += y
             continue
         height, panels = line
-        width = 24 // len(panels)
         for number, panel in enumerate(panels):
-            panel.gridPos = GridPos(h=height, w=width, x=number * width, y=y)
+            x, end = number * 24 // len(panels), (number + 1) * 24 // len(panels)
+            panel.gridPos = GridPos(h=height, w=end - x, x=x, y=y)
             placed.append(panel)
         y += height
     return placed
@@ -314,13 +540,64 @@ def variable(
         multi=every,
         allValue=any_value,
         refresh=REFRESH_ON_TIME_RANGE_CHANGE,
+        sort=1,
         hide=HIDE_VARIABLE if hidden else 0,
     )
 
 
-def cluster_variable(family: str) -> Template:
+def choice(name: str, label: str, *values: str, default: str) -> Template:
+    """One of some values, or any that is typed in."""
+    return Template(name=name, label=label, type="custom", query=",".join(values), default=default)
+
+
+def number(name: str, label: str, default: str) -> Template:
+    """A number that is typed in."""
+    return Template(name=name, label=label, type="textbox", query=default, default=default)
+
+
+def cluster_variable(family: str = "vgpumonitor_build_info") -> Template:
     """Optional: All, chosen at first, matches series without the label too."""
     return variable("cluster", f"{family}, cluster", "Cluster", any_value=".*")
+
+
+def node_variable(*, every: bool = True) -> Template:
+    return variable(
+        "node",
+        'vgpumonitor_build_info{cluster=~"$cluster"}, node',
+        "Node",
+        every=every,
+        any_value=".*" if every else None,
+    )
+
+
+def namespace_variable(*, every: bool = True) -> Template:
+    return variable(
+        "namespace",
+        'vgpu_pod_info{cluster=~"$cluster"}, namespace',
+        "Namespace",
+        every=every,
+        any_value=".*" if every else None,
+    )
+
+
+def model_variable() -> Template:
+    return variable(
+        "model", 'vgpu_device_info{cluster=~"$cluster"}, name', "GPU model", any_value=".*"
+    )
+
+
+def _annotation(mark: Mark) -> dict[str, Any]:
+    return {
+        "name": mark.name,
+        "datasource": SOURCE,
+        "enable": True,
+        "hide": False,
+        "iconColor": mark.color,
+        "expr": mark.expr,
+        "titleFormat": mark.title,
+        "textFormat": mark.text,
+        "step": "60s",
+    }
 
 
 def dashboard(
@@ -330,6 +607,7 @@ def dashboard(
     variables: Sequence[Template],
     panels: Sequence[Panel],
     since: str = "now-3h",
+    marks: Sequence[Mark] = (),
 ) -> Dashboard:
     return Dashboard(
         uid=uid,
@@ -337,11 +615,11 @@ def dashboard(
         description=description,
         tags=[TAG],
         timezone="browser",
-        refresh="30s",
+        refresh="1m",
         time=Time(since, "now"),
-        schemaVersion=39,
         graphTooltip=1,
         templating=Templating(list=[source_variable(), *variables]),
+        annotations=Annotations(list=[_annotation(mark) for mark in marks]),
         links=[
             DashboardLink(title="vgpumonitor", tags=[TAG], includeVars=True, keepTime=True),
         ],

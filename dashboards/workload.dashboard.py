@@ -1,5 +1,5 @@
 # ruff: noqa: N999 - grafanalib's name for a dashboard's source
-"""One namespace, or some of its pods: is it near its limits, held up, or idle?"""
+"""One namespace, workload, or some of its pods: is it near its limits, held up, or idle?"""
 
 from __future__ import annotations
 
@@ -7,125 +7,204 @@ from dashboards.panels import (
     BYTES,
     COUNT,
     FULLNESS,
+    NEEDS_VGPU,
+    NUMBER,
     RATIO,
     SECONDS,
     TO_NODE,
     UNWANTED,
     Column,
     Query,
+    alert_marks,
+    alerts,
+    alerts_by_severity,
     cluster_variable,
     gauge,
     grid,
+    largest,
+    mapped,
+    namespace_variable,
     row,
     stat,
     table,
+    timeline,
     timeseries,
     variable,
 )
 from dashboards.panels import dashboard as build
 
-PODS = 'cluster=~"$cluster", namespace="$namespace", pod=~"$pod"'
+IN_NAMESPACE = 'cluster=~"$cluster", namespace="$namespace"'
+PODS = f'{IN_NAMESPACE}, pod=~"$pod"'
+NODES = 'cluster=~"$cluster", node=~"$node"'
 CONTAINER = "pod, container"
+DEVICE = "pod, container, node, device_index"
 LEGEND = "{{pod}} {{container}}"
-USED = f"container:vgpu_memory_used_bytes:sum{{{PODS}}}"
-#: Same container and device. The scrape's labels are part of the match, so that an exporter
-#: scraped by two jobs doesn't make it ambiguous.
-OF_LIMIT = (
-    "/ on (cluster, job, instance, namespace, pod, container, device_uuid) group_left () "
-    f"vgpu_memory_limit_bytes{{{PODS}}}"
-)
+#: HAMi-core's account is what it compares with the limit.
+HELD = f"container:vgpu_memory_used_bytes:sum{{{PODS}}}"
+USED = f"container:vgpu_memory_used_bytes:best{{{PODS}}}"
+CORES = f"container:vgpu_core_utilization_ratio:best{{{PODS}}}"
+LIMIT = f"container:vgpu_memory_limit_bytes:max{{{PODS}}}"
 
 
-def per_container(operation: str, expr: str) -> str:
+def once(family: str) -> str:
+    """Of each container and device, however often its exporter is scraped."""
+    return f"max by ({DEVICE}, mig_uuid) ({family}{{{PODS}}})"
+
+
+def of_container(operation: str, expr: str) -> str:
     return f"{operation} by ({CONTAINER}) ({expr})"
 
 
-def per_device(operation: str, expr: str) -> str:
-    return f"{operation} by ({CONTAINER}, device_uuid) ({expr})"
+def of_device(operation: str, expr: str) -> str:
+    return f"{operation} by ({DEVICE}) ({expr})"
 
+
+def of_pods(family: str) -> str:
+    return f"sum(pod:{family}:sum{{{PODS}}})"
+
+
+CORE_LIMIT = once("vgpu_core_limit_ratio")
 
 dashboard = build(
     "vgpu-workload",
     "GPU sharing / Workload",
-    "A namespace, or some of its pods: memory and cores against their limits, time since the last "
-    "kernel launch, and what holds them up.",
+    "A namespace, a workload, or some of its pods: memory and cores against their limits, time "
+    "since the last kernel launch, and what holds them up.",
     [
-        cluster_variable("instance:vgpumonitor_node:info"),
+        cluster_variable(),
+        namespace_variable(every=False),
         variable(
-            "namespace",
-            'namespace:vgpu_allocated_memory_bytes:sum{cluster=~"$cluster"}, namespace',
-            "Namespace",
-            every=False,
+            "workload", f"vgpu_pod_info{{{IN_NAMESPACE}}}, workload", "Workload", any_value=".*"
         ),
-        variable(
-            "pod",
-            'pod:vgpu_allocated_memory_bytes:sum{cluster=~"$cluster", namespace="$namespace"}, pod',
-            "Pod",
-            any_value=".*",
-        ),
+        # Without a value for All: the pods of the chosen workloads, one by one.
+        variable("pod", f'vgpu_pod_info{{{IN_NAMESPACE}, workload=~"$workload"}}, pod', "Pod"),
+        variable("node", f"vgpu_pod_info{{{PODS}}}, node", "", hidden=True),
     ],
     grid(
         (
             5,
             [
                 stat(
-                    "Memory allocated",
-                    "Memory that the scheduler has allocated to the pods.",
-                    BYTES,
-                    Query(f"sum(pod:vgpu_allocated_memory_bytes:sum{{{PODS}}})"),
+                    "Pods",
+                    "Pods that have a GPU allocated or use one, and those of them that have made "
+                    "no CUDA call yet.",
+                    COUNT,
+                    Query(f"count(group by (namespace, pod) (vgpu_pod_info{{{PODS}}}))", "pods"),
+                    Query(
+                        f"count(pod:vgpu_memory_used_bytes:sum{{{PODS}}} == 0 "
+                        f"unless on (pod) vgpu_region_info{{{PODS}}}) or vector(0)",
+                        "not yet used",
+                    ),
                 ),
                 stat(
-                    "Memory used",
-                    "Memory that the pods' live processes use.",
+                    "Memory",
+                    "What the scheduler has allocated to the pods, and what they use.",
                     BYTES,
-                    Query(f"sum(pod:vgpu_memory_used_bytes:sum{{{PODS}}})"),
+                    Query(of_pods("vgpu_allocated_memory_bytes"), "allocated"),
+                    Query(of_pods("vgpu_memory_used_bytes"), "used"),
+                ),
+                stat(
+                    "GPUs",
+                    "Cores that the scheduler has allocated to the pods, what they use now, and "
+                    "what they left idle in the mean of 15 minutes, in whole GPUs.",
+                    NUMBER,
+                    Query(of_pods("vgpu_allocated_core_ratio"), "allocated"),
+                    Query(of_pods("vgpu_core_utilization_ratio"), "used"),
+                    Query(of_pods("vgpu_idle_core_ratio"), "idle"),
                 ),
                 gauge(
                     "Out-of-memory risk",
                     "Share of its limit that the container nearest to its limit uses.",
-                    Query(f"max({USED} {OF_LIMIT})"),
+                    Query(f"max({HELD} / {LIMIT})"),
                 ),
                 stat(
-                    "GPUs allocated",
-                    "Cores that the scheduler has allocated to the pods, in whole GPUs.",
-                    COUNT,
-                    Query(f"sum(pod:vgpu_allocated_core_ratio:sum{{{PODS}}})"),
-                ),
-                stat(
-                    "GPUs used",
-                    "Cores that the pods use now, in whole GPUs.",
-                    COUNT,
-                    Query(f"sum(pod:vgpu_core_utilization_ratio:sum{{{PODS}}})"),
+                    "Last kernel",
+                    "How long ago any of the pods last launched a kernel. Not known where "
+                    "HAMi-core does not record launches.",
+                    SECONDS,
+                    Query(f"time() - max(vgpu_last_kernel_timestamp_seconds{{{PODS}}})"),
+                    thresholds=((0.0, "green"), (3600.0, "orange")),
                 ),
                 stat(
                     "Blocked",
                     "Containers whose kernel launches are waiting for a higher priority.",
                     COUNT,
-                    Query(f"sum({per_container('max', f'vgpu_launches_blocked{{{PODS}}}')})"),
-                    UNWANTED,
+                    Query(
+                        f"sum({of_container('max', f'vgpu_launches_blocked{{{PODS}}}')}) "
+                        "or vector(0)"
+                    ),
+                    thresholds=UNWANTED,
                 ),
+                alerts_by_severity(PODS),
             ],
         ),
+        (
+            11,
+            [
+                table(
+                    "Containers",
+                    "Where each container runs, what it uses and its limits, and its peak in the "
+                    "time range. Where the peak is far below the limit, others could have the "
+                    "difference.",
+                    Column("Pod", label="pod"),
+                    Column("Container", label="container"),
+                    Column("Node", label="node", link=TO_NODE, width=120),
+                    Column("GPU", label="device_index", width=60),
+                    Column("Memory used", of_device("sum", USED), BYTES, width=120),
+                    Column(
+                        "Peak",
+                        of_device(
+                            "max", f"max_over_time({USED.replace(':best', ':max5m')}[$__range])"
+                        ),
+                        BYTES,
+                    ),
+                    Column("Limit", of_device("max", LIMIT), BYTES),
+                    Column(
+                        "Of limit",
+                        of_device("max", f"{HELD} / {LIMIT}"),
+                        RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
+                    ),
+                    Column("Cores used", of_device("sum", CORES), RATIO, bar=True),
+                    Column("Core limit", of_device("max", CORE_LIMIT), RATIO),
+                    Column("Priority", of_device("max", once("vgpu_priority")), COUNT),
+                    sort="Memory used",
+                )
+            ],
+        ),
+        (6, [alerts(PODS, "vgpumonitor's alerts that are firing now for the pods.")]),
         row("Memory"),
         (
             9,
             [
                 timeseries(
-                    "Memory by kind",
-                    "Data is the program's own memory, context what each process takes on each "
-                    "GPU, module its kernels. Shown against the sum of the limits.",
-                    BYTES,
-                    Query(f"sum by (kind) (vgpu_memory_used_bytes{{{PODS}}})", "{{kind}}"),
-                    Query(f"sum(vgpu_memory_limit_bytes{{{PODS}}})", "limits", dashed=True),
-                    stacked=True,
-                ),
-                timeseries(
-                    "Memory against limit",
-                    "Share of its limit that each container uses. At 100 % allocations fail.",
+                    "Share of the memory limit",
+                    "Of the ten containers that used the most memory in the time range. At 100 % "
+                    "allocations fail.",
                     RATIO,
-                    Query(per_container("max", f"{USED} {OF_LIMIT}"), LEGEND),
+                    Query(
+                        largest(of_container("max", f"{HELD} / {LIMIT}"), CONTAINER, HELD), LEGEND
+                    ),
                     thresholds=FULLNESS,
                     top=1,
+                    most=2,
+                ),
+                timeseries(
+                    "Memory by kind",
+                    "By HAMi-core's account. Data is the program's own memory, context what each "
+                    "process takes on each GPU, module its kernels. Shown against the sum of the "
+                    "limits.",
+                    BYTES,
+                    Query(
+                        f"sum by (kind) (max by ({DEVICE}, kind) "
+                        f"(vgpu_memory_used_bytes{{{PODS}}}))",
+                        "{{kind}}",
+                    ),
+                    Query(f"sum({LIMIT})", "limits", dashed=True, color="text"),
+                    stacked=True,
+                    many=False,
+                    hint=NEEDS_VGPU,
                 ),
             ],
         ),
@@ -133,32 +212,43 @@ dashboard = build(
             9,
             [
                 timeseries(
-                    "Memory against limit in an hour",
-                    "Share of its limit that each container will use in an hour if it goes on as "
-                    "in the last 30 minutes. Above 100 % it runs out of memory.",
+                    "Share of the memory limit in an hour",
+                    "Of the containers that already use more than half of their limit, what they "
+                    "will use in an hour if they go on as in the last 30 minutes. Above 100 % they "
+                    "run out of memory. Containers that are younger than that have no line.",
                     RATIO,
                     Query(
-                        per_container("max", f"predict_linear({USED}[30m], 3600) {OF_LIMIT}"),
+                        largest(
+                            of_container(
+                                "max",
+                                f"clamp(predict_linear({HELD}[30m], 3600) / {LIMIT}, 0, 2) "
+                                f"and {HELD} offset 30m and ({HELD} / {LIMIT} > 0.5)",
+                            ),
+                            CONTAINER,
+                            HELD,
+                        ),
                         LEGEND,
                     ),
                     thresholds=FULLNESS,
                     top=1,
+                    most=2,
+                    hint="no container uses more than half of its limit for half an hour",
                 ),
                 timeseries(
-                    "HAMi-core and NVML",
-                    "What HAMi-core counts for the processes, and what NVML says that they hold. "
-                    "They differ by what the driver needs for itself.",
+                    "HAMi-core and the driver",
+                    "What HAMi-core counts for the pods' processes, what the driver says that "
+                    "they hold, and what of that is in processes that HAMi-core does not know.",
                     BYTES,
-                    Query(f"sum({USED})", "HAMi-core"),
-                    Query(f"sum(vgpu_nvml_memory_used_bytes{{{PODS}}})", "NVML"),
-                ),
-                timeseries(
-                    "Memory of dead processes",
-                    "Counts against the limit although its processes no longer exist.",
-                    BYTES,
+                    Query(f"sum({HELD})", "HAMi-core"),
+                    Query(f"sum({once('vgpu_nvml_memory_used_bytes')})", "driver"),
+                    Query(f"sum({once('vgpu_memory_bypassed_bytes')})", "bypassed", color="red"),
                     Query(
-                        per_container("sum", f"vgpu_dead_process_memory_bytes{{{PODS}}}"), LEGEND
+                        f"sum({once('vgpu_dead_process_memory_bytes')})",
+                        "of dead processes",
+                        color="orange",
                     ),
+                    many=False,
+                    hint=NEEDS_VGPU,
                 ),
             ],
         ),
@@ -167,32 +257,74 @@ dashboard = build(
             9,
             [
                 timeseries(
-                    "Cores and limits",
-                    "Core utilization of each container on its busiest GPU, and its limit.",
+                    "Share of the core limit",
+                    "Core utilization over the limit, of the ten containers that used the most "
+                    "in the time range. A container that is alone on its GPU may exceed it.",
                     RATIO,
                     Query(
-                        per_container(
-                            "max", f"container:vgpu_core_utilization_ratio:sum{{{PODS}}}"
+                        largest(
+                            of_container(
+                                "max", f"{of_device('sum', CORES)} / {of_device('max', CORE_LIMIT)}"
+                            ),
+                            CONTAINER,
+                            CORES,
                         ),
                         LEGEND,
                     ),
-                    Query(
-                        per_container("max", f"vgpu_core_limit_ratio{{{PODS}}}"),
-                        "limit of " + LEGEND,
-                        dashed=True,
-                    ),
+                    thresholds=((0.0, "green"), (1.25, "red")),
                     top=1,
+                    most=10,
                 ),
                 timeseries(
-                    "Time since the last kernel",
-                    "How long ago each container last launched a kernel. Containers whose "
-                    "HAMi-core doesn't record launches have no line.",
-                    SECONDS,
+                    "Core utilization",
+                    "Of the ten containers that used the most in the time range, on their busiest "
+                    "GPU.",
+                    RATIO,
+                    Query(largest(of_container("max", CORES), CONTAINER, CORES), LEGEND),
+                    top=1,
+                ),
+            ],
+        ),
+        (
+            8,
+            [
+                timeline(
+                    "Launches blocked",
+                    "When a container's kernel launches waited for a higher priority. Containers "
+                    "that never waited in the time range have no row.",
                     Query(
-                        "time() - "
-                        + per_container("max", f"vgpu_last_kernel_timestamp_seconds{{{PODS}}}"),
+                        of_container("max", f"vgpu_launches_blocked{{{PODS}}}") + " == 1", LEGEND
+                    ),
+                    mapped((1, "blocked", "red")),
+                    hint="never in the time range",
+                ),
+                timeline(
+                    "Core limit enforced",
+                    "When the core limit held, and when it was lifted because the container was "
+                    "alone on its GPU; of the twenty containers that used the most cores.",
+                    Query(
+                        largest(
+                            of_container("max", f"vgpu_core_limit_enforced{{{PODS}}}"),
+                            CONTAINER,
+                            CORES,
+                            20,
+                        ),
                         LEGEND,
                     ),
+                    mapped((1, "enforced", "green"), (0, "lifted", "blue")),
+                    hint=NEEDS_VGPU,
+                ),
+                timeline(
+                    "Clocks of the pods' GPUs held down",
+                    "When, and why, the clocks of a GPU that the pods use were held down. Reasons "
+                    "that never applied in the time range have no row.",
+                    Query(
+                        "max by (node, device_index, reason) (vgpu_device_throttled"
+                        f"{{{NODES}}} and on (node, device_uuid) {USED}) == 1",
+                        "{{node}} GPU {{device_index}} {{reason}}",
+                    ),
+                    mapped((1, "held down", "orange")),
+                    hint="never in the time range",
                 ),
             ],
         ),
@@ -200,72 +332,38 @@ dashboard = build(
             8,
             [
                 timeseries(
-                    "Launches blocked",
-                    "1 while the container's kernel launches wait for a higher priority.",
-                    COUNT,
-                    Query(per_container("max", f"vgpu_launches_blocked{{{PODS}}}"), LEGEND),
-                    top=1,
-                ),
-                timeseries(
-                    "Core limit enforced",
-                    "1 while the core limit holds; 0 while it is lifted because the container is "
-                    "alone on its GPU.",
-                    COUNT,
-                    Query(per_container("max", f"vgpu_core_limit_enforced{{{PODS}}}"), LEGEND),
-                    top=1,
-                ),
-                timeseries(
-                    "Clocks of the pods' GPUs held down",
-                    "Why the clocks of the GPUs that the pods use are held down: 1 while a reason "
-                    "applies.",
-                    COUNT,
+                    "Time since the last kernel",
+                    "How long ago each container last launched a kernel, for the ten containers "
+                    "that wait longest now. Containers whose HAMi-core does not record launches "
+                    "have no line.",
+                    SECONDS,
                     Query(
-                        "max by (node, device_index, reason) ("
-                        'vgpu_device_throttled{cluster=~"$cluster"}'
-                        " and on (cluster, job, instance, device_uuid) "
-                        f"{USED})",
-                        "{{node}} GPU {{device_index}} {{reason}}",
+                        "time() - "
+                        + of_container("max", f"vgpu_last_kernel_timestamp_seconds{{{PODS}}}")
+                        + f" and on ({CONTAINER}) bottomk(10, "
+                        + of_container(
+                            "max", f"vgpu_last_kernel_timestamp_seconds{{{PODS}}} @ end()"
+                        )
+                        + ")",
+                        LEGEND,
                     ),
-                    top=1,
+                    hint=NEEDS_VGPU,
                 ),
                 timeseries(
                     "Processes",
                     "Processes of the pods, by state.",
                     COUNT,
-                    Query(f"sum by (state) (vgpu_processes{{{PODS}}})", "{{state}}"),
+                    Query(
+                        "sum by (state) (max by (pod, container, state) "
+                        f"(vgpu_processes{{{PODS}}})) > 0",
+                        "{{state}}",
+                    ),
+                    stacked=True,
+                    many=False,
+                    hint=NEEDS_VGPU,
                 ),
             ],
         ),
-        row("Containers"),
-        (
-            10,
-            [
-                table(
-                    "Containers",
-                    "Where each container runs, its limits, and its peak in the time range. Where "
-                    "the peak is far below the limit, others could have the difference.",
-                    Column("Node", label="node", link=TO_NODE),
-                    Column("Pod", label="pod"),
-                    Column("Container", label="container"),
-                    Column("Device", label="device_uuid"),
-                    Column(
-                        "Memory used",
-                        f"sum by ({CONTAINER}, device_uuid, node) ({USED})",
-                        BYTES,
-                    ),
-                    Column(
-                        "Peak",
-                        per_device("max", f"max_over_time({USED}[$__range])"),
-                        BYTES,
-                    ),
-                    Column("Limit", per_device("max", f"vgpu_memory_limit_bytes{{{PODS}}}"), BYTES),
-                    Column(
-                        "Core limit", per_device("max", f"vgpu_core_limit_ratio{{{PODS}}}"), RATIO
-                    ),
-                    Column("Priority", per_device("max", f"vgpu_priority{{{PODS}}}"), COUNT),
-                    sort="Memory used",
-                )
-            ],
-        ),
     ),
+    marks=[alert_marks(PODS)],
 )

@@ -7,6 +7,7 @@ import re
 from vgpumonitor.metrics.sets import SETS, families_for
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_COMMENT = re.compile(r"#.*")
 _LABELS = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)")
 _NAME = re.compile(r"\b(?:\w+:)?(?:vgpu|vgpumonitor|hami|vGPU|Device|Host|Mig)\w*(?::\w+)?\b")
 
@@ -19,5 +20,5 @@ UNUSABLE = "Device_memory_desc_of_container"
 
 def names(expr: str) -> set[str]:
     """The families and recording rules of this project in ``expr``."""
-    bare = _LABELS.sub("", _STRING.sub('""', expr))
+    bare = _LABELS.sub("", _COMMENT.sub("", _STRING.sub('""', expr)))
     return set(_NAME.findall(bare))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from alerts.config import DISABLED, THRESHOLDS
 from alerts.generate import files
 from alerts.rules import ALERTS, RECORDING, Alert, Recording
 from testing.tools import require
@@ -43,6 +44,12 @@ ASKED_FOR = {
     "VgpuCardEccUncorrected",
     "VgpuCardEccCorrected",
     "VgpuCardThermalThrottling",
+    "VgpuCardPowerBrake",
+    "VgpuCardLost",
+    "VgpuMemoryBypassed",
+    "VgpuMemoryOverLimit",
+    "VgpuMonitorMissing",
+    "VgpuMonitorNvmlErrors",
 }
 
 
@@ -146,10 +153,34 @@ def test_rules_use_what_there_is() -> None:
 def test_recorded_names_are_level_metric_operation() -> None:
     for rule in RECORDINGS:
         level, metric, operation = rule.record.split(":")
-        assert level in {"instance", "device", "container", "pod_device", "pod", "namespace",
-                         "card", "node"}  # fmt: skip
-        assert operation in {"sum", "avg", "count", "info", "max5m"}
+        assert level in {"container", "pod_device", "pod", "workload", "namespace", "card",
+                         "node", "cluster"}  # fmt: skip
+        assert operation in {"sum", "avg", "count", "info", "group", "best", "max", "min",
+                             "avg15m", "max5m", "avg5m", "sum5m"}  # fmt: skip
         assert metric.startswith("vgpu")
+
+
+def test_each_threshold_is_named_where_it_stands() -> None:
+    """The chart finds the number by the comment behind it."""
+    found = {
+        name: float(number)
+        for alert in ALL_ALERTS
+        for number, name in re.findall(r"(\S+) # (\w+)$", alert.expr, re.MULTILINE)
+    }
+    assert found == THRESHOLDS
+
+
+def test_no_alert_is_switched_off_that_there_is_not() -> None:
+    assert {alert.name for alert in ALL_ALERTS} >= DISABLED
+
+
+def test_nothing_is_kept_by_the_address_of_an_exporter() -> None:
+    """An address lasts as long as a pod. Only what is about a target itself has one."""
+    for rule in RECORDINGS:
+        assert "instance" not in rule.expr, rule.record
+    assert {alert.name for alert in ALL_ALERTS if "instance" in alert.description} == {
+        "VgpuMonitorDown"
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from benchmarks.series import main, sets
 from testing.exporter import Exporter, running
 from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
+from testing.rules import without_waits
 from testing.tools import require
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,9 @@ def demo() -> Iterator[Exporter]:
 
 @contextmanager
 def store(directory: Path) -> Iterator[Prometheus]:
-    config = f"global: {{evaluation_interval: 1s}}\nrule_files: [{ROOT}/alerts/*.rules.yaml]\n"
+    (directory / "rules").mkdir()
+    without_waits(directory / "rules")
+    config = f"global: {{evaluation_interval: 1s}}\nrule_files: [{directory}/rules/*.yaml]\n"
     with prometheus(
         directory / "store",
         config,
@@ -106,7 +109,8 @@ def test_a_part_passes_on_its_sums_only(tmp_path: Path, demo: Exporter) -> None:
     ) as written_to:
         config = adapted(PART, demo, written_to)
         config["global"]["evaluation_interval"] = "1s"
-        config["rule_files"] = [f"{ROOT}/alerts/*.rules.yaml"]
+        without_waits(tmp_path)
+        config["rule_files"] = [f"{tmp_path}/*.rules.yaml"]
         with prometheus(
             tmp_path / "part",
             yaml.safe_dump(config),
@@ -117,7 +121,7 @@ def test_a_part_passes_on_its_sums_only(tmp_path: Path, demo: Exporter) -> None:
             )
             assert passed_on[0][0]["part"] == "0"
             eventually(lambda: written_to.query("card:vgpu_memory_used_bytes:sum > 0"), 30)
-            others = '{__name__=~".+", __name__!~"(namespace|node|card):.+"}'
+            others = '{__name__=~".+", __name__!~"(cluster|namespace|workload|node|card):.+"}'
             assert not written_to.query(others)
             assert part.query(others)
 
@@ -138,7 +142,12 @@ def test_the_pages_figures_are_the_scripts() -> None:
     figures = dict(re.findall(r"^\| (.+?) \| ([\d,]+) \|", done.output, re.MULTILINE))
     for name in ("documented", "hami", "vgpu", "--process-metrics"):
         assert re.search(rf"`{name}` \| {figures[name]} \|", PAGE), name
-    for level, entity in (("card", "GPU"), ("node", "node"), ("namespace", "namespace")):
+    for level, entity in (
+        ("card", "GPU"),
+        ("node", "node"),
+        ("namespace", "namespace"),
+        ("workload", "workload"),
+    ):
         assert f"recorded per {entity} | {figures[f'recorded: {level}']} |" in PAGE
-    assert f"is {figures['kept of them: namespace, node, card']} (" in PAGE
+    assert f"is {figures['kept of them: cluster, namespace, workload, node, card']} (" in PAGE
     assert f"| {figures['about itself']} |" in PAGE

@@ -51,6 +51,7 @@ EVERYTHING = (
     "serviceMonitor.metricRelabelings[0].regex=zone",
     "podMonitor.jobLabel=team",
     "prometheusRule.runbookUrl=https://wiki/runbooks",
+    "prometheusRule.thresholds.memory_near_limit=0.9",
     "prometheusRule.alerts.VgpuIdle.enabled=false",
     "prometheusRule.alerts.VgpuCardMemoryFull.for=1h",
     "prometheusRule.alerts.VgpuCardMemoryFull.severity=info",

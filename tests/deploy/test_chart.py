@@ -17,7 +17,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from alerts.rules import JOBS
+from alerts.config import JOBS
 from testing.tools import require
 from tests.deploy.chart import (
     CHART,
@@ -724,6 +724,33 @@ def test_alerts_are_changed_by_name() -> None:
     assert after["VgpuCardSaturated"]["expr"] == "vector(1)"
     unchanged = set(after) - {"VgpuCardMemoryFull", "VgpuCardSaturated"}
     assert all(after[name] == before[name] for name in unchanged)
+
+
+def test_thresholds_are_changed_by_name() -> None:
+    before = alerts(render())
+    after = alerts(
+        render(
+            "prometheusRule.thresholds.memory_near_limit=0.9",
+            "prometheusRule.thresholds.memory_bypassed_bytes=1073741824",
+            "prometheusRule.thresholds.throttling=1",
+        )
+    )
+    assert "> 0.9 # memory_near_limit" in after["VgpuMemoryNearLimit"]["expr"]
+    assert float(after["VgpuMemoryBypassed"]["expr"].split("> ")[1].split(" #")[0]) == 1 << 30
+    # The one that two alerts share.
+    changed = {name for name, rule in after.items() if rule != before[name]}
+    assert changed == {
+        "VgpuMemoryNearLimit",
+        "VgpuMemoryBypassed",
+        "VgpuCardThermalThrottling",
+        "VgpuCardPowerBrake",
+    }
+
+
+def test_a_threshold_that_there_is_not_is_named() -> None:
+    done = template("prometheusRule.thresholds.memory_near=1")
+    assert done.returncode != 0
+    assert "prometheusRule.thresholds.memory_near: no alert has a threshold" in done.stderr
 
 
 def test_a_group_without_rules_is_left_out() -> None:
