@@ -28,4 +28,4 @@ def test_memory_descriptors_and_watches_are_back(tmp_path: Path) -> None:
     assert most.descriptors >= before.descriptors + 250
     assert most.watches == 1  # That of the containers directory.
     assert (after.descriptors, after.watches) == (before.descriptors, before.watches)
-    assert after.memory <= before.memory + 8 * MIB, (before, most, after)
+    assert after.memory <= before.memory + 5 * MIB, (before, most, after)

@@ -7,7 +7,6 @@ at tens of thousands of series (as kube-state-metrics does, for the same reason)
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -24,16 +23,14 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-#: Label text of families that are not of containers: some hundreds of series that stay.
-_kept_label_text = lru_cache(maxsize=4096)(label_text)
-
-
 class Exposition:
     """Renders snapshots of one exporter. Not to be used by two threads at once."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = tuple(families)
         self._containers = ContainerTexts(self._families)
+        #: The text of the labels of each NodeFamily's series.
+        self._label_texts: dict[NodeFamily, dict[tuple[str, ...], str]] = {}
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -55,23 +52,30 @@ class Exposition:
         for family in families:
             parts.append(_header(family, openmetrics).encode())
             if isinstance(family, NodeFamily):
-                parts.append("".join(_node_lines(family, snapshot)).encode())
+                parts.append("".join(self._node_lines(family, snapshot)).encode())
             else:
                 parts.append(of_containers[family])
         parts.append(self._own(openmetrics, names))
         return b"".join(parts)
+
+    def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> list[str]:
+        known = self._label_texts.setdefault(family, {})
+        lines = []
+        for values, value in family.samples(snapshot):
+            text = known.get(values)
+            if text is None:
+                text = known[values] = label_text(family.constant, family.labels, values)
+            lines.append(f"{family.name}{text}{value}\n")
+        if len(known) > 2 * len(lines):
+            # Mostly of series that are gone.
+            known.clear()
+        return lines
 
     def _own(self, openmetrics: bool, names: Collection[str]) -> bytes:
         """What prometheus-client knows of the process and of Python."""
         registry = self._registry.restricted_registry(list(names)) if names else self._registry
         generate = generate_latest_openmetrics if openmetrics else generate_latest
         return generate(registry)
-
-
-def _node_lines(family: NodeFamily, snapshot: NodeSnapshot) -> Iterable[str]:
-    for values, value in family.samples(snapshot):
-        text = _kept_label_text(family.constant, family.labels, values)
-        yield f"{family.name}{text}{value}\n"
 
 
 def _selected(family: Family, names: Collection[str]) -> bool:
