@@ -225,6 +225,9 @@ group by ({_POD}, workload_kind, workload) (
 )""",
             ),
             *(_of_workload(family) for family in _OF_PODS),
+            Recording(
+                "card:vgpu_device_info:group", f"group by ({_UUID}, name) (vgpu_device_info)"
+            ),
             *(Recording(f"card:{family}:max", _once(_CARD, family)) for family in _OF_DEVICES),
             *(_of_card(family) for family in _ALLOCATED),
             *_sums("card", _CARD, "pod_device", *_USED),
@@ -281,9 +284,6 @@ card:vgpu_free_core_ratio:sum""",
         (
             Recording(
                 "node:vgpumonitor_build_info:group", f"group by ({_NODE}) (vgpumonitor_build_info)"
-            ),
-            Recording(
-                "card:vgpu_device_info:group", f"group by ({_UUID}, name) (vgpu_device_info)"
             ),
             Recording(
                 "card:vgpu_device_ecc_errors_total:max",

@@ -39,14 +39,18 @@ NODE = "cluster, node"
 CARD = "cluster, node, device_index"
 
 #: The GPUs of the chosen models, with ``name``.
-MODEL = f'last_over_time(card:vgpu_device_info:group{{{NODES}, name=~"$model"}}[10m])'
+MODEL = f'card:vgpu_device_info:group{{{NODES}, name=~"$model"}}'
 
 
 def chosen(family: str) -> str:
     return f"card:{family}{{{NODES}}} * on (cluster, node, device_uuid) group_left (name) {MODEL}"
 
 
-TOTAL_MEMORY = chosen("vgpu_device_memory_total_bytes:max")
+#: Of the GPUs of which it is known what is free: not of those in MIG mode.
+TOTAL_MEMORY = (
+    f"({chosen('vgpu_device_memory_total_bytes:max')} "
+    f"and on (cluster, node, device_uuid) card:vgpu_free_memory_bytes:sum{{{NODES}}})"
+)
 FREE_MEMORY = chosen("vgpu_free_memory_bytes:sum")
 FREE_CORES = chosen("vgpu_free_core_ratio:sum")
 FREE = chosen("vgpu_free_ratio:min")
@@ -219,7 +223,12 @@ dashboard = build(
                     Column("Of", of_model("sum", TOTAL_MEMORY), BYTES),
                     Column("Cores free", of_model("sum", FREE_CORES), NUMBER, width=100),
                     Column(
-                        "Largest share", of_model("max", FREE), RATIO, bar=True, thresholds=ROOM
+                        "Largest share",
+                        of_model("max", FREE),
+                        RATIO,
+                        bar=True,
+                        width=120,
+                        thresholds=ROOM,
                     ),
                     Column("Pods that fit", of_model("sum", PODS), COUNT, width=105),
                     sort="Pods that fit",

@@ -14,6 +14,7 @@ from dashboards.panels import (
     COUNT,
     FULLNESS,
     NUMBER,
+    PLAIN,
     RATIO,
     TO_NAMESPACE,
     TO_NODE,
@@ -98,7 +99,7 @@ def by_model(series: str) -> str:
     """``series`` of GPUs, with their model."""
     return (
         f"{series} * on (cluster, node, device_uuid) group_left (name) "
-        f"last_over_time(card:vgpu_device_info:group{{{NODES}}}[10m])"
+        f"card:vgpu_device_info:group{{{NODES}}}"
     )
 
 
@@ -137,6 +138,7 @@ dashboard = build(
                     "Cores used",
                     "Mean core utilization of all GPUs, according to NVML.",
                     Query(f"avg(card:vgpu_device_core_utilization_ratio:max{{{NODES}}})"),
+                    PLAIN,
                 ),
                 stat(
                     "Memory idle",
@@ -176,7 +178,7 @@ dashboard = build(
                 ),
             ],
         ),
-        (8, [alerts(CLUSTERS, "vgpumonitor's alerts that are firing now in the chosen clusters.")]),
+        (6, [alerts(CLUSTERS, "vgpumonitor's alerts that are firing now in the chosen clusters.")]),
         row("Over time"),
         (
             9,

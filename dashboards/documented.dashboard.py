@@ -33,7 +33,7 @@ CLUSTERS = 'cluster=~"$cluster"'
 DEVICES = f'{CLUSTERS}, nodeid=~"$node"'
 PODS = f'{CLUSTERS}, podnamespace=~"$namespace", podname=~"$pod"'
 CONTAINER = "podnamespace, podname, ctrname"
-LEGEND = "{{podnamespace}}/{{podname}} {{ctrname}}"
+LEGEND = "{{podname}} {{ctrname}}"
 GPU = "{{nodeid}} GPU {{deviceidx}}"
 
 
@@ -182,7 +182,13 @@ dashboard = build(
                     "Sum of the containers' memory limits on the ten GPUs where it is largest. The "
                     "documented families don't tell how much memory a GPU has.",
                     BYTES,
-                    Query(f"topk(10, sum by (deviceuuid) ({LIMIT}))", "{{deviceuuid}}"),
+                    Query(
+                        f"topk(10, sum by (deviceuuid) ({LIMIT})) "
+                        "* on (deviceuuid) group_left (nodeid, deviceidx) "
+                        "group by (nodeid, deviceidx, deviceuuid) "
+                        f"(HostGPUMemoryUsage{{{DEVICES}}})",
+                        GPU,
+                    ),
                     hint=HINT,
                 ),
             ],

@@ -8,6 +8,7 @@ from dashboards.panels import (
     COUNT,
     FULLNESS,
     NEEDS_VGPU,
+    PLAIN,
     RATIO,
     SECONDS,
     TO_NAMESPACE,
@@ -41,7 +42,7 @@ EXPORTER = 'cluster=~"$cluster", instance=~"$instance"'
 CARD = "device_index, device_uuid"
 CONTAINER = "namespace, pod, container"
 ON_DEVICE = f"{CONTAINER}, device_index"
-LEGEND = "{{namespace}}/{{pod}} {{container}}"
+LEGEND = "{{pod}} {{container}}"
 GPU = "GPU {{device_index}}"
 USED = "container:vgpu_memory_used_bytes:best"
 CORES = "container:vgpu_core_utilization_ratio:best"
@@ -59,7 +60,7 @@ def per_container(series: str) -> str:
 
 
 def of_cards(family: str) -> str:
-    return f"card:{family}{{{NODE}}}"
+    return per_card(f"card:{family}{{{NODE}}}")
 
 
 TOTAL_MEMORY = of_cards("vgpu_device_memory_total_bytes:max")
@@ -118,6 +119,7 @@ dashboard = build(
                     "Cores used",
                     "Mean core utilization of the node's GPUs, according to NVML.",
                     Query(f"avg(node:vgpu_device_core_utilization_ratio:avg{{{NODE}}})"),
+                    PLAIN,
                 ),
                 stat(
                     "In no container",
@@ -144,12 +146,7 @@ dashboard = build(
                     "Each GPU now. Reasons counts why its clocks are held down at this moment.",
                     Column("GPU", label="device_index", width=60),
                     Column("Model", label="name"),
-                    Column(
-                        "Driver",
-                        f"max by ({CARD}, name, driver_version) (vgpu_device_info{{{NODE}}})",
-                        label="driver_version",
-                        width=120,
-                    ),
+                    Column("Driver", label="driver_version", width=120),
                     Column(
                         "Allocated",
                         f"{of_cards('vgpu_allocated_memory_bytes:sum')} / {TOTAL_MEMORY}",
@@ -180,6 +177,14 @@ dashboard = build(
                     Column(
                         "Containers",
                         f"count by ({CARD}) ({USED}{{{NODE}}} > 0)",
+                        COUNT,
+                        width=95,
+                    ),
+                    Column(
+                        "Processes",
+                        f"max by ({CARD}, name, driver_version) (vgpu_device_info{{{NODE}}}) "
+                        f"* on ({CARD}) group_left () "
+                        + per_card(f"vgpu_device_processes{{{NODE}}}"),
                         COUNT,
                         width=95,
                     ),

@@ -197,7 +197,7 @@ def timeseries(
                 "legend": {
                     "displayMode": "table",
                     "placement": "right",
-                    "calcs": [_LAST, "max"],
+                    "calcs": [_LAST],
                     "sortBy": "Last *",
                     "sortDesc": True,
                 }
@@ -275,6 +275,8 @@ def stat(
         extraJson=_current(unit, thresholds, None, none, mappings),
     )
     named = len(queries) > 1
+    # Values below each other, each behind its name.
+    panel.extraJson["options"]["orientation"] = "horizontal" if named else "auto"
     panel.extraJson["options"] |= {
         "graphMode": "none",
         "colorMode": "value",
@@ -335,7 +337,8 @@ _BAR_WIDTH = 150
 
 
 def _of_column(column: Column) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
+    # A cell without a value; the panel's own noValue is for one without rows.
+    properties: dict[str, Any] = {"noValue": "–"}
     width = column.width or (_BAR_WIDTH if column.bar else _WIDTHS.get(column.unit, 0))
     if width:
         properties["custom.width"] = width
@@ -385,11 +388,7 @@ def table(
         targets=_targets([Query(column.expr) for column in queries], instant=True, table=True),
         filterable=True,
         thresholds=_steps(PLAIN),
-        overrides=[
-            _override("byName", column.title, properties)
-            for column in columns
-            if (properties := _of_column(column))
-        ],
+        overrides=[_override("byName", column.title, _of_column(column)) for column in columns],
         sortBy=[TableSortByField(displayName=sort, desc=not ascending)],
         extraJson={
             "fieldConfig": {"defaults": {"noValue": none}},

@@ -201,7 +201,7 @@ def test_legends_show_their_largest_rows(name: str, panel: dict[str, Any]) -> No
     if legend["displayMode"] == "list":
         return
     assert legend["placement"] == "right"
-    assert legend["calcs"] == ["lastNotNull", "max"]
+    assert legend["calcs"] == ["lastNotNull"]
     assert (legend["sortBy"], legend["sortDesc"]) == ("Last *", True)
 
 
