@@ -592,10 +592,9 @@ def _annotation(mark: Mark) -> dict[str, Any]:
         "enable": True,
         "hide": False,
         "iconColor": mark.color,
-        "expr": mark.expr,
+        "target": {"refId": "Anno", "expr": mark.expr, "interval": "60s"},
         "titleFormat": mark.title,
         "textFormat": mark.text,
-        "step": "60s",
     }
 
 

@@ -74,6 +74,8 @@ def _variable(given: Json) -> Json:
     variable = _only(given, _VARIABLE)
     if current := variable.get("current"):
         current.pop("tags", None)
+        if current.get("value") is None:
+            del variable["current"]
         if current.get("value") == "$__all":
             current["text"] = "All"
     return variable

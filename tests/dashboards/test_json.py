@@ -144,8 +144,8 @@ def test_annotations_are_of_what_the_dashboard_shows(name: str) -> None:
         name in {"cluster", "node", "workload"}
     )
     for item in found:
-        assert names(item["expr"]) <= FAMILIES | RECORDED
-        assert "$cluster" in item["expr"]
+        assert names(item["target"]["expr"]) <= FAMILIES | RECORDED
+        assert "$cluster" in item["target"]["expr"]
 
 
 @pytest.mark.parametrize("name", sorted(DASHBOARDS))
