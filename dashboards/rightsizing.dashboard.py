@@ -48,7 +48,8 @@ ASK_CORES = f"clamp_max({HEADROOM} * {CORES_P95}, 1)"
 
 
 def last(series: str) -> str:
-    return f"last_over_time({series}{{{CHOSEN}}}[10m])"
+    # Without the series' name, which would keep the columns of a row apart.
+    return f"max by ({WORKLOAD}) (last_over_time({series}{{{CHOSEN}}}[10m]))"
 
 
 MEMORY_EACH = last("workload:vgpu_allocated_memory_bytes:max")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -203,6 +204,16 @@ def test_legends_show_their_largest_rows(name: str, panel: dict[str, Any]) -> No
     assert legend["placement"] == "right"
     assert legend["calcs"] == ["lastNotNull"]
     assert (legend["sortBy"], legend["sortDesc"]) == ("Last *", True)
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS)
+def test_the_columns_of_a_row_have_no_names_that_keep_them_apart(
+    name: str, panel: dict[str, Any]
+) -> None:
+    """Grafana merges rows whose labels are equal, and a plain series has its name as a label."""
+    if panel["type"] == "table":
+        for target in panel["targets"]:
+            assert not re.match(r"[\w:]+\{|last_over_time", target["expr"]), target["expr"]
 
 
 #: Grafana's grid on a screen of 1600 pixels, and its narrowest column without a width.
