@@ -240,6 +240,20 @@ def test_no_container_and_no_card_is_given_more_than_there_is(node: SimulatedNod
     assert highest > 0.95
 
 
+def test_processes_have_no_more_of_a_gpu_than_there_is(node: SimulatedNode) -> None:
+    full = 0
+    for _ in range(40):
+        node.step()
+        used: dict[str, int] = {}
+        for pod in node.containers:
+            for container in pod:
+                for use in container.uses():
+                    used[use.card.uuid] = used.get(use.card.uuid, 0) + use.sm
+        assert max(used.values()) <= 100
+        full += max(used.values()) > 90
+    assert full
+
+
 def test_memory_is_the_sum_of_its_parts_and_what_nvml_says(node: SimulatedNode) -> None:
     for _ in range(15):  # The leak still lives.
         node.step()
@@ -470,7 +484,8 @@ def test_containers_obey_the_monitor(node: SimulatedNode) -> None:
         node.step()
         free = region_of(read()["batch-embedding"])
         assert free.recent_kernel == 2
-        assert free.processes[0].devices[0].sm_util >= 85
+        # Nearly all of the GPU, as far as the others leave it.
+        assert free.processes[0].devices[0].sm_util >= 3 * plan.core
 
 
 def layout_name(node: SimulatedNode, name: str) -> str:

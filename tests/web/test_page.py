@@ -44,8 +44,9 @@ from tests.web.page_server import PageServer
 from vgpumonitor import formatting
 from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.sources.containers import ContainersView
-from vgpumonitor.sources.devices import DeviceProcess
+from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
+from vgpumonitor.sources.processes import ContainerRef
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +91,15 @@ def node(when: float = NOW, used: int = 3 * GIB) -> NodeSnapshot:
         entry(region(process(use(data=39 * GIB // 4, sm=7), hostpid=102)), OTHER, "near"),
         entry(None, OTHER, "idle"),
         pods=pods_view(POD, OTHER_POD),
-        cards=[card(processes=(DeviceProcess(900, 700 * MIB),)), card(CARD_2, 1, 4)],
+        cards=[
+            card(
+                processes=(
+                    DeviceProcess(900, 700 * MIB),
+                    DeviceProcess(101, 2 * MIB, ProcessUtilization(core=35)),
+                )
+            ),
+            card(CARD_2, 1, 4),
+        ],
         live=(100, 101, 102),
         on_devices={900: None},
         time=when,
@@ -251,8 +260,12 @@ class TestFigures:
                         found["container"],
                         names[device["uuid"]],
                         mark + formatting.size(used),
+                        formatting.size((device["driver"] or {}).get("memory_used_bytes")),
                         formatting.size(limit),
                         formatting.percent(device["core_utilization_percent"]),
+                        formatting.percent(
+                            (device["driver"] or {}).get("core_utilization_percent")
+                        ),
                         formatting.percent(device["core_limit_percent"]),
                         formatting.ago(document["time"] - found["last_kernel_time"]),
                         state,
@@ -262,7 +275,7 @@ class TestFigures:
         shown = [[*row[:-1], row[-1].replace(" ", "")] for row in shown]
         assert len(expected) == 4
         assert sorted(shown[:-1]) == sorted(expected)
-        assert shown[-1] == ["team-b", "infer-0", "idle", *"–" * 6, "◌waiting"]
+        assert shown[-1] == ["team-b", "infer-0", "idle", *"–" * 8, "◌waiting"]
 
     def test_of_the_cards_are_the_apis(self, page: Page) -> None:
         first, second = page.locator("#gpus article").all()
@@ -272,7 +285,7 @@ class TestFigures:
             "Memory 20.0 GiB of 40.0 GiB used limits 30.0 GiB · allocated 12.0 GiB · "
             "✕ dead 512 MiB · ? in no container 700 MiB"
         )
-        assert figure(first, "cores") == "Cores 75% containers 47% · limits 150%"
+        assert figure(first, "cores") == "Cores 75% containers 82% · limits 150%"
         assert second.locator(".bar").get_attribute("aria-label") == (
             "Memory: 20.0 GiB of 40.0 GiB used, limits 10.0 GiB; 1 container"
         )
@@ -584,6 +597,48 @@ class TestConnection:
 
 
 class TestProblems:
+    def test_processes_that_hami_core_does_not_know_of(
+        self, opened: Any, server: PageServer
+    ) -> None:
+        """One beside the region's, and one in a container without a region: both are told, the
+        first as more than HAMi-core's account, the second as the driver's alone."""
+        server.scraper.snapshot = snapshot(
+            entry(region(process(use(data=GIB)))),
+            entry(None, OTHER, "around"),
+            pods=pods_view(POD, OTHER_POD),
+            cards=[
+                card(
+                    processes=(
+                        DeviceProcess(100, GIB, ProcessUtilization(core=10)),
+                        DeviceProcess(207, 2 * GIB, ProcessUtilization(core=20)),
+                        DeviceProcess(307, 4 * GIB, ProcessUtilization(core=30)),
+                    )
+                )
+            ],
+            live=(100,),
+            on_devices={207: ContainerRef(UID, ""), 307: ContainerRef(OTHER, "")},
+        )
+        page = opened()
+        told = [
+            " ".join(text.split()) for text in page.locator("#problem-list li").all_inner_texts()
+        ]
+        assert told == [
+            "! team-a/train-0/train: processes that HAMi-core does not know of "
+            "2.00 GiB on GPU 0, to which no limit applies",
+            "! team-b/infer-0/around: processes that HAMi-core does not know of "
+            "4.00 GiB on GPU 0, to which no limit applies",
+        ]
+        shown = [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in rows(page)]
+        assert [row[2:9] for row in shown] == [
+            ["train", "0", "1.00 GiB", "3.00 GiB", "10.0 GiB", "0%", "30%"],
+            ["around", "0", "–", "4.00 GiB", "–", "–", "30%"],
+        ]
+        blocks = page.locator("#gpus .block").all()
+        assert [block.get_attribute("title") for block in blocks] == [
+            "team-a/train-0/train: 3.00 GiB of 10.0 GiB",
+            "team-b/infer-0/around: 4.00 GiB limit unknown",
+        ]
+
     def test_sources_and_regions_are_told_with_their_reasons(
         self, opened: Any, server: PageServer
     ) -> None:
@@ -645,7 +700,9 @@ class TestDetail:
             "101",
             "running",
             "1.00 MiB",
+            "2.00 MiB",
             "0%",
+            "35%",
         ]
 
     def test_follows_updates(self, page: Page, server: PageServer) -> None:

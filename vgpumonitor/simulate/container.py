@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice
@@ -143,6 +143,13 @@ class SimulatedContainer:
             for device in process.devices:
                 card = self.pod.cards[device]
                 yield CardUse(card, process.hostpid, process.nvml_memory, process.sm, self.pod.mig)
+
+    def take_turns(self, shares: Mapping[Card, float]) -> None:
+        """Leaves each process the share of its wish that its GPUs can give."""
+        for process in self._processes:
+            share = min([shares.get(self.pod.cards[device], 1.0) for device in process.devices])
+            if share < 1:
+                self._set_sm(process, int(process.sm * share))
 
     # The container.
 

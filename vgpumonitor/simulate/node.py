@@ -14,6 +14,7 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -23,7 +24,7 @@ from typing import Self
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
 from vgpumonitor.simulate.nvml.state import SimulatedDevice, SimulatedNvml
-from vgpumonitor.simulate.plan import make_cards, place_mixed, place_plain
+from vgpumonitor.simulate.plan import Card, make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
 from vgpumonitor.simulate.readings import figures
@@ -117,7 +118,19 @@ class SimulatedNode:
         for pod in self.containers:
             for container in pod:
                 container.step(now)
+        self._share_cores()
         self._write(now)
+
+    def _share_cores(self) -> None:
+        """A GPU gives no more than it has: those that run on it take turns."""
+        containers = [container for pod in self.containers for container in pod]
+        wanted: Counter[Card] = Counter()
+        for container in containers:
+            for use in container.uses():
+                wanted[use.card] += use.sm
+        shares = {card: min(1.0, 100 / sm) for card, sm in wanted.items() if sm}
+        for container in containers:
+            container.take_turns(shares)
 
     def run(self, stop: threading.Event, interval: float = 1.0) -> None:
         """Steps every ``interval`` seconds until ``stop`` is set."""

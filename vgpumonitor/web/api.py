@@ -229,8 +229,11 @@ def _any(flags: Iterable[bool | None]) -> bool | None:
 
 def _status(container: Container) -> str:
     """One word for what the container does; the schema says what each means."""
-    if container.reading is not None and container.region is None:
-        return container.reading.state
+    reading = container.reading
+    # One that got round HAMi-core works, and waits for nothing.
+    works = reading is not None and reading.state == "waiting" and container.processes
+    if reading is not None and container.region is None and not works:
+        return reading.state
     if any(device.launches_blocked for device in container.devices):
         return "blocked"
     states = {process.state for process in container.processes} - {"dead"}

@@ -101,6 +101,7 @@ export function detailHistory(rows) {
 
 function facts(row, time) {
   const { source, device } = row;
+  const noLimit = row.hasRegion ? ", no limit" : "";
   const found = [["State", STATES[row.state]]];
   if (source.error) found.push(["Error", source.error]);
   if (source.blocked_by.length) {
@@ -111,7 +112,7 @@ function facts(row, time) {
   }
   if (device) {
     found.push(["GPU", `${row.gpu} · ${device.uuid}`]);
-    found.push(["Memory", `${size(row.memory)}${row.memoryLimit === null ? ", no limit" : ` of ${size(row.memoryLimit)}`}`]);
+    found.push(["Memory", `${size(row.memory)}${row.memoryLimit === null ? noLimit : ` of ${size(row.memoryLimit)}`}`]);
     if (device.memory_by_kind) {
       const { context, module, data, other } = device.memory_by_kind;
       found.push([
@@ -126,7 +127,7 @@ function facts(row, time) {
       found.push(["Unknown to HAMi-core", `${size(device.bypassed_memory_bytes)}: no limit applies to it`]);
     }
     if (device.dead_memory_bytes) found.push(["Held by dead processes", size(device.dead_memory_bytes)]);
-    found.push(["Cores", `${percent(row.cores)}${row.coreLimit === null ? ", no limit" : ` of ${percent(row.coreLimit)}`}`]);
+    found.push(["Cores", `${percent(row.cores)}${row.coreLimit === null ? noLimit : ` of ${percent(row.coreLimit)}`}`]);
     if (device.driver) {
       found.push(["Cores, as the driver says", percent(device.driver.core_utilization_percent)]);
     }
@@ -139,14 +140,14 @@ function facts(row, time) {
     found.push(["Region layout", source.layout]);
   }
   found.push(["Pod UID", source.pod_uid + (source.pod_known ? "" : " (not known to the pod source)")]);
-  found.push(["File", source.path]);
+  if (source.path !== null) found.push(["File", source.path]);
   for (const problem of source.problems) found.push(["Problem", problem.message]);
   return found;
 }
 
 function processTable({ source, device }) {
   if (!source.processes.length) return [];
-  const headings = ["PID", "Host PID", "State", "Memory", "Cores"];
+  const headings = ["PID", "Host PID", "State", "Memory", "By the driver", "Cores", "By the driver"];
   return [
     element("h3", {}, "Processes"),
     element(
@@ -163,7 +164,9 @@ function processTable({ source, device }) {
             process.host_pid === null ? NONE : String(process.host_pid),
             process.state,
             use ? size(use.memory_used_bytes) : NONE,
+            use ? size(use.driver_memory_used_bytes) : NONE,
             use ? percent(use.core_utilization_percent) : NONE,
+            use ? percent(use.driver_core_utilization_percent) : NONE,
           ];
           return element("tr", {}, ...texts.map((text) => element("td", {}, text)));
         }),

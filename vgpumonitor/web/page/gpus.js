@@ -2,7 +2,8 @@
 
 import { PercentChart } from "./charts.js";
 import { element, reconcile, setAttribute, setText } from "./dom.js";
-import { count, percent, shortUuid, size } from "./format.js";
+import { count, NONE, percent, shortUuid, size } from "./format.js";
+import { sumOfKnown } from "./rows.js";
 
 const LINES = [
   { label: "GPU", colour: "--accent", filled: true },
@@ -102,15 +103,15 @@ export class Gpus {
       });
     }
     const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
-    const used = gpu.memory_used_bytes ?? sum(rows.map((row) => row.memory));
-    const limits = sum(rows.map((row) => row.memoryLimit));
+    const used = gpu.memory_used_bytes ?? sumOfKnown(rows.map(memoryOf));
+    const limits = sumOfKnown(rows.map((row) => row.memoryLimit));
     const total = gpu.memory_total_bytes;
     const scale = Math.max(total || 0, sum(blocks.map((block) => block.width)), 1);
 
     const texts = [
       total === null ? `${size(used)} used` : `${size(used)} of ${size(total)} used`,
-      `limits ${size(limits)}`,
     ];
+    if (limits !== null) texts.push(`limits ${size(limits)}`);
     if (allocations.length) texts.push(`allocated ${size(sum(allocations.map((one) => one.memory_bytes)))}`);
     if (gpu.dead_memory_bytes) texts.push(`✕ dead ${size(gpu.dead_memory_bytes)}`);
     if (unattributed) texts.push(`? in no container ${size(unattributed)}`);
@@ -127,13 +128,13 @@ export class Gpus {
     part(".end").hidden = !over;
     if (over) part(".end").style.left = `${(100 * total) / scale}%`;
 
-    const containers = sum(rows.map((row) => row.cores));
+    const containers = sumOfKnown(rows.map(coresOf));
     const limited = rows.filter((row) => row.coreLimit !== null);
     const cores = [];
     if (gpu.core_utilization_percent !== null) cores.push(percent(gpu.core_utilization_percent));
-    cores.push(`containers ${percent(containers)}`);
+    if (containers !== null) cores.push(`containers ${percent(containers)}`);
     if (limited.length) cores.push(`limits ${percent(sum(limited.map((row) => row.coreLimit)))}`);
-    figure(part(".cores-figure"), "Cores", cores);
+    figure(part(".cores-figure"), "Cores", cores.length ? cores : [NONE]);
     setAttribute(part(".chart"), "aria-label", `Cores over the last minutes; now: ${cores.join(", ")}`);
     let chart = this.charts.get(gpu.uuid);
     if (!chart) {
@@ -166,7 +167,7 @@ export function gpuHistory(snapshot, rows) {
     }
   }
   for (const row of rows) {
-    if (row.cores !== null) add(`containers ${row.gpuUuid}`, row.cores);
+    if (coresOf(row) !== null) add(`containers ${row.gpuUuid}`, coresOf(row));
     if (row.coreLimit !== null) add(`limits ${row.gpuUuid}`, row.coreLimit);
   }
   return values;
@@ -183,13 +184,21 @@ function figure(node, label, texts) {
   setText(rest, texts.slice(1).map((text) => text.replaceAll(" ", "\u00a0")).join(" · "));
 }
 
+// What a container holds: HAMi-core's account and what it does not know of, or the driver's where
+// there is no region.
+function memoryOf(row) {
+  return row.memory === null ? row.driverMemory : row.memory + (row.device.bypassed_memory_bytes || 0);
+}
+
+function coresOf(row) {
+  return row.driverCores ?? row.cores;
+}
+
 function blockOf(row) {
-  const { driver } = row.device;
-  // What has no region is known to the driver alone.
-  const memory = row.memory ?? (driver && driver.memory_used_bytes);
+  const memory = memoryOf(row);
   const used = memory || 0;
   const dead = row.device.dead_memory_bytes || 0;
-  const limit = row.memoryLimit === null ? "no limit" : `of ${size(row.memoryLimit)}`;
+  const limit = row.memoryLimit === null ? (row.hasRegion ? "no limit" : "limit unknown") : `of ${size(row.memoryLimit)}`;
   const name = [row.namespace, row.pod, row.container].filter(Boolean).join("/");
   return {
     key: row.key,

@@ -1,7 +1,7 @@
 // What is wrong: sources that are down, regions that can't be read or hold nonsense.
 
 import { element, reconcile, setText } from "./dom.js";
-import { ago, count } from "./format.js";
+import { ago, count, size } from "./format.js";
 
 // More than these of one kind are only counted.
 const MOST = 20;
@@ -54,6 +54,18 @@ export function problemsOf(snapshot) {
     });
   }
   more(found, "partly", partly.length - MOST, "value that can't be true", "values that can't be true");
+  const bypassing = snapshot.containers.flatMap((container) =>
+    container.devices.filter((device) => device.bypassed_memory_bytes).map((device) => ({ container, device })),
+  );
+  for (const { container, device } of bypassing.slice(0, MOST)) {
+    found.push({
+      key: `bypass ${container.pod_uid}/${container.container} ${device.uuid}`,
+      mark: "!",
+      what: `${nameOf(container)}: processes that HAMi-core does not know of`,
+      why: `${size(device.bypassed_memory_bytes)} on GPU ${device.device_index ?? device.uuid}, to which no limit applies`,
+    });
+  }
+  more(found, "bypass", bypassing.length - MOST, "container with such processes", "containers with such processes");
   return found;
 }
 

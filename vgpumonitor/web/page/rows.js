@@ -16,8 +16,10 @@ export const COLUMNS = [
   { key: "container", title: "Container" },
   { key: "gpu", title: "GPU" },
   { key: "memory", title: "Memory", number: true },
+  { key: "driverMemory", title: "Driver's memory", number: true },
   { key: "memoryLimit", title: "Memory limit", number: true },
   { key: "cores", title: "Cores", number: true },
+  { key: "driverCores", title: "Driver's cores", number: true },
   { key: "coreLimit", title: "Core limit", number: true },
   { key: "lastKernel", title: "Idle since", number: true },
   { key: "state", title: "State" },
@@ -54,11 +56,15 @@ export function rowsOf(snapshot, names, shortUuid) {
         container: container.container,
         gpu: device ? (named && named.name) || shortUuid(device.uuid) : null,
         memory: device ? device.memory_used_bytes : null,
+        driverMemory: device && device.driver ? device.driver.memory_used_bytes : null,
         memoryLimit: device ? device.memory_limit_bytes : null,
         cores: device ? device.core_utilization_percent : null,
+        driverCores: device && device.driver ? device.driver.core_utilization_percent : null,
         coreLimit: device ? device.core_limit_percent : null,
         lastKernel: container.last_kernel_time,
         state: container.status,
+        // Without a region nobody knows a limit.
+        hasRegion: container.region_state === "ok",
       };
       row.text = [row.namespace, row.pod, row.container, row.gpu, STATES[row.state], device && device.uuid]
         .filter(Boolean)
@@ -68,6 +74,12 @@ export function rowsOf(snapshot, names, shortUuid) {
     }
   }
   return rows;
+}
+
+// The values that are known, added up; null where none is.
+export function sumOfKnown(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? known.reduce((total, value) => total + value, 0) : null;
 }
 
 // Rows that have every word of the text, on the GPU and in the state that were chosen.

@@ -187,16 +187,19 @@ export class Table {
 
 function fillRow(node, row, time) {
   node.row = row;
-  const [namespace, pod, container, gpu, memory, memoryLimit, cores, coreLimit, lastKernel, state] =
-    node.children;
+  const [namespace, pod, container, gpu, memory, driverMemory, memoryLimit, ...others] = node.children;
+  const [cores, driverCores, coreLimit, lastKernel, state] = others;
+  const noLimit = row.hasRegion ? "none" : NONE;
   setText(namespace, row.namespace || NONE);
   setText(pod.firstChild, row.pod);
   setText(container, row.container);
   setText(gpu, row.gpu ?? NONE);
   meter(memory, size(row.memory), row.memory, row.memoryLimit);
-  setText(memoryLimit, row.memoryLimit === null ? (row.device ? "none" : NONE) : size(row.memoryLimit));
+  setText(driverMemory, size(row.driverMemory));
+  setText(memoryLimit, row.memoryLimit === null ? noLimit : size(row.memoryLimit));
   meter(cores, percent(row.cores), row.cores, row.coreLimit ?? 100);
-  setText(coreLimit, row.coreLimit === null ? (row.device ? "none" : NONE) : percent(row.coreLimit));
+  setText(driverCores, percent(row.driverCores));
+  setText(coreLimit, row.coreLimit === null ? noLimit : percent(row.coreLimit));
   setText(lastKernel, row.lastKernel === null ? NONE : ago(time - row.lastKernel));
   setAttribute(lastKernel, "title", row.lastKernel === null ? "" : `last kernel at ${clock(row.lastKernel)}`);
   setAttribute(state, "class", `state ${row.state}`);
