@@ -329,7 +329,7 @@ class TestServer:
             try:
                 proxy.cut()
                 eventually(lambda: not up(exporter))
-                eventually(lambda: "403" in exporter.log)
+                eventually(lambda: "answered 403" in exporter.log)
             finally:
                 del binding["metadata"]["resourceVersion"]
                 node.cluster.post(BINDING.rpartition("/")[0], binding)
@@ -337,7 +337,7 @@ class TestServer:
 
     def test_priority_and_fairness_may_refuse(self, node: Node) -> None:
         with one_seat(node.cluster) as taken, node.exporter() as exporter:
-            eventually(lambda: "429" in exporter.log)
+            eventually(lambda: "answered 429" in exporter.log)
             assert not up(exporter)
             taken.close()
             eventually(lambda: up(exporter), seconds=60)
@@ -360,7 +360,7 @@ class TestTokens:
             assert up(exporter)
             answers = {event["responseStatus"]["code"] for event in node.cluster.audit(USER)[seen:]}
             assert answers == {200}
-            assert "401" not in exporter.log
+            assert "answered 401" not in exporter.log
 
     def test_a_token_that_ended_is_told_and_a_new_one_taken(self, node: Node) -> None:
         node.token_file.write_text(node.cluster.short_token(NAMESPACE, ACCOUNT, seconds=8))
@@ -370,7 +370,7 @@ class TestTokens:
             eventually(lambda: _answers(node.cluster, token, 401), seconds=60)
             proxy.cut()
             eventually(lambda: not up(exporter))
-            eventually(lambda: "401" in exporter.log)
+            eventually(lambda: "answered 401" in exporter.log)
             node.token_file.write_text(node.cluster.token(NAMESPACE, ACCOUNT))
             eventually(lambda: up(exporter), seconds=60)
 
