@@ -13,11 +13,14 @@ from vgpumonitor.simulate.node import SimulatedNode
 
 @contextmanager
 def simulated(containers: int, gpus: int = 8) -> Iterator[SimulatedNode]:
-    """A node whose containers are all alike: one process on two GPUs."""
+    """A node whose containers are all alike: one process on two GPUs, whose host PID HAMi-core
+    has found."""
     with (
         tempfile.TemporaryDirectory(prefix="vgpumonitor-bench-") as directory,
         SimulatedNode(Path(directory), gpus, containers, plain=True) as node,
     ):
+        # The watcher finds a new process's host PID at its first round.
+        node.step()
         yield node
 
 

@@ -9,9 +9,7 @@ prometheus-client takes.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from vgpumonitor.metrics.family import (
@@ -29,18 +27,21 @@ from vgpumonitor.snapshot import Container
 _BOUNDARY = b"\0"
 
 
-class _Filled(NamedTuple):
-    """A template, and what it was made for: ``labels`` are the containers' and its devices',
-    ``absent`` the places of the values that aren't there. ``values`` are those that are."""
+#: Containers whose texts are cut at once: enough to be fast, few enough that their pieces take
+#: little memory.
+_CUT_AT_ONCE = 16
+
+_Values = tuple[float | bytes, ...]
+
+
+class _Template(NamedTuple):
+    """The texts of all families of one container with conversions for their values, and what it
+    was made for: ``labels`` are the containers' and its devices', ``absent`` the places of the
+    values that aren't there."""
 
     labels: tuple[tuple[str, ...], ...]
     absent: tuple[int, ...]
-    template: bytes
-    values: tuple[float | bytes, ...]
-
-    def texts(self, values: tuple[float | bytes, ...]) -> list[bytes]:
-        """The text of each family."""
-        return (self.template % values).split(_BOUNDARY)
+    text: bytes
 
 
 class _Templates:
@@ -64,8 +65,9 @@ class _Templates:
             for each in (*family.texts, value)
         ]
 
-    def fill(self, container: Container, before: _Filled | None) -> _Filled:
-        """``before`` is what the container had last, whose template mostly serves again."""
+    def of(self, container: Container, before: _Template | None) -> tuple[_Template, _Values]:
+        """The template of a container and its values; ``before`` is what the container had
+        last, which mostly serves again."""
         devices = container.devices
         labels = (
             container_labels(container),
@@ -83,10 +85,10 @@ class _Templates:
         if len(present) < len(found):
             absent = tuple([place for place, value in enumerate(found) if value is None])
         if before is not None and before.labels == labels and before.absent == absent:
-            return _Filled(before.labels, absent, before.template, present)
-        return _Filled(labels, absent, self._template(container, absent), present)
+            return before, present
+        return _Template(labels, absent, self._text(container, absent)), present
 
-    def _template(self, container: Container, absent: tuple[int, ...]) -> bytes:
+    def _text(self, container: Container, absent: tuple[int, ...]) -> bytes:
         # Families with the same labels share their text.
         known: dict[tuple[object, ...], str] = {}
         texts = []
@@ -116,14 +118,14 @@ class _Templates:
 
 class _Kept(NamedTuple):
     """The text of one container, and what it was made of; that of its AgeFamilies is made when
-    it is asked for. ``ends`` are where each family's text ends in ``text``, after a 0: one piece of
-    memory goes back to the system when the container is gone, some dozens of small ones do not."""
+    it is asked for, of ``moments``. The families' texts are one piece of memory, which goes back
+    to the system when the container is gone: some dozens of small ones do not."""
 
     container: Container
-    filled: _Filled
-    ages: _Filled
+    template: _Template
+    ages: _Template
+    moments: _Values
     text: bytes
-    ends: array[int]
 
 
 class ContainerTexts:
@@ -153,29 +155,39 @@ class ContainerTexts:
             if kept is None or kept.container is not container:
                 self._kept[key] = self._make(container, kept)
 
-    def by_family(self, now: float) -> dict[Family, bytes]:
-        """The samples of all containers at ``now``, in Unix seconds."""
-        kept = self._kept.values()
-        texts = [(each.text, each.ends) for each in kept]
-        ages = [
-            each.ages.texts(tuple([max(0.0, now - float(then)) for then in each.ages.values]))
-            for each in kept
-        ]
-        found: dict[Family, bytes] = {
-            family: b"".join([text[ends[at] : ends[at + 1]] for text, ends in texts])
-            for at, family in enumerate((*self._templates.families, *self._of_processes))
-        }
-        for at, family in enumerate(self._ages.families):
-            found[family] = b"".join([of_family[at] for of_family in ages])
+    def by_family(self, now: float) -> dict[Family, list[bytes]]:
+        """The samples of all containers at ``now``, in Unix seconds, in pieces."""
+        kept = list(self._kept.values())
+        families = (*self._templates.families, *self._of_processes)
+        found = _by_family(families, kept, lambda each: each.text)
+        found |= _by_family(self._ages.families, kept, lambda each: _aged(each, now))
         return found
 
     def _make(self, container: Container, before: _Kept | None) -> _Kept:
-        filled = self._templates.fill(container, None if before is None else before.filled)
-        ages = self._ages.fill(container, None if before is None else before.ages)
-        texts = filled.texts(filled.values) if self._templates.families else []
+        template, values = self._templates.of(container, before and before.template)
+        ages, moments = self._ages.of(container, before and before.ages)
+        texts = [template.text % values] if self._templates.families else []
         texts += [_process_text(family, container) for family in self._of_processes]
-        ends = array("l", accumulate(map(len, texts), initial=0))
-        return _Kept(container, filled, ages, b"".join(texts), ends)
+        return _Kept(container, template, ages, moments, _BOUNDARY.join(texts))
+
+
+def _aged(kept: _Kept, now: float) -> bytes:
+    """The text of a container's AgeFamilies at ``now``."""
+    return kept.ages.text % tuple([max(0.0, now - float(then)) for then in kept.moments])
+
+
+def _by_family(
+    families: Sequence[Family], kept: Sequence[_Kept], text: Callable[[_Kept], bytes]
+) -> dict[Family, list[bytes]]:
+    """The texts of all containers by family, those of some containers in one piece."""
+    if not families:
+        return {}
+    joined: list[list[bytes]] = [[] for _ in families]
+    for start in range(0, len(kept), _CUT_AT_ONCE):
+        texts = [text(each).split(_BOUNDARY) for each in kept[start : start + _CUT_AT_ONCE]]
+        for place, pieces in enumerate(zip(*texts, strict=True)):
+            joined[place].append(b"".join(pieces))
+    return dict(zip(families, joined, strict=True))
 
 
 def _process_text(family: ProcessFamily, container: Container) -> bytes:

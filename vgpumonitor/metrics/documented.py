@@ -46,8 +46,9 @@ def _described(size: Callable[[MemoryUse], int | None]) -> DeviceValue:
     """A figure of the memory description, which has all of them in one series, or no series."""
 
     def value(_: Container, device: ContainerDevice) -> float | None:
-        use = device.memory
-        return None if use is None or use.other is None else size(use)
+        if device.memory is None or "memory" in device.implausible:
+            return None
+        return size(device.memory)
 
     return value
 

@@ -6,6 +6,7 @@ at tens of thousands of series (as kube-state-metrics does, for the same reason)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -17,6 +18,7 @@ from prometheus_client.openmetrics.exposition import (
 from vgpumonitor.metrics.container_text import ContainerTexts
 from vgpumonitor.metrics.family import Family, NodeFamily
 from vgpumonitor.metrics.labels import label_text
+from vgpumonitor.remembered import Remembered
 from vgpumonitor.snapshot import NodeSnapshot
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,7 +31,8 @@ class Exposition:
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = tuple(families)
         self._containers = ContainerTexts(self._families)
-        #: The text of the labels of each NodeFamily's series.
+        self._node_texts: defaultdict[NodeFamily, Remembered[bytes]] = defaultdict(Remembered)
+        #: The text of the labels of each series of the other NodeFamilies.
         self._label_texts: dict[NodeFamily, dict[tuple[str, ...], str]] = {}
         self._registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._registry)
@@ -52,13 +55,20 @@ class Exposition:
         for family in families:
             parts.append(_header(family, openmetrics).encode())
             if isinstance(family, NodeFamily):
-                parts.append("".join(self._node_lines(family, snapshot)).encode())
+                parts.append(self._node_text(family, snapshot))
             else:
-                parts.append(of_containers[family])
+                parts += of_containers[family]
         parts.append(self._own(openmetrics, names))
         return b"".join(parts)
 
-    def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> list[str]:
+    def _node_text(self, family: NodeFamily, snapshot: NodeSnapshot) -> bytes:
+        if family.source is None:
+            return self._node_lines(family, snapshot)
+        return self._node_texts[family].get(
+            (snapshot.node, family.source(snapshot)), lambda: self._node_lines(family, snapshot)
+        )
+
+    def _node_lines(self, family: NodeFamily, snapshot: NodeSnapshot) -> bytes:
         known = self._label_texts.setdefault(family, {})
         lines = []
         for values, value in family.samples(snapshot):
@@ -69,7 +79,7 @@ class Exposition:
         if len(known) > 2 * len(lines):
             # Mostly of series that are gone.
             known.clear()
-        return lines
+        return "".join(lines).encode()
 
     def _own(self, openmetrics: bool, names: Collection[str]) -> bytes:
         """What prometheus-client knows of the process and of Python."""

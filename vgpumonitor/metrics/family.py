@@ -31,9 +31,12 @@ class Family:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeFamily(Family):
-    """A family whose samples come from the snapshot as a whole."""
+    """A family whose samples come from the snapshot as a whole, or, where it is given, from its
+    node and ``source`` alone: a part that stays the same while nothing in it changes, and of
+    which there are many."""
 
     samples: Callable[[NodeSnapshot], Iterable[Sample]] = lambda _: ()
+    source: Callable[[NodeSnapshot], object] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

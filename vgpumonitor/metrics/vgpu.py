@@ -42,12 +42,14 @@ from vgpumonitor.snapshot import (
     NodeSnapshot,
     PodAllocation,
     ProcessDeviceUse,
+    ProcessState,
 )
 from vgpumonitor.sources.devices import ProcessUtilization
 
 _CONTAINER = ("node", "namespace", "pod", "container")
 _CONTAINER_DEVICE = (*_CONTAINER, "device_index", "device_uuid", "mig_uuid")
 _ALLOCATION = ("node", "namespace", "pod", "device_index", "device_uuid", "device_minor")
+_STATES: tuple[ProcessState, ...] = ("running", "suspended", "dead", "unidentified")
 _POD = ("node", "namespace", "pod", "uid", "workload_kind", "workload", "isolation")
 
 
@@ -117,11 +119,11 @@ def _allocations(
     return samples
 
 
-def _processes(state: str) -> ContainerValue:
+def _processes(state: ProcessState) -> ContainerValue:
     def count(container: Container) -> float | None:
         if container.region is None:
             return None
-        return sum(process.state == state for process in container.processes)
+        return [process.state for process in container.processes].count(state)
 
     return count
 
@@ -157,6 +159,7 @@ def pod_info(labels: Sequence[str] = ()) -> Family:
         "The pod: its workload, and what isolates it on its GPUs",
         (*_POD, *names),
         samples=_pod_info(tuple(labels)),
+        source=lambda snapshot: snapshot.pods,
     )
 
 
@@ -167,12 +170,14 @@ FAMILIES: tuple[Family, ...] = (
         "Device memory that the scheduler allocated to the pod on the GPU, in bytes",
         _ALLOCATION,
         samples=_allocations(lambda allocated: allocated.memory_bytes),
+        source=lambda snapshot: snapshot.allocations,
     ),
     NodeFamily(
         "vgpu_allocated_core_ratio",
         "Share of the GPU's cores that the scheduler allocated to the pod (1 is the whole GPU)",
         _ALLOCATION,
         samples=_allocations(lambda allocated: allocated.core_ratio),
+        source=lambda snapshot: snapshot.allocations,
     ),
     DeviceFamily(
         "vgpu_memory_used_bytes",
@@ -237,10 +242,7 @@ FAMILIES: tuple[Family, ...] = (
         "vgpu_processes",
         "Processes of the container that use the device, by state",
         (*_CONTAINER, "state"),
-        values={
-            (state,): _processes(state)
-            for state in ("running", "suspended", "dead", "unidentified")
-        },
+        values={(state,): _processes(state) for state in _STATES},
     ),
     _per_device(
         "vgpu_dead_process_memory_bytes",

@@ -20,6 +20,7 @@ from vgpumonitor.snapshot.model import (
     PodAllocation,
     PodInfo,
     ProcessDeviceUse,
+    ProcessState,
 )
 from vgpumonitor.snapshot.views import SourceViews
 
@@ -37,6 +38,7 @@ __all__ = [
     "PodInfo",
     "ProcessDeviceUse",
     "ProcessIdentification",
+    "ProcessState",
     "SnapshotBuilder",
     "SourceViews",
 ]

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from vgpumonitor.remembered import Remembered
 from vgpumonitor.snapshot.attribution import attribute
 from vgpumonitor.snapshot.containers import Containers
-from vgpumonitor.snapshot.model import Health, NodeSnapshot
+from vgpumonitor.snapshot.model import Health, NodeSnapshot, PodAllocation, PodInfo
 from vgpumonitor.snapshot.over import is_over
-from vgpumonitor.snapshot.pods import allocations, mig_devices, pod_infos
+from vgpumonitor.snapshot.pods import allocations, device_names, mig_devices, pod_infos
 from vgpumonitor.snapshot.views import SourceViews
 from vgpumonitor.sources.devices import Device, parts_of
 
 
 class SnapshotBuilder:
-    """Makes the snapshots of one node, each a function of the views and of the containers in
-    the last one, which stay the same objects while they are the same."""
+    """Makes the snapshots of one node, each a function of the views. Containers, pods and
+    allocations stay the same objects while they are the same."""
 
     def __init__(self, node: str) -> None:
         self._node = node
         self._containers = Containers(node)
+        self._pods: Remembered[tuple[PodInfo, ...]] = Remembered()
+        self._allocations: Remembered[tuple[PodAllocation, ...]] = Remembered()
 
     def build(self, views: SourceViews) -> NodeSnapshot:
         pods, identities = views.pods, views.identities
@@ -33,13 +36,18 @@ class SnapshotBuilder:
         containers = self._containers.update(
             shown, pods, identities, attribution, views.known_devices, _told(views.devices)
         )
+        names = device_names(views.known_devices)
         return NodeSnapshot(
             node=self._node,
             time=views.time,
             containers=containers,
             devices=views.devices,
-            pods=pod_infos(containers, pods),
-            allocations=allocations(pods.pods.values(), views.known_devices),
+            pods=self._pods.get(
+                (containers, pods.pods, pods.deleted), lambda: pod_infos(containers, pods)
+            ),
+            allocations=self._allocations.get(
+                (pods.pods, names), lambda: allocations(pods.pods.values(), names)
+            ),
             unattributed=attribution.unattributed,
             mig_devices=mig_devices(containers, pods, views.known_devices),
             health=Health(

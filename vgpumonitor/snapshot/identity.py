@@ -17,12 +17,16 @@ from typing import Literal
 from msgspec import Struct
 
 from vgpumonitor.region.model import GONE, Region, RegionProcess
+from vgpumonitor.remembered import Remembered
 from vgpumonitor.sources.containers import ContainerReading
 from vgpumonitor.sources.pods import PodsView
 from vgpumonitor.sources.processes import ContainerRef, HostProcess, HostProcesses
 
 #: A container by its pod's UID and its name.
 Key = tuple[str, str]
+
+#: The processes of each container's slots, and the slots without one by container and PID.
+_Identified = tuple[dict[Key, tuple[HostProcess | None, ...]], list[tuple[Key, int]]]
 
 #: What a slot without a process of the host is: its process does not exist, can't be told, or
 #: exists because HAMi-core says so.
@@ -76,6 +80,8 @@ class ProcessIdentification:
         to be the host's; off takes none for dead."""
         self._processes = processes
         self._liveness = liveness
+        self._owners: Remembered[list[SlotOwner]] = Remembered()
+        self._identified: Remembered[_Identified] = Remembered()
 
     def look(
         self,
@@ -87,16 +93,24 @@ class ProcessIdentification:
         visible = self._liveness == "on" or self._processes.visible()
         if not visible:
             return Identities(unfound="believed" if self._liveness == "off" else "unidentified")
-        owners = slot_owners(readings, pods)
+        readings = tuple(readings)
+        owners = self._owners.get(
+            ([reading.region for reading in readings], pods.pods, pods.deleted),
+            lambda: slot_owners(readings, pods),
+        )
         on_devices = tuple(on_devices)
         asked = {slot.hostpid for owner in owners for slot in owner.slots}
         found = self._processes.look(asked.union(on_devices))
-        slots, need = _identify(owners, found, on_devices)
+        slots, need = self._identified.get(
+            (owners, found, on_devices), lambda: _identify(owners, found, on_devices)
+        )
         complete = True
         if need:
             others, complete = self._processes.look_over(frozenset(need))
             slots, _ = _identify(owners, found, on_devices, others)
-            found |= {each.pid: each for of in slots.values() for each in of if each is not None}
+            found = found | {
+                each.pid: each for of in slots.values() for each in of if each is not None
+            }
         else:
             self._processes.rest()
         if self._liveness == "off":
@@ -119,7 +133,8 @@ def slot_owners(readings: Iterable[ContainerReading], pods: PodsView) -> list[Sl
         slots = slots_in_use(reading.region)
         if slots:
             pod = pods.pods.get(reading.pod_uid) or pods.deleted.get(reading.pod_uid)
-            own = other = frozenset[str]()
+            own: frozenset[str] = frozenset()
+            other: frozenset[str] = frozenset()
             for container in () if pod is None else pod.containers.values():
                 if container.name == reading.container:
                     own = container.ids
@@ -146,7 +161,7 @@ def _identify(
     asked: Mapping[int, HostProcess],
     on_devices: Iterable[int],
     others: Iterable[HostProcess] = (),
-) -> tuple[dict[Key, tuple[HostProcess | None, ...]], list[tuple[Key, int]]]:
+) -> _Identified:
     """Also the slots without a process, by their container and PID."""
     found: dict[Key, list[HostProcess | None]] = {o.key: [None] * len(o.slots) for o in owners}
     taken: set[int] = set()

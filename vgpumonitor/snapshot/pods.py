@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from vgpumonitor.snapshot.model import (
     Container,
@@ -55,25 +56,38 @@ def _isolation(containers: Iterable[Container], pod: Pod | None) -> Isolation:
     return "none"
 
 
-def allocations(pods: Iterable[Pod], devices: Iterable[Device]) -> tuple[PodAllocation, ...]:
-    """Of the pods that are not over, with Koordinator's minors as UUIDs. Of two pods of one
-    name, which only a file can list, the last counts: no series is twice."""
+@dataclass(frozen=True, slots=True)
+class DeviceNames:
+    """The UUIDs of devices by minor, and the indices by UUID, by that of a MIG device too."""
+
+    uuids: Mapping[int, str]
+    indices: Mapping[str, int]
+
+
+def device_names(devices: Iterable[Device]) -> DeviceNames:
     devices = tuple(devices)
-    uuids = {device.minor: device.uuid for device in devices if device.minor is not None}
     indices = {device.uuid: device.index for device in devices}
     indices |= {mig.uuid: device.index for device in devices for mig in device.mig_devices}
+    return DeviceNames(
+        {device.minor: device.uuid for device in devices if device.minor is not None}, indices
+    )
+
+
+def allocations(pods: Iterable[Pod], devices: DeviceNames) -> tuple[PodAllocation, ...]:
+    """Of the pods that are not over, with Koordinator's minors as UUIDs. Of two pods of one
+    name, which only a file can list, the last counts: no series is twice."""
     found = {}
     for pod in pods:
         for allocated in () if pod.finished else pod.allocations:
             minor = allocated.device_minor
             uuid = allocated.device_uuid
             if not uuid and minor is not None:
-                uuid = uuids.get(minor, "")
+                uuid = devices.uuids.get(minor, "")
             found[pod.namespace, pod.name, uuid, minor] = PodAllocation(
                 pod.namespace,
                 pod.name,
                 uuid,
-                indices.get(uuid),
+                devices.indices.get(uuid),
                 minor,
                 allocated.memory_bytes,
                 allocated.core_ratio,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 from typing import Any
 
 from vgpumonitor.sources.devices.model import DeviceProcess, ProcessUtilization
@@ -94,6 +93,8 @@ def _means(samples: Iterable[Any]) -> Mapping[int, ProcessUtilization]:
         if max(values) <= 100:
             by_pid[sample.pid].append(values)
     return {
-        pid: ProcessUtilization(*[round(fmean(each)) for each in zip(*found, strict=True)])
+        pid: ProcessUtilization(
+            *[round(sum(each) / len(each)) for each in zip(*found, strict=True)]
+        )
         for pid, found in by_pid.items()
     }
