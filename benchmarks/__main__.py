@@ -16,6 +16,7 @@ from benchmarks import (
     scrape,
     start,
     syscalls,
+    witnesses,
 )
 from benchmarks.table import Row, markdown
 from testing.tools import MissingToolError
@@ -26,6 +27,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "concurrent": concurrent.rows,
     "exposition": exposition.rows,
     "syscalls": syscalls.rows,
+    "witnesses": witnesses.rows,
     "start": start.rows,
     "idle": idle.rows,
     "footprint": footprint.rows,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +28,11 @@ def simulated(containers: int, gpus: int = 8) -> Iterator[SimulatedNode]:
 
 
 @contextmanager
-def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
-    """``serve`` over the node with all metric sets, without NVML, with the image's variables."""
+def serving(
+    node: SimulatedNode, *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[Exporter]:
+    """``serve`` over the node with all metric sets, without NVML unless ``arguments`` say so,
+    with the image's variables and ``env``."""
     with running(
         "serve",
         f"--containers-dir={node.containers_dir}",
@@ -36,12 +42,16 @@ def serving(node: SimulatedNode, *arguments: str) -> Iterator[Exporter]:
         "--metrics=all",
         "--nvml=off",
         *arguments,
-        env=image_variables(),
+        env={**image_variables(), **(env or {})},
     ) as exporter:
         yield exporter
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, user and system, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+    """CPU time of a process, user and system, in seconds: by its clock, which is finer than the
+    ticks of /proc."""
+    clock = ctypes.c_int()
+    error = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise OSError(error, os.strerror(error), f"process {pid}")
+    return time.clock_gettime(clock.value)

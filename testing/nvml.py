@@ -47,7 +47,8 @@ def build(directory: Path) -> Path:
 
 
 @cache
-def _library() -> Path:
+def library() -> Path:
+    """The compiled library, in a directory of its own."""
     require("cc")
     return build(Path(mkdtemp(prefix="vgpumonitor-test-nvml-")))
 
@@ -59,6 +60,6 @@ def simulated_nvml(state: SimulatedNvml | None, directory: Path) -> dict[str, st
         return {}
     state.write(directory / "nvml.json")
     return {
-        "LD_LIBRARY_PATH": f"{_library().parent}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "LD_LIBRARY_PATH": f"{library().parent}:{os.environ.get('LD_LIBRARY_PATH', '')}",
         STATE_VARIABLE: str(directory / "nvml.json"),
     }
