@@ -109,7 +109,7 @@ def annotation_texts(data: bytes) -> None:
         dict(zip(pod_annotations.ANNOTATIONS, texts, strict=False)), ("init", "main", "side")
     )
     _check_allocations(found.allocations)
-    assert len(found.mig_allocations) <= pod_annotations.MAX_CARDS
+    assert len(found.mig_allocations) <= pod_annotations.MAX_DEVICES
     assert len(found.errors) <= len(pod_annotations.ANNOTATIONS) * (pod_annotations.MAX_ERRORS + 1)
     for name, message in found.errors:
         assert name in pod_annotations.ANNOTATIONS
@@ -117,7 +117,7 @@ def annotation_texts(data: bytes) -> None:
 
 
 def _check_allocations(found: tuple[Allocation, ...]) -> None:
-    assert len(found) <= pod_annotations.MAX_CARDS
+    assert len(found) <= pod_annotations.MAX_DEVICES
     for allocation in found:
         assert allocation.memory_bytes is None or 0 <= allocation.memory_bytes < 1 << 70
         assert allocation.core_ratio is None or 0 <= allocation.core_ratio < math.inf

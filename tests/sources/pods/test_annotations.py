@@ -14,7 +14,7 @@ from vgpumonitor.sources.pods.annotations import (
     HAMI,
     HAMI_MIG,
     KOORDINATOR,
-    MAX_CARDS,
+    MAX_DEVICES,
     VOLCANO,
     parse_allocations,
 )
@@ -146,7 +146,7 @@ def test_bytes_are_rounded_up() -> None:
         ("[" * 100_000, "recursion"),
         ('{"gpu": [{"minor": ' + "9" * 5000 + "}]}", "is not valid JSON"),
         ("x" * 300_000, "has 300000 characters"),
-        (7, "is 7, not a text"),
+        (7, "is 7, not a string"),
     ],
 )
 def test_a_wrong_koordinator_annotation(text: Any, message: str) -> None:
@@ -215,7 +215,7 @@ def test_hami_without_a_card(text: str) -> None:
     ("wrong", "message"),
     [
         ("GPU-1", "container 1, device 0: 'GPU-1' is not UUID,type,MiB,percent"),
-        ("card,NVIDIA,1,1", "container 1, device 0: 'card' is not a card's UUID"),
+        ("card,NVIDIA,1,1", "container 1, device 0: 'card' is not a GPU's UUID"),
         (
             f"{TWO},NVIDIA,-1,1",
             "container 1, device 0: '-1' MiB and '1' percent are not both whole numbers",
@@ -302,8 +302,8 @@ def test_a_wrong_mig_entry_is_lost_alone(wrong: Any, message: str) -> None:
 def test_hostile_annotations_are_bounded() -> None:
     many = koordinator(*(entry(minor, gpu_core="1") for minor in range(1000)))
     parsed = parse_allocations(many, [])
-    assert len(parsed.allocations) == MAX_CARDS
-    assert parsed.errors[-1] == (KOORDINATOR, f"and {1000 - MAX_CARDS - 8} more errors")
+    assert len(parsed.allocations) == MAX_DEVICES
+    assert parsed.errors[-1] == (KOORDINATOR, f"and {1000 - MAX_DEVICES - 8} more errors")
     assert len(parsed.errors) == 9
     migs = [mig_entry(deviceIndex=number) for number in range(500)]
     assert len(parse_allocations({HAMI_MIG: json.dumps(migs)}, ["a", "b"]).mig_allocations) == 64

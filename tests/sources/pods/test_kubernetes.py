@@ -640,8 +640,8 @@ def test_an_unusable_pod_is_lost_alone(tmp_path: Path, caplog: pytest.LogCapture
     asyncio.run(main())
     errors = [record.error for record in caplog.records if hasattr(record, "error")]
     assert errors == [
-        "metadata.name is of type int, not a text",
-        "metadata.namespace is missing, not a text",
+        "metadata.name is a number, not a string",
+        "metadata.namespace is missing, not a string",
     ]
 
 
@@ -667,7 +667,7 @@ def test_wrong_annotations_are_counted_and_named_once(
     named = [
         (record.namespace, record.pod, record.where)
         for record in caplog.records
-        if record.getMessage() == "wrong in a pod"
+        if record.getMessage() == "invalid field of a pod ignored"
         if hasattr(record, "namespace") and hasattr(record, "pod") and hasattr(record, "where")
     ]
     assert named == [("team", "bad", annotation)] * 2

@@ -175,12 +175,12 @@ def test_an_end_at_a_wrong_time_is_an_end(at: Any) -> None:
     ("wrong", "message"),
     [
         (None, "is missing, not an object"),
-        ({"state": {}}, "name is missing, not a text"),
-        ({"name": 3}, "name is of type int, not a text"),
+        ({"state": {}}, "name is missing, not a string"),
+        ({"name": 3}, "name is a number, not a string"),
         ({"name": "x", "state": "gone"}, "state or lastState is not an object"),
         (
             {"name": "x", "state": {"terminated": 1}},
-            "terminated is of type int, not an object",
+            "terminated is a number, not an object",
         ),
     ],
 )
@@ -241,15 +241,15 @@ def test_allocations() -> None:
     ("change", "message"),
     [
         ({"metadata": None}, "metadata is missing, not an object"),
-        ({"metadata": []}, "metadata is of type list, not an object"),
-        ({"metadata": {"namespace": "n", "name": "p"}}, "metadata.uid is missing, not a text"),
+        ({"metadata": []}, "metadata is a list, not an object"),
+        ({"metadata": {"namespace": "n", "name": "p"}}, "metadata.uid is missing, not a string"),
         (
             {"metadata": {"uid": "", "namespace": "n", "name": "p"}},
-            "metadata.uid is empty, not a text",
+            "metadata.uid is empty, not a string",
         ),
         (
             {"metadata": {"uid": "u", "namespace": 1, "name": "p"}},
-            "metadata.namespace is of type int, not a text",
+            "metadata.namespace is a number, not a string",
         ),
     ],
 )
@@ -264,9 +264,9 @@ def test_wrong_fields_are_lost_alone() -> None:
     pod, errors = pod_from_object(obj)
     assert pod == Pod("uid-of-p", "team-a", "p", workload_kind="Pod", workload="p")
     assert errors == (
-        ("metadata.annotations", "is of type list, not an object"),
-        ("status", "is of type str, not an object"),
-        ("spec", "is of type int, not an object"),
+        ("metadata.annotations", "is a list, not an object"),
+        ("status", "is a string, not an object"),
+        ("spec", "is a number, not an object"),
     )
 
 
@@ -305,7 +305,7 @@ def test_lists(kind: str) -> None:
     listed = split_list(json.dumps(document, indent=4).encode())
     assert (listed.resource_version, listed.next) == ("7", "abc")
     assert decode(listed.items[0]) == pods.pod("one")
-    with pytest.raises(ValueError, match="is of type int, not an object"):
+    with pytest.raises(ValueError, match="is a number, not an object"):
         decode(listed.items[1])
 
 

@@ -34,7 +34,7 @@ ANNOTATIONS = (KOORDINATOR, HAMI, VOLCANO, HAMI_MIG)
 #: Kubernetes' own bound on all annotations of an object, in bytes.
 MAX_LENGTH = 256 * 1024
 #: Cards of one pod, and MIG devices: more than any node has.
-MAX_CARDS = 64
+MAX_DEVICES = 64
 #: Errors told of one annotation.
 MAX_ERRORS = 8
 _MAX_MINOR = 1 << 20
@@ -100,7 +100,7 @@ def _read(
     found: tuple[_Found, ...] = ()
     try:
         if not isinstance(text, str):
-            raise ValueError(f"is {_shown(text)}, not a text")
+            raise ValueError(f"is {_shown(text)}, not a string")
         if len(text) > MAX_LENGTH:
             raise ValueError(f"has {len(text)} characters; more than {MAX_LENGTH} are not read")
         found = parse(text, errors)
@@ -122,7 +122,7 @@ def _koordinator(text: str, errors: list[str]) -> tuple[tuple[Allocation, bool],
         return ()
     if not isinstance(entries, list):
         raise ValueError(f"gpu is {_shown(entries)}, not a list")
-    cards = _Cards[int](errors)
+    allocated = _PerDevice[int](errors)
     uuids: dict[int, str] = {}
     parts: dict[int, bool] = {}
     for place, entry in enumerate(entries):
@@ -145,7 +145,7 @@ def _koordinator(text: str, errors: list[str]) -> tuple[tuple[Allocation, bool],
             uuid = None
         if uuid:
             uuids[minor] = uuid
-        cards.add(
+        allocated.add(
             where,
             minor,
             _amount(resources, "gpu-memory", where, errors),
@@ -155,7 +155,7 @@ def _koordinator(text: str, errors: list[str]) -> tuple[tuple[Allocation, bool],
         parts.setdefault(minor, ratio is None or ratio < 100)
     return tuple(
         (Allocation(uuids.get(minor, ""), minor, memory, core_ratio), parts[minor])
-        for minor, memory, core_ratio in cards.sums()
+        for minor, memory, core_ratio in allocated.sums()
     )
 
 
@@ -183,7 +183,7 @@ def _amount(
 
 
 def _hami(text: str, errors: list[str]) -> tuple[Allocation, ...]:
-    cards = _Cards[str](errors)
+    allocated = _PerDevice[str](errors)
     for container, devices in enumerate(text.split(";")):
         for place, device in enumerate(devices.split(":")):
             if not device.strip():
@@ -196,19 +196,19 @@ def _hami(text: str, errors: list[str]) -> tuple[Allocation, ...]:
                 continue
             uuid, _, memory, cores = fields[:4]
             if not uuid:
-                continue  # HAMi's ",,0,0" stands for a container without a card.
+                continue  # HAMi's ",,0,0" stands for a container without a device.
             match = _HAMI_UUID.fullmatch(uuid)
             if match is None:
-                errors.append(f"{where}: {_shown(uuid)} is not a card's UUID")
+                errors.append(f"{where}: {_shown(uuid)} is not a GPU's UUID")
             elif not (_WHOLE_NUMBER.fullmatch(memory) and _WHOLE_NUMBER.fullmatch(cores)):
                 errors.append(
                     f"{where}: {_shown(memory)} MiB and {_shown(cores)} percent are not both "
                     "whole numbers"
                 )
             else:
-                cards.add(where, match[1], Decimal(memory) * _MIB, Decimal(cores))
+                allocated.add(where, match[1], Decimal(memory) * _MIB, Decimal(cores))
     return tuple(
-        Allocation(uuid, None, memory, core_ratio) for uuid, memory, core_ratio in cards.sums()
+        Allocation(uuid, None, memory, core_ratio) for uuid, memory, core_ratio in allocated.sums()
     )
 
 
@@ -231,7 +231,7 @@ def _mig(text: str, container_names: Sequence[str], errors: list[str]) -> tuple[
             for key, valid, what in (
                 ("containerIndex", _is_number(entry.get("containerIndex"), 1 << 20), "a number"),
                 ("deviceIndex", _is_number(entry.get("deviceIndex"), 1 << 20), "a number"),
-                ("gpuUUID", _is_text(entry.get("gpuUUID"), _PLAIN_UUID), "a card's UUID"),
+                ("gpuUUID", _is_text(entry.get("gpuUUID"), _PLAIN_UUID), "a GPU's UUID"),
                 ("migUUID", _is_text(entry.get("migUUID"), _PLAIN_UUID), "a MIG device's UUID"),
                 ("profile", _is_text(entry.get("profile"), _PROFILE), "a MIG profile"),
                 ("gpuInstanceID", _is_number(entry.get("gpuInstanceID"), 1 << 32), "a number"),
@@ -250,8 +250,8 @@ def _mig(text: str, container_names: Sequence[str], errors: list[str]) -> tuple[
                 f"{where}.containerIndex is {entry['containerIndex']}, and the pod has "
                 f"{len(container_names)} containers"
             )
-        elif len(found) == MAX_CARDS:
-            errors.append(f"{where}: more than {MAX_CARDS} MIG devices")
+        elif len(found) == MAX_DEVICES:
+            errors.append(f"{where}: more than {MAX_DEVICES} MIG devices")
             break
         else:
             container = entry["containerIndex"]
@@ -268,26 +268,26 @@ def _mig(text: str, container_names: Sequence[str], errors: list[str]) -> tuple[
     return tuple(found[key] for key in sorted(found))
 
 
-class _Cards(Generic[_Key]):
-    """Sums per card, in the order in which the cards came."""
+class _PerDevice(Generic[_Key]):
+    """Sums per device, in the order in which the devices came."""
 
     def __init__(self, errors: list[str]) -> None:
         self._errors = errors
-        self._cards: dict[_Key, tuple[Decimal | None, Decimal | None]] = {}
+        self._devices: dict[_Key, tuple[Decimal | None, Decimal | None]] = {}
 
-    def add(self, where: str, card: _Key, memory: Decimal | None, core: Decimal | None) -> None:
-        """Memory in bytes, core in percent of the card."""
-        if card not in self._cards and len(self._cards) == MAX_CARDS:
-            self._errors.append(f"{where}: more than {MAX_CARDS} cards")
+    def add(self, where: str, device: _Key, memory: Decimal | None, core: Decimal | None) -> None:
+        """Memory in bytes, core in percent of the device."""
+        if device not in self._devices and len(self._devices) == MAX_DEVICES:
+            self._errors.append(f"{where}: more than {MAX_DEVICES} GPUs")
             return
-        before = self._cards.get(card, (None, None))
-        self._cards[card] = _sum(before[0], memory), _sum(before[1], core)
+        before = self._devices.get(device, (None, None))
+        self._devices[device] = _sum(before[0], memory), _sum(before[1], core)
 
     def sums(self) -> Iterable[tuple[_Key, int | None, float | None]]:
-        for card, (memory, core) in self._cards.items():
+        for device, (memory, core) in self._devices.items():
             # Rounded up, as Kubernetes' Quantity.Value does.
             yield (
-                card,
+                device,
                 None if memory is None else math.ceil(memory),
                 None if core is None else float(core / 100),
             )

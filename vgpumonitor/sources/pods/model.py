@@ -13,7 +13,7 @@ class Allocation:
 
     ``device_uuid`` is empty where the annotation names the device by ``device_minor`` alone
     (Koordinator); ``device_minor`` is None where it names it by UUID (HAMi, Volcano).
-    ``memory_bytes`` and ``core_ratio`` (1.0 is the whole card) are None where the
+    ``memory_bytes`` and ``core_ratio`` (1.0 is the whole device) are None where the
     annotation doesn't give them.
     """
 

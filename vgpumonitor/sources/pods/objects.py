@@ -113,7 +113,7 @@ def pod_from_object(obj: Mapping[str, Any]) -> tuple[Pod, Errors]:
     status = _mapping(obj, "status", "", errors)
     phase = status.get("phase", "")
     if not isinstance(phase, str):
-        errors.append(("status.phase", f"is {_kind(phase)}, not a text"))
+        errors.append(("status.phase", f"is {_kind(phase)}, not a string"))
         phase = ""
     init_containers, containers = (
         _container_names(obj, key, errors) for key in ("initContainers", "containers")
@@ -236,7 +236,7 @@ def _required_text(obj: Mapping[str, Any], key: str, where: str) -> str:
     value = obj.get(key)
     if not isinstance(value, str) or not value:
         path = f"{where}.{key}" if where else key
-        raise ValueError(f"{path} is {_kind(value)}, not a text")
+        raise ValueError(f"{path} is {_kind(value)}, not a string")
     return value
 
 
@@ -273,7 +273,20 @@ def _objects(
             yield path, None
 
 
+#: JSON's types by those that msgspec decodes them to.
+_JSON_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+
 def _kind(value: object) -> str:
     if value is None:
         return "missing"
-    return "empty" if value == "" else f"of type {type(value).__name__}"
+    if value == "":
+        return "empty"
+    return _JSON_KINDS[type(value)]

@@ -31,18 +31,18 @@ def parse_quantity(value: str | int | float) -> Decimal:
     Raises ValueError, with the value in its message.
     """
     if isinstance(value, bool):
-        raise ValueError(f"{value} is no quantity")
+        raise ValueError(f"{value} is not a quantity")
     if isinstance(value, int) and value.bit_length() > 4 * MAX_LENGTH:
-        raise ValueError(f"a number of {value.bit_length()} bits is no quantity: it is too large")
+        raise ValueError(f"a number of {value.bit_length()} bits is not a quantity")
     text = value if isinstance(value, str) else str(value)
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"{text[:16]!r}… is no quantity: it has {len(text)} characters")
+        raise ValueError(f"{text[:16]!r}… is not a quantity: it has {len(text)} characters")
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no quantity")
+        raise ValueError(f"{text!r} is not a quantity")
     number, suffix, exponent = match.groups()
     if exponent is not None and abs(int(exponent)) > MAX_EXPONENT:
-        raise ValueError(f"{text!r} is no quantity: its exponent is beyond {MAX_EXPONENT}")
+        raise ValueError(f"{text!r} is not a quantity: its exponent is beyond {MAX_EXPONENT}")
     if exponent is not None:
         return Decimal(number).scaleb(int(exponent), _EXACT)
     return _EXACT.multiply(Decimal(number), _SUFFIXES[suffix]) if suffix else Decimal(number)

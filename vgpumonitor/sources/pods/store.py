@@ -103,7 +103,7 @@ class PodStore:
             if where in ANNOTATIONS:
                 self._annotation_errors[where] += 1
             log.warning(
-                "wrong in a pod",
+                "invalid field of a pod ignored",
                 extra={
                     "namespace": pod.namespace,
                     "pod": pod.name,
