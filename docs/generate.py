@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from vgpumonitor.metrics import exporter, vgpu
+from vgpumonitor.metrics import dcgm, exporter, vgpu
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import SETS
 from vgpumonitor.region.model import REASONS
@@ -27,6 +27,7 @@ def with_tables(page: str) -> str:
         **{name: _families(families) for name, families in SETS.items()},
         "processes": _families(vgpu.PROCESS_FAMILIES),
         "exporter": _families(exporter.FAMILIES),
+        "dcgm": _dcgm(),
         "reasons": _table(("reason", "meaning"), REASONS.items()),
     }
     return _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{tables[found[1]]}\n", page)
@@ -40,6 +41,29 @@ def _families(families: Iterable[Family]) -> str:
             for family in families
         ],
     )
+
+
+#: Where dcgm-exporter has a field, for people.
+_LISTED: dict[dcgm.Listed, str] = {
+    "default": "default",
+    "dcp": "with profiling",
+    "commented": "commented out",
+    "no": "–",
+}
+
+
+def _dcgm() -> str:
+    return _table(
+        ("DCGM's field", "in its lists", "here", "what differs"),
+        [(f"`{each.name}`", _LISTED[each.listed], _here(each), each.note) for each in dcgm.FIELDS],
+    )
+
+
+def _here(field: dcgm.Field) -> str:
+    if not field.expression:
+        return "–"
+    label = f", label `{field.label}`" if field.label else ""
+    return f"`{field.expression}`{label}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
