@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from benchmarks import (
     concurrent,
+    devices,
     exposition,
     footprint,
     freshness,
@@ -25,6 +26,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "freshness": freshness.rows,
     "scrape": scrape.rows,
     "concurrent": concurrent.rows,
+    "devices": devices.rows,
     "exposition": exposition.rows,
     "syscalls": syscalls.rows,
     "witnesses": witnesses.rows,

@@ -660,6 +660,9 @@ EXPORT Return nvmlDeviceGetFieldValues(const Handle *handle, int count, FieldVal
         value->result = json_there(found) ? select_from(&found, 1, &value->field) : NOT_SUPPORTED;
         if (value->result == SUCCESS && found->kind == JSON_OBJECT)
             value->result = select_from(&found, 1, &value->scope);
+        const Json *error = json_member(part, "field_errors");
+        if (json_there(error) && select_from(&error, 1, &value->field) == SUCCESS)
+            value->result = (Return)json_integer(error);
         if (value->result != SUCCESS)
             continue;
         value->value.integer = json_integer(found);

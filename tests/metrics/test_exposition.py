@@ -68,6 +68,33 @@ def everything() -> NodeSnapshot:
             ecc_errors={"corrected": 2, "uncorrected": 0},
             throttled={"hw_slowdown": True, "sw_power_cap": False},
             memory_reserved=GIB,
+            serial="1654922001234",
+            vbios_version="96.00.74.00.01",
+            pci_bus_id="00000000:3B:00.0",
+            encoder_utilization=12,
+            decoder_utilization=3,
+            power_limit_watts=650.5,
+            energy_joules=1234.5,
+            memory_temperature_celsius=70,
+            temperature_thresholds={"slowdown": 92, "shutdown": 95},
+            clocks={"sm": 1_980_000_000},
+            max_clocks={"sm": 1_990_000_000, "memory": 2_620_000_000},
+            fan_speeds={0: 44, 1: 46},
+            performance_state=2,
+            throttled_seconds={"power": 5.5},
+            remapped_rows={"corrected": 8, "uncorrected": 9},
+            row_remap_pending=True,
+            row_remap_failed=False,
+            retired_pages={"single_bit": 6, "double_bit": 7},
+            page_retirement_pending=False,
+            pcie_generation=4,
+            max_pcie_generation=5,
+            pcie_width=8,
+            max_pcie_width=16,
+            pcie_replays=17,
+            pcie_bytes={"transmit": 1 << 45, "receive": 0},
+            nvlink_bytes={"receive": 1 << 40},
+            nvlink_errors={"replay": 3},
             processes=(
                 DeviceProcess(100, 3 * GIB, ProcessUtilization(35, 20, 2, 1)),
                 DeviceProcess(200, 2 * GIB, ProcessUtilization()),
@@ -254,6 +281,30 @@ class TestText:
             ("vgpu_device_power_watts", [250.5, 250.5]),
             ("vgpu_device_ecc_errors_total", [2, 0]),
             ("vgpu_device_throttled", [1, 0]),
+            ("vgpu_device_encoder_utilization_ratio", [0.12]),
+            ("vgpu_device_decoder_utilization_ratio", [0.03]),
+            ("vgpu_device_power_limit_watts", [650.5]),
+            ("vgpu_device_energy_joules_total", [1234.5]),
+            ("vgpu_device_memory_temperature_celsius", [70]),
+            ("vgpu_device_temperature_threshold_celsius", [92, 95]),
+            ("vgpu_device_clock_hertz", [1.98e9]),
+            ("vgpu_device_clock_max_hertz", [1.99e9, 2.62e9]),
+            ("vgpu_device_fan_speed_ratio", [0.44, 0.46]),
+            ("vgpu_device_performance_state", [2]),
+            ("vgpu_device_throttled_seconds_total", [5.5]),
+            ("vgpu_device_remapped_rows_total", [8, 9]),
+            ("vgpu_device_row_remap_pending", [1]),
+            ("vgpu_device_row_remap_failed", [0]),
+            ("vgpu_device_retired_pages_total", [6, 7]),
+            ("vgpu_device_page_retirement_pending", [0]),
+            ("vgpu_device_pcie_replays_total", [17]),
+            ("vgpu_device_pcie_bytes_total", [1 << 45, 0]),
+            ("vgpu_device_pcie_link_generation", [4]),
+            ("vgpu_device_pcie_link_generation_max", [5]),
+            ("vgpu_device_pcie_link_width", [8]),
+            ("vgpu_device_pcie_link_width_max", [16]),
+            ("vgpu_device_nvlink_bytes_total", [1 << 40]),
+            ("vgpu_device_nvlink_errors_total", [3]),
             ("vgpu_device_memory_unattributed_bytes", [GIB, 0]),
             ("vgpu_process_memory_used_bytes", [307 * MIB + GIB + 1]),
             ("vgpu_process_core_utilization_ratio", [0.4]),
@@ -291,6 +342,17 @@ class TestText:
         assert r'name="odd \"name\"\\"' in text
         names = [dict(labels)["name"] for labels in parsed(text)["vgpu_device_info"]]
         assert names == ["A100", 'odd "name"\\']
+
+    def test_what_names_a_gpu_and_where_it_is(self) -> None:
+        first, second = map(dict, parsed(text_of(only("vgpu_device_info")))["vgpu_device_info"])
+        facts = ("minor", "serial", "vbios_version", "pci_bus_id")
+        assert [first[fact] for fact in facts] == [
+            "3",
+            "1654922001234",
+            "96.00.74.00.01",
+            "00000000:3B:00.0",
+        ]
+        assert [second[fact] for fact in facts] == ["4", "", "", ""]
 
     def test_a_zero_byte_is_replaced_and_hurts_no_other_series(self) -> None:
         pod = Pod(UID, "team-a", "a\0b", "Running")

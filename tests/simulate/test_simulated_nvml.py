@@ -86,7 +86,8 @@ FULL = SimulatedDevice(
     pcie_replays=17,
     nvlink_states=(1, 0),
     nvlink_errors=((1 << 40, 2, None), (4, 5, 6)),
-    field_values={82: 55, 90: 1 << 40, 91: -3, 92: 1.5, 138: {0: 11, 17: 12}},
+    field_values={82: 55, 90: 1 << 40, 91: -3, 92: 1.5, 94: 17, 138: {0: 11, 17: 12}},
+    field_errors={94: 999, 95: 15},
     event_types=XID,
     mig_devices=(MIG,),
 )
@@ -330,8 +331,8 @@ READINGS: list[tuple[str, tuple[Any, ...], Any]] = [
     ("nvmlDeviceGetMPSComputeRunningProcesses", (), [{"pid": 103, "usedGpuMemory": 1 << 40}]),
     (
         "nvmlDeviceGetFieldValues",
-        ([82, 90, 91, 92, 93, (138, 17), (138, 3), 138],),
-        [55, 1 << 40, -3, 1.5, "error 3", 12, "error 3", 11],
+        ([82, 90, 91, 92, 93, (138, 17), (138, 3), 138, 94, 95],),
+        [55, 1 << 40, -3, 1.5, "error 3", 12, "error 3", 11, "error 999", "error 15"],
     ),
 ]
 
@@ -364,7 +365,7 @@ class TestReadings:
             "nvmlDeviceGetComputeRunningProcesses": [],
             "nvmlDeviceGetGraphicsRunningProcesses": [],
             "nvmlDeviceGetMPSComputeRunningProcesses": [],
-            "nvmlDeviceGetFieldValues": ["error 3"] * 8,
+            "nvmlDeviceGetFieldValues": ["error 3"] * 10,
         }
         answer = full.ask(call, *arguments, target=(1,))
         assert answer == expected.get(call, f"error {NOT_SUPPORTED}")

@@ -18,6 +18,7 @@ from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import SimulatedNvml
 from vgpumonitor.sources.devices import Device, DeviceHealth
 from vgpumonitor.sources.devices.nvml import NvmlSource
+from vgpumonitor.sources.devices.nvml.cards import RARE_INTERVAL
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class Run:
         simulated.write(self.state)
 
     def sample(self, timeout: float = SOON) -> tuple[Device, ...] | None:
-        return _result(self._executor.submit(_sample, timeout))
+        return _result(self._executor.submit(_sample, self.state, timeout))
 
     def devices(self) -> tuple[Device, ...]:
         sample = self.sample()
@@ -44,29 +45,39 @@ class Run:
         return sample
 
     def health(self) -> DeviceHealth:
-        return _result(self._executor.submit(_health))
+        return _result(self._executor.submit(_health, self.state))
 
     def known(self) -> tuple[Device, ...]:
-        return _result(self._executor.submit(_known))
+        return _result(self._executor.submit(_known, self.state))
 
 
 @contextmanager
 def in_python(
-    state: Path, retry_seconds: float = 0.0, lock_file: Path | None = None
+    state: Path,
+    retry_seconds: float = 0.0,
+    lock_file: Path | None = None,
+    library: SimulatedLibrary | None = None,
+    rare_interval: float = RARE_INTERVAL,
 ) -> Iterator[Run]:
     with ThreadPoolExecutor(1) as executor:
-        library = SimulatedLibrary(state)
-        executor.submit(_start, library, retry_seconds, lock_file).result(SOON)
+        library = SimulatedLibrary(state) if library is None else library
+        started = executor.submit(_start, state, library, retry_seconds, lock_file, rare_interval)
+        started.result(SOON)
         try:
             yield Run(executor, state)
         finally:
             # What hangs ends with its state.
             state.unlink(missing_ok=True)
-            executor.submit(_stop).result(SOON)
+            executor.submit(_stop, state).result(SOON)
 
 
 @contextmanager
-def in_pynvml(library: Path, state: Path, retry_seconds: float = 0.0) -> Iterator[Run]:
+def in_pynvml(
+    library: Path,
+    state: Path,
+    retry_seconds: float = 0.0,
+    rare_interval: float = RARE_INTERVAL,
+) -> Iterator[Run]:
     """``library`` is the directory of the compiled one."""
     with pytest.MonkeyPatch.context() as patch:
         # A process's loader reads LD_LIBRARY_PATH when it starts, and never again.
@@ -74,37 +85,43 @@ def in_pynvml(library: Path, state: Path, retry_seconds: float = 0.0) -> Iterato
         patch.setenv(STATE_VARIABLE, str(state))
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn) as executor:
-            executor.submit(_start, None, retry_seconds).result(SOON)
+            executor.submit(_start, state, None, retry_seconds, None, rare_interval).result(SOON)
             try:
                 yield Run(executor, state)
             finally:
                 state.unlink(missing_ok=True)
-                executor.submit(_stop).result(SOON)
+                executor.submit(_stop, state).result(SOON)
 
 
-_source: NvmlSource
+#: By the state that they read.
+_sources: dict[Path, NvmlSource] = {}
 
 
-def _start(library: object, retry_seconds: float, lock_file: Path | None = None) -> None:
-    global _source
-    _source = NvmlSource(library, retry_seconds, lock_file)
-    _source.start()
+def _start(
+    state: Path,
+    library: object,
+    retry_seconds: float,
+    lock_file: Path | None = None,
+    rare_interval: float = RARE_INTERVAL,
+) -> None:
+    _sources[state] = NvmlSource(library, retry_seconds, lock_file, rare_interval)
+    _sources[state].start()
 
 
-def _stop() -> None:
-    _source.stop()
+def _stop(state: Path) -> None:
+    _sources.pop(state).stop()
 
 
-def _sample(timeout: float) -> tuple[Device, ...] | None:
-    return asyncio.run(_source.sample(timeout))
+def _sample(state: Path, timeout: float) -> tuple[Device, ...] | None:
+    return asyncio.run(_sources[state].sample(timeout))
 
 
-def _health() -> DeviceHealth:
-    return _source.health()
+def _health(state: Path) -> DeviceHealth:
+    return _sources[state].health()
 
 
-def _known() -> tuple[Device, ...]:
-    return _source.known
+def _known(state: Path) -> tuple[Device, ...]:
+    return _sources[state].known
 
 
 def _result(future: Future[T]) -> T:

@@ -19,9 +19,7 @@ import pynvml
 import pytest
 from msgspec import structs
 
-from testing.nvml import build
 from testing.polling import eventually
-from testing.tools import require
 from testing.values import GIB
 from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
@@ -151,13 +149,6 @@ MIG_DEVICE = Device(
 )
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the compiled library."""
-    require("cc")
-    return build(tmp_path_factory.mktemp("nvml")).parent
-
-
 @pytest.fixture(params=["pynvml", "python"])
 def nvml(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
     """A source over the state of NODE, which it has sampled."""
@@ -177,18 +168,15 @@ class TestSample:
     def test_everything_that_nvml_tells(self, nvml: Run) -> None:
         assert nvml.sample() == (DEVICE, MIG_DEVICE)
         assert nvml.known() == (DEVICE, MIG_DEVICE)
-        # That a card with MIG has no utilisation is all that failed.
+        # That these devices lack much is no failure.
         assert nvml.health().up
-        assert nvml.health().errors == {("nvmlDeviceGetUtilizationRates", A100): 1}
+        assert nvml.health().errors == {}
 
     def test_each_sample_is_fresh(self, nvml: Run) -> None:
         assert nvml.devices()[0].core_utilization == 75
         changed = structs.replace(CARD, utilization=(12, 3))
-        nvml.write(
-            structs.replace(NODE, driver_version="580.65", cuda_version=13000, devices=(changed,))
-        )
+        nvml.write(structs.replace(NODE, devices=(changed,)))
         (device,) = nvml.devices()
-        assert (device.driver_version, device.cuda_version) == ("580.65", "13.0")
         assert (device.core_utilization, device.memory_utilization) == (12, 3)
         assert [known.uuid for known in nvml.known()] == [L40S]
 
@@ -331,41 +319,43 @@ class TestErrors:
         assert nvml.health().errors["nvmlDeviceGetMemoryInfo", L40S] == 2
 
     def test_what_a_card_is_known_for_stays(self, nvml: Run) -> None:
-        calls = ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMinorNumber")
-        nvml.write(structs.replace(NODE, errors={call: {"0": UNKNOWN} for call in calls}))
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetMemoryInfo": {"0": UNKNOWN}}))
         for _ in range(2):
-            assert (nvml.devices()[0].minor, nvml.devices()[0].memory_total) == (None, None)
+            assert nvml.devices()[0].memory_total is None
         assert [(card.uuid, card.minor, card.memory_total) for card in nvml.known()] == [
             (L40S, 1, 48 * GIB),
             (A100, 0, 80 * GIB),
         ]
 
-    def test_not_supported_is_counted_when_it_begins(self, nvml: Run) -> None:
+    def test_not_supported_is_no_failure(self, nvml: Run) -> None:
         power = "nvmlDeviceGetPowerUsage"
         counts = []
-        for code in (NOT_SUPPORTED, NOT_SUPPORTED, UNKNOWN, NOT_SUPPORTED, NOT_SUPPORTED, None):
+        for code in (NOT_SUPPORTED, UNKNOWN, NOT_SUPPORTED, UNKNOWN, UNKNOWN, None):
             nvml.write(structs.replace(NODE, errors={} if code is None else {power: {"0": code}}))
             watts = nvml.devices()[0].power_watts
             assert watts == (250.5 if code is None else None)
             counts.append(nvml.health().errors.get(("nvmlDeviceGetPowerUsage", L40S), 0))
-        assert counts == [1, 1, 2, 3, 3, 3]
+        assert counts == [0, 1, 1, 2, 3, 3]
 
-    def test_a_geforce_without_ecc_and_mig(self, nvml: Run) -> None:
+    def test_a_geforce_without_ecc_and_mig(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.json"
         plain = SimulatedDevice(uuid=L40S, name="NVIDIA GeForce RTX 4090", memory=Memory(24, 7))
-        nvml.write(structs.replace(NODE, devices=(plain,)))
-        (device,) = nvml.devices()
-        assert (device.name, device.memory_total, device.memory_used) == (
-            "NVIDIA GeForce RTX 4090",
-            24,
-            7,
-        )
-        assert (device.minor, device.power_watts, device.temperature_celsius) == (None, None, None)
-        assert (device.ecc_errors, device.throttled, device.mig_devices) == ({}, {}, ())
-        assert device.processes == ()
-        errors = nvml.health().errors
-        nvml.sample()
-        assert nvml.health().errors == errors
-        assert ("nvmlDeviceGetMigMode", L40S) not in errors
+        structs.replace(NODE, devices=(plain,)).write(state)
+        with in_python(state) as nvml:
+            (device,) = nvml.devices()
+            assert device == Device(
+                vendor="NVIDIA",
+                index=0,
+                uuid=L40S,
+                name="NVIDIA GeForce RTX 4090",
+                driver_version="570.124.06",
+                cuda_version="12.8",
+                memory_total=24,
+                memory_used=7,
+                memory_reserved=0,
+                processes=(),
+            )
+            assert nvml.health().errors == {}
 
     @pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
     def test_a_card_that_cannot_be_named_is_left_out(self, nvml: Run, call: str) -> None:
@@ -375,14 +365,16 @@ class TestErrors:
         assert nvml.health().up
         assert nvml.known() == (DEVICE, MIG_DEVICE)
 
-    def test_a_call_about_no_card_fails_alone(self, nvml: Run) -> None:
+    def test_a_call_about_no_card_fails_alone(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.json"
         calls = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion")
-        nvml.write(structs.replace(NODE, errors={call: {"-": UNKNOWN} for call in calls}))
-        assert nvml.sample() == tuple(
-            replace(device, driver_version=None, cuda_version=None)
-            for device in (DEVICE, MIG_DEVICE)
-        )
-        assert [nvml.health().errors[call, ""] for call in calls] == [1, 1]
+        structs.replace(NODE, errors={call: {"-": UNKNOWN} for call in calls}).write(state)
+        with in_python(state) as nvml:
+            assert nvml.sample() == tuple(
+                replace(device, driver_version=None, cuda_version=None)
+                for device in (DEVICE, MIG_DEVICE)
+            )
+            assert {call for call, _ in nvml.health().errors} == set(calls)
 
     def test_a_call_of_a_mig_device_fails_alone(self, nvml: Run) -> None:
         nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetMemoryInfo": {"1.0": UNKNOWN}}))
@@ -451,7 +443,7 @@ class TestOlderDrivers:
         )
         nvml.write(structs.replace(NODE, missing=newer))
         assert nvml.devices() == (DEVICE, MIG_DEVICE)
-        assert {uuid for _, uuid in nvml.health().errors} == {A100}
+        assert nvml.health().errors == {}
 
     def test_a_function_that_no_version_has_fails_alone(self, nvml: Run) -> None:
         nvml.write(
@@ -462,7 +454,7 @@ class TestOlderDrivers:
         )
         for _ in range(2):
             assert nvml.devices()[0] == replace(DEVICE, processes=None)
-        assert nvml.health().errors["nvmlDeviceGetComputeRunningProcesses", L40S] == 1
+        assert nvml.health().errors == {}
 
 
 class TestDriver:
@@ -494,7 +486,7 @@ class TestDriver:
 
     @pytest.mark.parametrize("code", [1, 9, 18])
     def test_goes_in_the_middle_of_a_sample(self, nvml: Run, code: int) -> None:
-        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetName": {"1": code}}))
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetPowerUsage": {"1": code}}))
         assert nvml.sample() is None
         assert not nvml.health().up
         nvml.write(NODE)
@@ -596,7 +588,7 @@ class TestMigLock:
 class TestHang:
     def test_costs_one_wait_and_what_came_before_is_served(self, nvml: Run) -> None:
         everything = nvml.sample()
-        nvml.write(structs.replace(NODE, hangs={"nvmlDeviceGetName": ("1",)}))
+        nvml.write(structs.replace(NODE, hangs={"nvmlDeviceGetPowerUsage": ("1",)}))
         assert nvml.sample(timeout=3.0) == (DEVICE,)
         assert not nvml.health().up
         assert nvml.health().errors["timeout", ""] == 1
@@ -680,8 +672,8 @@ class TestThread:
         class Odd(SimulatedLibrary):
             odd = True
 
-            def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
-                return "?" if self.odd else 12080  # type: ignore[return-value]
+            def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+                return "?" if self.odd else super().nvmlDeviceGetCount()  # type: ignore[return-value]
 
         state = tmp_path / "nvml.json"
         NODE.write(state)

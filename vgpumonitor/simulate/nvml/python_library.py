@@ -242,8 +242,7 @@ class SimulatedLibrary:
 
     def nvmlDeviceGetFieldValues(self, handle: _Handle, fields: list[Any]) -> Any:
         device, mig = self.parts("nvmlDeviceGetFieldValues", handle)
-        values = None if mig is not None else device.field_values
-        return [_field_value(values, wanted) for wanted in fields]
+        return [_field_value(device if mig is None else None, wanted) for wanted in fields]
 
     def nvmlEventSetCreate(self) -> _EventSet:
         return _EventSet(len(self._enter("nvmlEventSetCreate").events))
@@ -367,14 +366,16 @@ def _selected(values: Any, selector: int) -> Any:
     return _supported(values[selector])
 
 
-def _field_value(values: Mapping[int, Any] | None, wanted: int | tuple[int, int]) -> Any:
-    """The answer for a field ID, or for one and its scope."""
+def _field_value(device: SimulatedDevice | None, wanted: int | tuple[int, int]) -> Any:
+    """The answer for a field ID, or for one and its scope; None has no fields."""
     field, scope = wanted if isinstance(wanted, tuple) else (wanted, 0)
     answer = pynvml.c_nvmlFieldValue_t(fieldId=field, scopeId=scope)
-    value = None if values is None else values.get(field)
+    value: Any = None if device is None else (device.field_values or {}).get(field)
     if isinstance(value, Mapping):
         value = value.get(scope)
-    if value is None:
+    if device is not None and field in device.field_errors:
+        answer.nvmlReturn = device.field_errors[field]
+    elif value is None:
         answer.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
     elif isinstance(value, float):
         answer.valueType, answer.value.dVal = pynvml.NVML_VALUE_TYPE_DOUBLE, value

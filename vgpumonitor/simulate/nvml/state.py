@@ -65,9 +65,10 @@ class SimulatedDevice(_Part, frozen=True, kw_only=True):
     by nvmlClockType_t, ``violation_times`` by nvmlPerfPolicyType_t, ``retired_pages``
     (addresses) by nvmlPageRetirementCause_t, ``nvlink_states`` and ``nvlink_errors`` by link,
     the latter's by nvmlNvLinkErrorCounter_t. ``field_values`` are by field ID, or by field ID
-    and scope. ``utilization`` is core and memory in percent, ``encoder`` and ``decoder`` are
-    percent and sampling period in microseconds, ``remapped_rows`` corrected, uncorrected,
-    pending and failed, ``throttle`` is a mask of clock event reasons.
+    and scope, and ``field_errors`` (codes) by field ID. ``utilization`` is core and memory in
+    percent, ``encoder`` and ``decoder`` are percent and sampling period in microseconds,
+    ``remapped_rows`` corrected, uncorrected, pending and failed, ``throttle`` is a mask of clock
+    event reasons.
     """
 
     name: str | None = None
@@ -104,6 +105,7 @@ class SimulatedDevice(_Part, frozen=True, kw_only=True):
     nvlink_states: tuple[int, ...] | None = None
     nvlink_errors: tuple[tuple[int | None, ...], ...] | None = None
     field_values: Mapping[int, int | float | Mapping[int, int | float]] | None = None
+    field_errors: Mapping[int, int] = {}
     #: A mask of the events that the device can tell of.
     event_types: int | None = None
     mig_devices: tuple[SimulatedMig, ...] = ()

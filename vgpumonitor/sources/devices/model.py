@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import Struct
@@ -46,32 +46,71 @@ class MigDevice:
 class Device:
     """A GPU. ``index`` is the driver's. What the driver does not tell is None, or has no entry.
 
+    One that is not ``up`` was seen before and is not there any more, or is lost: it has its names
+    and nothing else.
+
     Memory is in bytes; ``memory_used`` leaves out what the driver reserves, ``memory_reserved``,
-    which is None where the driver can't tell the two apart. Utilizations are in percent.
-    ``ecc_errors`` are by kind, corrected and uncorrected, over the device's life; ``throttled``
-    says by reason whether it holds the clocks down now. ``processes`` are those that compute
-    and those that draw; on a device with MIG, those of its MIG devices. ``cuda_version`` is the
-    newest that the driver supports, such as ``12.4``.
+    which is None where the driver can't tell the two apart. Utilizations and ``fan_speeds`` (by
+    fan) are in percent, ``clocks`` and ``max_clocks`` in hertz (graphics, sm, memory, video).
+    ``temperature_thresholds`` are slowdown and shutdown; ``performance_state`` is from 0, the
+    fastest, to 15. ``throttled`` says by reason whether it holds the clocks down now, and
+    ``throttled_seconds``, with reasons of its own, for how long since the driver was loaded;
+    ``energy_joules`` is since then, too. ``ecc_errors`` (corrected, uncorrected),
+    ``retired_pages`` (single_bit, double_bit) and ``remapped_rows`` (corrected, uncorrected) are
+    over the device's life. ``pcie_bytes`` and ``nvlink_bytes`` are by direction (receive,
+    transmit), ``nvlink_errors`` by kind; those of NVLink are sums over the links.
+
+    ``processes`` are those that compute and those that draw; on a device with MIG, those of its
+    MIG devices. ``cuda_version`` is the newest that the driver supports, such as ``12.4``;
+    ``pci_bus_id`` is such as ``00000000:3B:00.0``.
     """
 
     vendor: str
     index: int
     uuid: str
-    minor: int | None
-    name: str | None
-    driver_version: str | None
-    cuda_version: str | None
-    memory_total: int | None
-    memory_used: int | None
-    memory_reserved: int | None
-    core_utilization: int | None
-    memory_utilization: int | None
-    power_watts: float | None
-    temperature_celsius: int | None
-    ecc_errors: Mapping[str, int]
-    throttled: Mapping[str, bool]
-    processes: tuple[DeviceProcess, ...] | None
-    mig_devices: tuple[MigDevice, ...]
+    minor: int | None = None
+    name: str | None = None
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    up: bool = True
+    serial: str | None = None
+    vbios_version: str | None = None
+    pci_bus_id: str | None = None
+    memory_total: int | None = None
+    memory_used: int | None = None
+    memory_reserved: int | None = None
+    core_utilization: int | None = None
+    memory_utilization: int | None = None
+    encoder_utilization: int | None = None
+    decoder_utilization: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    energy_joules: float | None = None
+    temperature_celsius: int | None = None
+    memory_temperature_celsius: int | None = None
+    temperature_thresholds: Mapping[str, int] = field(default_factory=dict)
+    clocks: Mapping[str, int] = field(default_factory=dict)
+    max_clocks: Mapping[str, int] = field(default_factory=dict)
+    fan_speeds: Mapping[int, int] = field(default_factory=dict)
+    performance_state: int | None = None
+    throttled: Mapping[str, bool] = field(default_factory=dict)
+    throttled_seconds: Mapping[str, float] = field(default_factory=dict)
+    ecc_errors: Mapping[str, int] = field(default_factory=dict)
+    remapped_rows: Mapping[str, int] = field(default_factory=dict)
+    row_remap_pending: bool | None = None
+    row_remap_failed: bool | None = None
+    retired_pages: Mapping[str, int] = field(default_factory=dict)
+    page_retirement_pending: bool | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    max_pcie_generation: int | None = None
+    max_pcie_width: int | None = None
+    pcie_replays: int | None = None
+    pcie_bytes: Mapping[str, int] = field(default_factory=dict)
+    nvlink_bytes: Mapping[str, int] = field(default_factory=dict)
+    nvlink_errors: Mapping[str, int] = field(default_factory=dict)
+    processes: tuple[DeviceProcess, ...] | None = None
+    mig_devices: tuple[MigDevice, ...] = ()
 
 
 def parts_of(devices: Iterable[Device]) -> Iterator[Device | MigDevice]:

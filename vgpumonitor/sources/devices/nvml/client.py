@@ -24,8 +24,7 @@ class NvmlClient:
     first initialisation where none is given. After a failure NVML is initialised again when
     asked to, but ``retry_seconds`` after the last attempt at the earliest. Every failure is
     counted; one that stays the same is logged once. That driver or device do not support
-    something is counted once, too: they never will, and a counter that always rises would hide
-    what matters.
+    something is no failure: each lacks much, and that would hide what matters.
 
     For one thread, except ``up``, ``asking`` and ``errors``.
     """
@@ -33,6 +32,8 @@ class NvmlClient:
     def __init__(self, library: Any, retry_seconds: float) -> None:
         self.library = library
         self.up = False
+        #: How often NVML was initialised: its handles are good for one time.
+        self.generation = 0
         #: The function that was called last, and the UUID that it was asked about.
         self.asking = "", ""
         #: Set by a call that finds its GPU lost; whoever wants to know clears it before.
@@ -43,6 +44,9 @@ class NvmlClient:
         self._errors: Counter[tuple[str, str]] = Counter()
         #: The errors that the calls gave last, of those that fail.
         self._failing: dict[tuple[str, str], object] = {}
+        #: Of those, the ones that driver or device will never do.
+        self._unsupported: set[tuple[str, str]] = set()
+        self._constants: dict[tuple[str, str], Any] = {}
 
     @property
     def errors(self) -> dict[tuple[str, str], int]:
@@ -65,9 +69,11 @@ class NvmlClient:
         try:
             self.library.nvmlInit()
         except Exception as error:
-            self._failed("nvmlInit", "", error)
+            self._failed(("nvmlInit", ""), "", error)
             return False
-        self._failing.pop(("nvmlInit", ""), None)
+        self.record("nvmlInit", "", None)
+        self._constants.clear()
+        self.generation += 1
         self.up = True
         _log.info("NVML is initialised")
         return True
@@ -112,11 +118,30 @@ class NvmlClient:
                 failure = None
                 break
         code = _code(failure)
-        expected = failure is not None and code in expected_errors
-        if failure is None or expected:
-            self._failing.pop((function, uuid + detail), None)
-            return expected_errors[code] if expected and code is not None else result
-        self._failed(function, uuid, failure, detail)
+        if code is not None and code in expected_errors:
+            failure, result = None, expected_errors[code]
+        self.record(function, uuid, failure, detail)
+        return None if failure is not None else result
+
+    def once(self, uuid: str, *variants: tuple[Any, ...], detail: str = "") -> Any:
+        """As ``call``, for what never changes: asked until the driver answers, or says that it
+        never will, and again after NVML was initialised anew."""
+        key = variants[0][0], uuid + detail
+        if key not in self._constants:
+            result = self.call(uuid, *variants, detail=detail)
+            if result is None and key not in self._unsupported:
+                return None
+            self._constants[key] = result
+        return self._constants[key]
+
+    def record(self, function: str, uuid: str, failure: Exception | None, detail: str = "") -> None:
+        """That ``function`` failed, or that it did not; as in ``call``. Raises DriverGoneError."""
+        key = function, uuid + detail
+        if failure is None:
+            self._failing.pop(key, None)
+            self._unsupported.discard(key)
+            return
+        self._failed(key, uuid, failure, detail)
         library = self.library
         if _code(failure) == library.NVML_ERROR_GPU_IS_LOST:
             self.gpu_is_lost = True
@@ -126,7 +151,6 @@ class NvmlClient:
             library.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
         ):
             raise DriverGoneError(f"{function}: {failure}") from failure
-        return None
 
     def _is_unsupported(self, error: Exception) -> bool:
         """Whether driver or device will never do it; an older function may. pynvml has an error
@@ -138,22 +162,26 @@ class NvmlClient:
             library.NVML_ERROR_NOT_SUPPORTED,
         )
 
-    def _failed(self, function: str, uuid: str, error: Exception, detail: str = "") -> None:
+    def _failed(self, key: tuple[str, str], uuid: str, error: Exception, detail: str = "") -> None:
         library = self.library
+        function, _ = key
         code = _code(error) or str(error)
-        key = function, uuid + detail
         changed = self._failing.get(key) != code
         self._failing[key] = code
         unsupported = self._is_unsupported(error)
-        if changed or not unsupported:
+        if unsupported:
+            self._unsupported.add(key)
+            level = logging.DEBUG
+        else:
+            self._unsupported.discard(key)
             with self._lock:
                 self._errors[function, uuid] += 1
-        if changed:
             no_driver = (
                 library.NVML_ERROR_LIBRARY_NOT_FOUND,
                 library.NVML_ERROR_DRIVER_NOT_LOADED,
             )
-            level = logging.INFO if unsupported or code in no_driver else logging.WARNING
+            level = logging.INFO if code in no_driver else logging.WARNING
+        if changed:
             _log.log(level, "%s%s failed: %s", function, subject(uuid, detail), error)
 
 

@@ -16,10 +16,9 @@ from typing import Any
 
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.sources.devices.model import Device, DeviceHealth
-from vgpumonitor.sources.devices.nvml.cards import read_devices
+from vgpumonitor.sources.devices.nvml.cards import RARE_INTERVAL, DeviceReader
 from vgpumonitor.sources.devices.nvml.client import DriverGoneError, NvmlClient, subject
 from vgpumonitor.sources.devices.nvml.lock import LockFile
-from vgpumonitor.sources.devices.nvml.processes import UtilizationWindow
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +35,18 @@ class _Look:
 
 
 class NvmlSource:
-    """A DeviceSource. ``library`` and ``retry_seconds`` are NvmlClient's. Each device and each
+    """A DeviceSource. ``library`` and ``retry_seconds`` are NvmlClient's, ``rare_interval`` is
+    DeviceReader's. Each device and each
     call fails alone. NVML is shut down while ``lock_file`` is there."""
 
     name = "NVML"
 
     def __init__(
-        self, library: Any = None, retry_seconds: float = 10.0, lock_file: Path | None = None
+        self,
+        library: Any = None,
+        retry_seconds: float = 10.0,
+        lock_file: Path | None = None,
+        rare_interval: float = RARE_INTERVAL,
     ) -> None:
         self._client = NvmlClient(library, retry_seconds)
         self._lock_file = (
@@ -51,7 +55,7 @@ class NvmlSource:
             else LockFile(lock_file, lambda: self._thread.submit(self._is_locked))
         )
         self._locked = False
-        self._window = UtilizationWindow()
+        self._reader = DeviceReader(self._client, rare_interval)
         self._thread = HangTolerantThread("nvml")
         self._current = _Look()
         self._given_up: _Look | None = None
@@ -134,7 +138,7 @@ class NvmlSource:
 
     def _devices(self, current: _Look) -> tuple[Device, ...]:
         complete = True
-        for device in read_devices(self._client, self._window):
+        for device in self._reader.read():
             if device is None:
                 complete = False
             else:
