@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports(number: int) -> int:
+    """The first of ``number`` free ports in a row."""
+    for _ in range(100):
+        first = free_port()
+        try:
+            with ExitStack() as stack:
+                for port in range(first, first + number):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            continue
+        return first
+    raise AssertionError(f"there are no {number} free ports in a row")
 
 
 @dataclass
@@ -95,10 +109,11 @@ def running(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     program: tuple[str, ...] = ("-m", "vgpumonitor"),
+    port: int | None = None,
 ) -> Iterator[Exporter]:
-    """``vgpumonitor ARGUMENTS`` on a free port of 127.0.0.1, once it answers. ``program`` is
-    what Python runs for it."""
-    port = free_port()
+    """``vgpumonitor ARGUMENTS`` on ``port`` or a free one of 127.0.0.1, once it answers.
+    ``program`` is what Python runs for it."""
+    port = port or free_port()
     with tempfile.TemporaryDirectory() as directory:
         log_path = Path(directory) / "log"
         with log_path.open("wb") as log:

@@ -38,7 +38,7 @@ COMMANDS = (
     LazyCommand(
         "demo",
         "vgpumonitor.simulate.demo",
-        "Serve a simulated node: no GPU, cluster or privilege needed.",
+        "Serve simulated nodes: no GPU, cluster or privilege needed.",
     ),
     LazyCommand(
         "simulate",

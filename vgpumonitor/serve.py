@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from vgpumonitor.controllers import Cleanup, Feedback, busy_containers
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.options import flags, warn_of_ignored_variables
 from vgpumonitor.scrape import Scraper
-from vgpumonitor.settings import Settings
+from vgpumonitor.settings import Address, Settings
 from vgpumonitor.snapshot import ProcessIdentification
 from vgpumonitor.snapshot.identity import Key
 from vgpumonitor.sources.containers import ContainersDirectory
@@ -163,10 +164,28 @@ async def run(
     nvml_library: object | None = None,
 ) -> None:
     """Builds, starts and serves until SIGTERM or SIGINT. Raises ListenError."""
+    stop = stopped()
+    async with serving(settings, web_config, nvml_library):
+        await stop.wait()
+        log.info("stopping")
+
+
+def stopped() -> asyncio.Event:
+    """Is set by SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings,
+    web_config: WebConfigFile | None = None,
+    nvml_library: object | None = None,
+) -> AsyncIterator[list[Address]]:
+    """An exporter that serves, on the addresses that it gives. Raises ListenError."""
     exporter = build(settings, nvml_library)
     async with AsyncExitStack() as stack:
         for source in (exporter.containers, exporter.devices):
@@ -180,14 +199,13 @@ async def run(
 
             protect(app, web_config)
             tls = web_config.ssl_context()
-        await stack.enter_async_context(listening(app, settings.listen_address, tls))
+        served = await stack.enter_async_context(listening(app, settings.listen_address, tls))
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(part.run())
                 for part in (exporter.pods, exporter.feedback, exporter.cleanup)
                 if part is not None
             ]
-            await stop.wait()
-            log.info("stopping")
+            yield served
             for task in running:
                 task.cancel()

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from testing.exporter import Exporter, running, wait_for_exit
+from testing.exporter import Exporter, free_ports, running, wait_for_exit
 from testing.polling import eventually
 from testing.region_files import put
 from tests.metrics.contract import DOCUMENTED_HELP, LABELS
@@ -111,6 +112,60 @@ def test_nothing_is_left_of_it() -> None:
         wait_for_exit(exporter.process, 20)
         assert exporter.process.returncode == 0
         assert not directory.exists()
+
+
+def test_it_says_in_two_lines_what_to_open_and_how_to_stop(demo: Exporter) -> None:
+    def said() -> list[str]:
+        return [line for line in demo.log.splitlines() if not line.startswith("time=")]
+
+    assert eventually(lambda: len(said()) == 2 and said()) == [
+        f"Open {demo.url}/ in a browser.",
+        "Press Ctrl+C to stop; the demo leaves nothing behind.",
+    ]
+
+
+def test_several_nodes_differ_and_share_workloads() -> None:
+    first = free_ports(3)
+    with running("demo", "--nodes=3", "--node-name=gpu-node", port=first) as exporter:
+        nodes = [Exporter(exporter.process, first + n, exporter.log_path) for n in range(3)]
+        pages = [f"{node.url}/" for node in nodes]
+        said = f"Open {pages[0]} in a browser (the other nodes: {pages[1]}, {pages[2]}).\n"
+        eventually(lambda: said in exporter.log)
+        names, models, pods, workloads = [], [], [], []
+        for node in nodes:
+            eventually(partial(node.value, "vgpumonitor_nvml_up"))
+            found = {name: list(map(dict, series)) for name, series in node.samples().items()}
+            names.append({labels["node"] for labels in found["vgpumonitor_build_info"]})
+            models.append({labels["name"] for labels in found["vgpu_device_info"]})
+            pods.append({(o["namespace"], o["pod"]) for o in found["vgpu_pod_info"]})
+            workloads.append({(o["workload_kind"], o["workload"]) for o in found["vgpu_pod_info"]})
+    assert names == [{"gpu-node-1"}, {"gpu-node-2"}, {"gpu-node-3"}]
+    assert models[0] == {"NVIDIA L40S", "NVIDIA A100-SXM4-40GB"}
+    assert models[1:] == [{"NVIDIA A100-SXM4-80GB"}, {"NVIDIA H100 80GB HBM3"}]
+    assert len(pods[0]) > len(pods[1]) > len(pods[2])
+    assert not pods[0] & pods[1] | pods[1] & pods[2] | pods[0] & pods[2]
+    assert ("Deployment", "chat-api") in workloads[0] & workloads[1]
+    assert ("Job", "llm-finetune") in workloads[0] & workloads[2]
+    assert ("StatefulSet", "notebook-anna") in workloads[0]
+
+
+def test_more_nodes_than_ports() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vgpumonitor", "demo", "--nodes=3", "--listen-address=:65534"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "3 nodes need as many ports, up to 65535" in done.stderr
+
+
+def test_a_browser_opens_the_page(tmp_path: Path) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.new\nmv {opened}.new {opened}\n')
+    browser.chmod(0o755)
+    with running("demo", "--open", env={"BROWSER": str(browser)}) as exporter:
+        eventually(opened.exists)
+        assert opened.read_text() == f"{exporter.url}/\n"
 
 
 #: What Python's standard library has on Linux alone, /proc, and watchdog's inotify are gone.

@@ -163,6 +163,15 @@ def node_time(node: SimulatedNode) -> int:
     return node._clock.now
 
 
+def test_each_pod_has_the_workload_that_made_it(node: SimulatedNode) -> None:
+    items = split_list(node.pods_file.read_bytes()).items
+    pods = [pod_from_object(decode(item))[0] for item in items]
+    assert {pod.workload: pod.workload_kind for pod in pods} == {
+        pod.app: pod.workload for pod in node.pods
+    }
+    assert {pod.workload_kind for pod in pods} == {"Deployment", "StatefulSet", "Job"}
+
+
 def test_the_cards(node: SimulatedNode) -> None:
     assert [(card.index, card.minor) for card in node.cards] == [
         (0, 1),
@@ -274,7 +283,7 @@ def test_memory_is_the_sum_of_its_parts_and_what_nvml_says(node: SimulatedNode) 
                         assert use.monitor_used == nvml[process.hostpid, uuid]
                         assert 0 <= use.monitor_used - use.total < 2 * MIB
                         checked += 1
-    assert checked == 7
+    assert checked == 8
 
 
 def test_a_pod_on_a_mig_device(node: SimulatedNode) -> None:

@@ -31,7 +31,7 @@ def parse_layouts(text: str) -> tuple[Layout, ...]:
 
 
 def node_options(command: F) -> F:
-    """Adds the options that are the parameters of ``simulated_node``."""
+    """Adds the options that are parameters of ``simulated_node``."""
     for decorate in (
         click.option(
             "--seed", default=0, show_default=True, help="The same seed gives the same node."
@@ -63,11 +63,19 @@ def node_options(command: F) -> F:
 
 
 def simulated_node(
-    directory: Path, gpus: int, containers: int, layouts: tuple[Layout, ...], seed: int
+    directory: Path,
+    gpus: int,
+    containers: int,
+    layouts: tuple[Layout, ...],
+    seed: int,
+    node_name: str | None = None,
+    number: int = 0,
 ) -> SimulatedNode:
     """The node in ``directory``. Raises click's exception where there can't be one."""
     try:
-        return SimulatedNode(directory, gpus, containers, layouts, seed)
+        return SimulatedNode(
+            directory, gpus, containers, layouts, seed, node_name=node_name, number=number
+        )
     except SimulationError as error:
         raise click.ClickException(str(error)) from error
 

@@ -47,7 +47,9 @@ class SimulatedNode:
     The same ``seed`` and number of steps give the same node, except for times, which come from
     ``clock`` (Unix seconds). ``containers`` is the number of container directories. ``plain``
     makes them all alike, for measurements: one process on two GPUs, with its region there from
-    the start. ``node_name`` is the host's name by default, as with ``serve``.
+    the start. ``node_name`` is the host's name by default, as with ``serve``. ``number`` is which
+    of a cluster's nodes it is: they differ in their GPUs, their pods and how full they are, and
+    share some workloads.
 
     ``step`` is one second of the node's life. Files stay when the node is closed. Raises
     SimulationError, and ValueError for invalid numbers.
@@ -63,6 +65,7 @@ class SimulatedNode:
         *,
         plain: bool = False,
         node_name: str | None = None,
+        number: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if gpus < 1 or containers < 0 or not layouts:
@@ -78,9 +81,13 @@ class SimulatedNode:
         self.nvml_state = directory / "nvml.json"
         self.node_name = node_name or socket.gethostname()
         self._clock = clock
-        random = Random(seed)
-        self.cards = make_cards(gpus, random, mig=not plain)
-        self.pods = (place_plain if plain else place_mixed)(self.cards, containers, layouts, random)
+        random = Random(seed + number)
+        self.cards = make_cards(gpus, random, number, mig=not plain)
+        self.pods = (
+            place_plain(self.cards, containers, layouts, random)
+            if plain
+            else place_mixed(self.cards, containers, layouts, random, number)
+        )
         #: The containers of each pod, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
         self._figures: tuple[SimulatedDevice, ...] = ()

@@ -22,6 +22,8 @@ _WITH_WHOLE = 4
 #: The alphabet of the random parts of names in Kubernetes.
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
+#: What a pod's controller is; of a Deployment, between the two, a ReplicaSet.
+Workload = Literal["Deployment", "StatefulSet", "Job"]
 #: By whom a pod was placed; ``none`` is NVIDIA's own device plugin with time-slicing.
 Scheduler = Literal["koordinator", "hami", "none"]
 #: The host PID that HAMi-core finds: the right one, never one, or the container's own, which newer
@@ -42,14 +44,15 @@ class MigPart:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A GPU of the node; ``index`` is NVML's, ``memory_total`` is in bytes. With ``mig`` it is
-    allocated only in these parts."""
+    """A GPU of the node; ``index`` is NVML's, ``memory_total`` is in bytes, ``full_watts`` what it
+    draws under full load. With ``mig`` it is allocated only in these parts."""
 
     index: int
     minor: int
     uuid: str
     name: str
     memory_total: int
+    full_watts: int
     mig: tuple[MigPart, ...] = ()
 
 
@@ -79,12 +82,13 @@ class ContainerPlan:
 
 @dataclass(frozen=True, slots=True)
 class PodPlan:
-    """A pod, and what is allocated to it on each of its GPUs: ``memory`` in bytes,
-    ``memory_ratio`` and ``core`` in percent; or the part ``mig`` of its only GPU."""
+    """A pod of the workload ``app``, and what is allocated to it on each of its GPUs: ``memory``
+    in bytes, ``memory_ratio`` and ``core`` in percent; or the part ``mig`` of its only GPU."""
 
     uid: str
     namespace: str
     name: str
+    workload: Workload
     app: str
     scheduler: Scheduler
     cards: tuple[Card, ...]
@@ -117,7 +121,7 @@ class _Role:
     load: Load | None
     memory: int
     core: int
-    kind: Literal["Deployment", "StatefulSet", "Job"] = "Deployment"
+    kind: Workload = "Deployment"
     scheduler: Scheduler = "koordinator"
     cards: int = 1
     processes: int = 1
@@ -144,70 +148,132 @@ class _Role:
         return 1 if self.init is None else 2
 
 
-_ROLES = (
-    _Role("team-vision", "resnet50-train", loads.training, 45, 60, host_pid="inner"),
-    _Role(
-        *("team-nlp", "reranker", loads.worker, 30, 40),
-        scheduler="hami",
-        processes=3,
-        zombies=True,
-    ),
-    _Role("team-research", "notebook-anna", loads.notebook, 25, 20, "StatefulSet", quiet=3900),
-    _Role("team-ranking", "feature-cache", loads.leak, 20, 20, bypass=True),
-    _Role(
-        *("team-speech", "wav2vec-train", loads.training, 30, 50, "Job"),
-        cards=2,
-        processes=2,
-        host_pid="never",
-    ),
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A node of a cluster: the ``model`` of its GPUs with its memory in MiB and its watts under
+    full load, each of its ``roles`` once, and of the ordinary ones that fill it up. Beside the
+    first node's it has ``share`` of the containers."""
+
+    model: tuple[str, int, int]
+    roles: tuple[_Role, ...]
+    more: tuple[_Role, ...]
+    share: float = 1.0
+    mig: bool = False
+
+
+_CHAT = (
     _Role("team-nlp", "chat-api", loads.chat, 30, 40, priority=0, init="fetch-weights"),
     _Role("team-nlp", "batch-embedding", loads.embedding, 25, 20, scheduler="hami", beside=True),
-    _Role("team-vision", "labelling-ui", None, 10, 10),
-    _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False),
-    _Role("team-vision", "eval-nightly", loads.job, 15, 30, "Job", finished=True),
-    _Role("team-vision", "segment-api", loads.inference, 0, 0, scheduler="hami", mig=True),
-    _Role("team-research", "llm-finetune", loads.training, 100, 100, "Job"),
-    _Role("team-vision", "thumbnailer", loads.inference, 10, 0, scheduler="none"),
 )
-_MORE = (
-    _Role("team-research", "notebook-ben", loads.notebook, 15, 20, "StatefulSet", quiet=640),
-    _Role("team-speech", "asr-api", loads.inference, 20, 30, scheduler="hami", first_call=8),
-    _Role("team-ranking", "two-tower-train", loads.training, 30, 40),
+_ASR = _Role("team-speech", "asr-api", loads.inference, 20, 30, scheduler="hami", first_call=8)
+_TWO_TOWER = _Role("team-ranking", "two-tower-train", loads.training, 30, 40)
+_FINETUNE = _Role("team-research", "llm-finetune", loads.training, 100, 100, "Job")
+#: Everything that the exporter tells apart is there once.
+_MIXED = _Kind(
+    ("NVIDIA L40S", 46068, 350),
+    (
+        _Role("team-vision", "resnet50-train", loads.training, 45, 60, host_pid="inner"),
+        _Role(
+            *("team-nlp", "reranker", loads.worker, 30, 40),
+            scheduler="hami",
+            processes=3,
+            zombies=True,
+        ),
+        _Role("team-research", "notebook-anna", loads.notebook, 25, 20, "StatefulSet", quiet=3900),
+        _Role("team-ranking", "feature-cache", loads.leak, 20, 20, bypass=True),
+        _Role(
+            *("team-speech", "wav2vec-train", loads.training, 30, 50, "Job"),
+            cards=2,
+            processes=2,
+            host_pid="never",
+        ),
+        *_CHAT,
+        _Role("team-vision", "labelling-ui", None, 10, 10),
+        _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False),
+        _Role("team-vision", "eval-nightly", loads.job, 15, 30, "Job", finished=True),
+        _Role("team-vision", "segment-api", loads.inference, 0, 0, scheduler="hami", mig=True),
+        _FINETUNE,
+        _Role("team-vision", "thumbnailer", loads.inference, 10, 0, scheduler="none"),
+    ),
+    (
+        _Role("team-research", "notebook-ben", loads.notebook, 15, 20, "StatefulSet", quiet=640),
+        _ASR,
+        _TWO_TOWER,
+    ),
+    mig=True,
 )
+_SERVING = _Kind(
+    ("NVIDIA A100-SXM4-80GB", 81920, 400),
+    (
+        *_CHAT,
+        _Role("team-speech", "tts-api", loads.inference, 35, 40, scheduler="hami", processes=2),
+        _Role("team-ranking", "recommend-api", loads.inference, 30, 30, processes=2),
+        _Role("team-vision", "ocr-api", loads.worker, 25, 30, zombies=True),
+    ),
+    (_ASR, _Role("team-vision", "detect-api", loads.inference, 15, 20)),
+    0.75,
+)
+_TRAINING = _Kind(
+    ("NVIDIA H100 80GB HBM3", 81559, 700),
+    (
+        _FINETUNE,
+        _Role("team-nlp", "reward-train", loads.training, 60, 70, "Job"),
+        _Role("team-vision", "diffusion-train", loads.training, 40, 50, "Job", processes=2),
+        _Role("team-research", "notebook-chen", loads.notebook, 30, 30, "StatefulSet", quiet=14000),
+    ),
+    (_TWO_TOWER,),
+    0.5,
+)
+_KINDS = (_MIXED, _SERVING, _TRAINING)
 _PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, cards=2)
 
 
-def make_cards(gpus: int, random: Random, mig: bool) -> tuple[Card, ...]:
-    """``gpus`` GPUs in the order of NVML's indices, that of their PCI addresses; the driver's
-    minor numbers have the first two the other way round. With ``mig``, and at least four GPUs,
-    the last one is divided into two MIG devices."""
+def make_cards(gpus: int, random: Random, number: int = 0, mig: bool = True) -> tuple[Card, ...]:
+    """``gpus`` GPUs of the cluster's node ``number`` in the order of NVML's indices, that of their
+    PCI addresses; the driver's minor numbers have the first two the other way round. With
+    ``mig``, and at least four GPUs, the last one of a mixed node is divided into two MIG
+    devices."""
+    kind = _KINDS[number % len(_KINDS)]
     minors = [1, 0, *range(2, gpus)] if gpus > 1 else [0]
+    name, mebibytes, watts = kind.model
     cards = [
-        Card(index, minor, f"GPU-{_uuid(random)}", "NVIDIA L40S", 46068 * MIB)
+        Card(index, minor, f"GPU-{_uuid(random)}", name, mebibytes * MIB, watts)
         for index, minor in enumerate(minors)
     ]
-    if mig and gpus >= 4:
+    if mig and kind.mig and gpus >= 4:
         parts = tuple(
             MigPart(f"MIG-{_uuid(random)}", "3g.20gb", instance, 0, 19968 * MIB)
             for instance in (1, 2)
         )
         cards[-1] = replace(
-            cards[-1], name="NVIDIA A100-SXM4-40GB", memory_total=40960 * MIB, mig=parts
+            cards[-1],
+            name="NVIDIA A100-SXM4-40GB",
+            memory_total=40960 * MIB,
+            full_watts=400,
+            mig=parts,
         )
     return tuple(cards)
 
 
 def place_mixed(
-    cards: Sequence[Card], containers: int, layouts: Sequence[Layout], random: Random
+    cards: Sequence[Card],
+    containers: int,
+    layouts: Sequence[Layout],
+    random: Random,
+    number: int = 0,
 ) -> tuple[PodPlan, ...]:
-    """Pods that have ``containers`` containers in all: each kind once, then more of the
-    ordinary ones."""
+    """Pods of the cluster's node ``number``, which have ``containers`` containers in all, or
+    fewer on a node that is not the first: each of its kind once, then more of the ordinary
+    ones."""
+    kind = _KINDS[number % len(_KINDS)]
+    containers = round(containers * kind.share)
     whole = len([card for card in cards if not card.mig]) >= _WITH_WHOLE
     possible = [
-        role for role in _ROLES if (cards[-1].mig or not role.mig) and (whole or not role.whole)
+        role for role in kind.roles if (cards[-1].mig or not role.mig) and (whole or not role.whole)
     ]
-    roles = _fitting([*possible, *islice(cycle(_MORE), containers)], containers)
-    return _place(roles, cards, layouts, random)
+    roles = _fitting([*possible, *islice(cycle(kind.more), containers)], containers)
+    # A StatefulSet's pods on other nodes have the numbers before.
+    return _place(roles, cards, layouts, random, number // len(_KINDS) * containers)
 
 
 def place_plain(
@@ -227,10 +293,14 @@ def _fitting(roles: Iterable[_Role], containers: int) -> Iterator[_Role]:
 
 
 def _place(
-    roles: Iterable[_Role], cards: Sequence[Card], layouts: Sequence[Layout], random: Random
+    roles: Iterable[_Role],
+    cards: Sequence[Card],
+    layouts: Sequence[Layout],
+    random: Random,
+    first: int = 0,
 ) -> tuple[PodPlan, ...]:
     """Puts each role on the GPUs with the least memory allocated; if that is too much for a GPU,
-    every pod gets less."""
+    every pod gets less. ``first`` is the ordinal of the first pod of each StatefulSet."""
     ordinary = [card for card in cards if not card.mig]
     roles = tuple(roles)
     # A pod that has a whole GPU has one for itself.
@@ -258,7 +328,7 @@ def _place(
         _scale(100, [core[card] for card in shared]),
     )
     mixture = cycle(layouts)
-    ordinals: defaultdict[str, Iterator[int]] = defaultdict(count)
+    ordinals: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(first))
     return tuple(
         _pod(role, next(ordinals[role.app]), chosen, scale, mixture, random)
         for role, chosen in placed
@@ -304,6 +374,7 @@ def _pod(
         _uuid(random),
         role.namespace,
         _name(role, ordinal, random),
+        role.kind,
         role.app,
         role.scheduler,
         cards,
@@ -318,8 +389,19 @@ def _pod(
 def _name(role: _Role, ordinal: int, random: Random) -> str:
     if role.kind == "StatefulSet":
         return f"{role.app}-{ordinal}"
-    parts = [10, 5] if role.kind == "Deployment" else [5]
-    return "-".join([role.app, *("".join(random.choices(_NAME_LETTERS, k=k)) for k in parts)])
+    parts = [role.app, _letters(random, 5)]
+    if role.kind == "Deployment":
+        parts.insert(1, template_hash(role.app))
+    return "-".join(parts)
+
+
+def template_hash(app: str) -> str:
+    """What a Deployment's ReplicaSet has in its name, the same on every node."""
+    return _letters(Random(app), 10)
+
+
+def _letters(random: Random, number: int) -> str:
+    return "".join(random.choices(_NAME_LETTERS, k=number))
 
 
 def _uuid(random: Random) -> str:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from vgpumonitor.simulate.container import SimulatedContainer
-from vgpumonitor.simulate.plan import MIB, Card, MigPart, PodPlan
+from vgpumonitor.simulate.plan import MIB, Card, MigPart, PodPlan, template_hash
 
 _ISOLATION = "koordinator.sh/gpu-isolation-provider"
 _DEVICE_ALLOCATED = "scheduling.koordinator.sh/device-allocated"
@@ -42,6 +43,7 @@ def pod_object(
             "uid": pod.uid,
             "creationTimestamp": started,
             "labels": {"app": pod.app, **_labels(pod, node_name)},
+            "ownerReferences": [_owner(pod)],
             "annotations": _annotations(pod, len(mains), node_name),
         },
         "spec": {
@@ -60,9 +62,22 @@ def pod_object(
 
 
 def _labels(pod: PodPlan, node_name: str) -> dict[str, str]:
+    labels = {}
+    if pod.workload == "Deployment":
+        labels["pod-template-hash"] = template_hash(pod.app)
     if pod.scheduler == "koordinator" and pod.isolated:
-        return {_ISOLATION: "HAMi-core", _NODE: node_name}
-    return {}
+        labels |= {_ISOLATION: "HAMi-core", _NODE: node_name}
+    return labels
+
+
+def _owner(pod: PodPlan) -> dict[str, Any]:
+    version = "batch/v1" if pod.workload == "Job" else "apps/v1"
+    kind: str = pod.workload
+    name = pod.app
+    if pod.workload == "Deployment":
+        kind, name = "ReplicaSet", f"{pod.app}-{template_hash(pod.app)}"
+    uid = str(uuid5(NAMESPACE_URL, f"{pod.namespace}/{kind}/{name}"))
+    return {"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": True}
 
 
 def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str]:

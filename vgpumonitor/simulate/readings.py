@@ -10,8 +10,8 @@ from vgpumonitor.simulate.plan import MIB, Card, MigPart
 
 #: What the driver keeps of each GPU's memory for itself, in bytes.
 _RESERVED = 610 * MIB
-#: An L40S: watts and degrees Celsius at rest and under full load.
-_IDLE_WATTS, _FULL_WATTS = 36, 350
+#: Watts at rest, and degrees Celsius at rest and under full load.
+_IDLE_WATTS = 36
 _IDLE_CELSIUS, _FULL_CELSIUS = 33, 74
 #: Degrees by which a GPU warms up or cools down in a second.
 _WARMING = 2
@@ -38,7 +38,7 @@ def figures(
                 memory=Memory(card.memory_total, sum(use.memory for use in here), _RESERVED),
                 # NVML has no utilization for a GPU in MIG mode.
                 utilization=None if card.mig else (core, core * 6 // 10),
-                power_milliwatts=10 * (100 * _IDLE_WATTS + (_FULL_WATTS - _IDLE_WATTS) * core),
+                power_milliwatts=10 * (100 * _IDLE_WATTS + (card.full_watts - _IDLE_WATTS) * core),
                 temperature=(last or final) + max(-_WARMING, min(_WARMING, change)),
                 # GPUs that have been in use for years have some corrected errors.
                 ecc=(card.minor, 0),

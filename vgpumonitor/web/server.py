@@ -52,9 +52,9 @@ class ListenError(Exception):
 @asynccontextmanager
 async def listening(
     app: web.Application, addresses: Iterable[Address], tls: ssl.SSLContext | None
-) -> AsyncIterator[None]:
-    """Serves ``app`` on ``addresses``, with TLS where there is a context for it. Raises
-    ListenError."""
+) -> AsyncIterator[list[Address]]:
+    """Serves ``app`` on ``addresses``, with TLS where there is a context for it; gives them with
+    the ports that they have in fact. Raises ListenError."""
     _bound(app)
     if tls is not None:
         sslproto.SSLProtocol.max_size = TLS_BUFFER
@@ -67,14 +67,12 @@ async def listening(
     )
     await runner.setup()
     try:
-        for address in addresses:
-            await _listen(runner, address, tls)
-        yield
+        yield [await _listen(runner, address, tls) for address in addresses]
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> None:
+async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext | None) -> Address:
     site = web.TCPSite(runner, address.host, address.port, ssl_context=tls)
     try:
         await site.start()
@@ -86,6 +84,7 @@ async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext |
         raise ListenError(f"can't listen on {address}: {error.strerror}") from error
     served = Address(address.host or "0.0.0.0", site.port)
     log.info("serving", extra={"url": f"{'http' if tls is None else 'https'}://{served}/"})
+    return served
 
 
 def _bound(app: web.Application) -> None:
