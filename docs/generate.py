@@ -1,34 +1,39 @@
-"""``python -m docs.generate``: writes the tables of metrics.md from the declarations.
+"""``python -m docs.generate``: writes the tables of metrics.md from the declarations, and the
+findings of troubleshooting.md.
 
-A table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on the page is
-prose.
+What is generated stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on a
+page is prose.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
+from vgpumonitor.diagnosis import KINDS, Kind
 from vgpumonitor.metrics import dcgm, exporter, vgpu
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import SETS
 from vgpumonitor.region.model import REASONS
 
 PAGE = Path(__file__).parent / "metrics.md"
+TROUBLESHOOTING = PAGE.with_name("troubleshooting.md")
 
 _TABLE = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def with_tables(page: str) -> str:
-    """The page with each of its tables as the code has it now. Raises KeyError for a table
-    that the code knows nothing of."""
+    """A page with all that is generated as the code has it now. Raises KeyError for a name that
+    the code knows nothing of."""
     tables = {
         **{name: _families(families) for name, families in SETS.items()},
         "processes": _families(vgpu.PROCESS_FAMILIES),
         "exporter": _families(exporter.FAMILIES),
         "dcgm": _dcgm(),
         "reasons": _table(("reason", "meaning"), REASONS.items()),
+        "findings": _findings(KINDS),
     }
     return _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{tables[found[1]]}\n", page)
 
@@ -66,10 +71,36 @@ def _here(field: dcgm.Field) -> str:
     return f"`{field.expression}`{label}"
 
 
+def _findings(kinds: Iterable[Kind]) -> str:
+    """A table of contents, and a section for each."""
+    kinds = tuple(kinds)
+    contents = _table(
+        ("finding", "severity", "what is wrong"),
+        [(f"[{kind.id}](#{kind.id})", kind.severity, kind.title) for kind in kinds],
+    )
+    return "\n".join([contents, *map(_section, kinds)])
+
+
+def _section(kind: Kind) -> str:
+    facts = f"Severity: {kind.severity}."
+    if kind.doctor:
+        facts += " Only `doctor` sees it."
+    if kind.alert:
+        facts += f" Alert: [{kind.alert}](../alerts/runbooks/{kind.alert}.md)."
+    paragraphs = (f"**{kind.title}.** {facts}", kind.why, f"What to do: {kind.mend}")
+    # Flags and links are not cut.
+    wrapped = (
+        textwrap.fill(each, 100, break_long_words=False, break_on_hyphens=False)
+        for each in paragraphs
+    )
+    return f"## {kind.id}\n\n" + "".join(f"{each}\n\n" for each in wrapped).rstrip("\n") + "\n"
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text()))
+    for page in (PAGE, TROUBLESHOOTING):
+        page.write_text(with_tables(page.read_text()))

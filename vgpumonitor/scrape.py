@@ -129,6 +129,7 @@ class Scraper:
                 containers=(),
                 up=False,
                 error=f"the disk of {self._containers.directory} does not answer",
+                loss="unreadable",
             )
         if self._disk_timeouts:
             view = replace(view, errors={**view.errors, "timeout": self._disk_timeouts})

@@ -165,6 +165,23 @@ def test_removes_what_has_no_pod(node: Node, caplog: pytest.LogCaptureFixture) -
     assert logged == {gone.name, static.name}
 
 
+def test_what_something_else_removes_is_counted(node: Node) -> None:
+    """HAMi after 2.10 removes the directories too."""
+    node.make(1)
+    gone, ours = node.make(2), node.make(3)
+    node.pods.list(uid(1))
+    gc = node.gc()
+    gc.round()
+    shutil.rmtree(gone)
+    gc.round()
+    assert gc.health.by_others == 1
+    node.wait(GRACE + 1)
+    gc.round()
+    assert not ours.exists()
+    gc.round()
+    assert (gc.health.removed, gc.health.by_others) == (1, 1)
+
+
 def source_down(node: Node) -> None:
     node.pods.view = replace(node.pods.view, up=False)
 

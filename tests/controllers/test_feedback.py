@@ -126,6 +126,46 @@ def test_a_round_changes_the_two_words_only(
     assert low.path.read_bytes() == before
 
 
+class TestOtherMonitors:
+    def test_what_launches_and_rounds_write_is_no_other_s(
+        self, make: Callable[..., Workload], inventory: ContainersDirectory
+    ) -> None:
+        high, low = make(0), make(1)
+        feedback = Feedback(inventory, release_after=RELEASE_AFTER)
+        for busy in (True, True, False, False, True, False):
+            feedback.round()
+            for each in (high, low) if busy else (low,):
+                each.run(50)
+        assert feedback.health.others == 0
+        assert feedback.health.last_other is None
+
+    @pytest.mark.parametrize(
+        ("word", "value"), [("recent_kernel", 0), ("recent_kernel", -1), ("utilization_switch", 1)]
+    )
+    def test_a_word_that_something_else_wrote(
+        self, word: str, value: int, make: Callable[..., Workload], inventory: ContainersDirectory
+    ) -> None:
+        alone = make(1)
+        feedback = Feedback(inventory, release_after=RELEASE_AFTER)
+        feedback.round()
+        assert words(alone) == [(1, 0)]
+        alone.set_word(word, value)
+        feedback.round()
+        feedback.round()
+        assert feedback.health.others == 1
+        assert feedback.health.last_other == pytest.approx(time.time(), abs=60)
+
+    def test_a_dry_run_looks_for_none(
+        self, make: Callable[..., Workload], inventory: ContainersDirectory
+    ) -> None:
+        alone = make(1)
+        feedback = Feedback(inventory, release_after=RELEASE_AFTER, dry_run=True)
+        feedback.round()
+        alone.set_word("recent_kernel", 0)
+        feedback.round()
+        assert feedback.health.others == 0
+
+
 def test_nothing_is_written_where_nothing_differs(
     make: Callable[..., Workload],
     inventory: ContainersDirectory,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from docs.generate import PAGE, with_tables
+from docs.generate import PAGE, TROUBLESHOOTING, with_tables
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.region.model import REASONS
 
 
-def test_the_tables_are_up_to_date() -> None:
-    page = PAGE.read_text()
+@pytest.mark.parametrize("path", [PAGE, TROUBLESHOOTING], ids=lambda path: path.name)
+def test_what_is_generated_is_up_to_date(path: Path) -> None:
+    page = path.read_text()
     assert with_tables(page) == page, "run `make docs`"
 
 

@@ -50,13 +50,15 @@ class RefusalError(Exception):
 @dataclass(frozen=True, slots=True)
 class CleanupHealth:
     """Totals since the start. ``removed`` counts directories that were removed, or would have been
-    with ``dry_run``; ``failures`` those that could not be removed. ``last_round`` is the Unix
-    time of the last round that could rely on the list of pods."""
+    with ``dry_run``; ``failures`` those that could not be removed; ``by_others`` those that were to
+    be removed and that something else removed. ``last_round`` is the Unix time of the last round
+    that could rely on the list of pods."""
 
     removed: int = 0
     last_round: float | None = None
     failures: int = 0
     dry_run: bool = False
+    by_others: int = 0
 
 
 class Cleanup:
@@ -88,6 +90,7 @@ class Cleanup:
         self._without_pod: dict[str, float] = {}
         self._logged: dict[str, str] = {}
         self._would: set[str] = set()
+        self._removed: set[str] = set()
         self._waits_for: str | None = None
         self._read_only = False
         self.health = CleanupHealth(dry_run=dry_run)
@@ -122,6 +125,8 @@ class Cleanup:
             return
         now = self._monotonic()
         entries = {f"{entry.pod_uid}_{entry.container}": entry for entry in view.containers}
+        by_others = len(self._without_pod.keys() - entries.keys() - self._removed)
+        self._removed.clear()
         self._without_pod = {
             name: self._without_pod.get(name, now)
             for name, entry in entries.items()
@@ -134,7 +139,9 @@ class Cleanup:
         due.sort(key=self._without_pod.__getitem__)
         if due:
             self._try(due[: self._max_tried], entries, pods, now)
-        self.health = replace(self.health, last_round=time.time())
+        self.health = replace(
+            self.health, last_round=time.time(), by_others=self.health.by_others + by_others
+        )
 
     def _try(
         self, names: list[str], entries: dict[str, ContainerReading], pods: PodsView, now: float
@@ -193,6 +200,7 @@ class Cleanup:
             else:
                 self._empty(directory)
                 _remove_empty(top, name, directory)
+                self._removed.add(name)
                 self._read_only = False
                 log.info("directory removed", extra=about)
             self.health = replace(self.health, removed=self.health.removed + 1)

@@ -103,13 +103,35 @@ def busy_containers(snapshot: NodeSnapshot) -> frozenset[Key]:
 class FeedbackHealth:
     """Totals since the start. ``rounds`` counts rounds with a complete view, ``last_round`` is the
     Unix time of the last one. ``writes`` counts stores by control word, or with ``dry_run`` those
-    that would have been made; ``failures`` counts stores that failed."""
+    that would have been made; ``failures`` counts stores that failed. ``others`` counts words
+    that something else than HAMi-core changed between two rounds, ``last_other`` is the Unix time
+    at which the last was seen."""
 
     rounds: int = 0
     writes: Mapping[str, int] = field(default_factory=dict)
     last_round: float | None = None
     failures: int = 0
     dry_run: bool = False
+    others: int = 0
+    last_other: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a round made of a region's words, of which it read ``recent_kernel``."""
+
+    recent_kernel: int
+    decision: Decision
+
+    def changed_by_another(self, region: Region) -> int:
+        """How many words of ``region``, as the next round reads it, neither that round nor
+        HAMi-core wrote: its launches set recent_kernel to 2 and nothing else."""
+        possible = {self.decision.recent_kernel, 2}
+        if 0 <= self.decision.recent_kernel == self.recent_kernel - 1:
+            possible.add(1)  # It launched before it was counted down.
+        return (region.recent_kernel not in possible) + (
+            region.utilization_switch != self.decision.utilization_switch
+        )
 
 
 class Feedback:
@@ -146,6 +168,9 @@ class Feedback:
         self._logged: dict[_Identity, str] = {}
         self._would: dict[_Identity, Decision] = {}
         self._last_kernel: dict[_Identity, int | None] = {}
+        self._left: dict[_Identity, _Left] = {}
+        self._others = 0
+        self._last_other: float | None = None
         self.health = FeedbackHealth(writes=dict(self._writes), dry_run=dry_run)
 
     async def run(self) -> None:
@@ -206,6 +231,8 @@ class Feedback:
                 time.time(),
                 self._failures,
                 self._dry_run,
+                self._others,
+                self._last_other,
             )
         return True
 
@@ -250,11 +277,13 @@ class Feedback:
             if self._dry_run:
                 self._say(identity, entry, region, decision)
             else:
+                self._look_for_others(identity, region)
                 try:
                     self._write(file, region, decision)
                 except RegionError as error:
                     self._fail(identity, entry.path, error)
                 else:
+                    self._left[identity] = _Left(region.recent_kernel, decision)
                     self._logged.pop(identity, None)
                     _log_change("", entry, region, decision)
             if not decision.blocked and identity in self._held:
@@ -262,9 +291,20 @@ class Feedback:
         for identity in self._held.keys() - there:
             self._release(identity)
         kept: dict[_Identity, Any]
-        for kept in (self._logged, self._would, self._last_kernel):
+        for kept in (self._logged, self._would, self._last_kernel, self._left):
             for identity in kept.keys() - there:
                 del kept[identity]
+
+    def _look_for_others(self, identity: _Identity, region: Region) -> None:
+        """Counts the words that are not as the last round left them, nor as HAMi-core leaves
+        them."""
+        left = self._left.pop(identity, None)
+        if left is None:
+            return
+        changed = left.changed_by_another(region)
+        if changed:
+            self._others += changed
+            self._last_other = time.time()
 
     def _launched(self, identity: _Identity, region: Region, busy: bool) -> bool:
         """Whether a container launched since the last round. In the late order, launches while
@@ -295,6 +335,7 @@ class Feedback:
                 words.close()
 
     def _release(self, identity: _Identity) -> None:
+        self._left.pop(identity, None)
         with self._held.pop(identity) as words:
             try:
                 if words.read("recent_kernel") < 0:

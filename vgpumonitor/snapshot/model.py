@@ -209,7 +209,7 @@ class Health:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class NodeSnapshot:
     """``time`` is the one clock reading, Unix seconds. ``unattributed`` is the memory in bytes of
     processes in no container of the node's Kubernetes, by device UUID; a device is missing

@@ -552,6 +552,7 @@ class TestContainersDirectory:
             assert not view.up
             assert not inventory.synced
             assert str(missing) in (view.error or "")
+            assert view.loss == "missing"
         assert view.errors == {"no_directory": 3}
         assert sum(str(missing) in record.message for record in caplog.records) == 1
         put(GOOD, missing / NAME / f"{NAME}.cache")
@@ -590,6 +591,7 @@ class TestContainersDirectory:
         view = inventory.read()
         assert not view.up
         assert "it was removed under its mount" in (view.error or "")
+        assert view.loss == "removed"
         first = inventory.unlinked_for
         assert first is not None
         inventory.read()
@@ -597,7 +599,8 @@ class TestContainersDirectory:
         containers.mkdir()
         again = os.open(containers, os.O_RDONLY)
         os.dup2(again, descriptor)
-        assert inventory.read().up
+        view = inventory.read()
+        assert (view.up, view.loss) == (True, None)
         assert inventory.unlinked_for is None
         os.close(again)
         os.close(descriptor)

@@ -479,6 +479,7 @@ class TestDriver:
         with in_python(state) as nvml:
             assert nvml.sample() is None
             assert not nvml.health().up
+            assert nvml.health().error
             assert set(nvml.health().errors) == {("nvmlInit", "")}
             assert nvml.known() == ()
             nvml.write(NODE)
@@ -489,8 +490,10 @@ class TestDriver:
         nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetPowerUsage": {"1": code}}))
         assert nvml.sample() is None
         assert not nvml.health().up
+        assert (nvml.health().error or "").startswith("nvmlDeviceGetPowerUsage: ")
         nvml.write(NODE)
         assert nvml.devices() == (DEVICE, MIG_DEVICE)
+        assert nvml.health().error is None
 
     def test_one_lost_gpu_hides_no_other(self, nvml: Run) -> None:
         nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetHandleByIndex": {"0": GPU_IS_LOST}}))
@@ -555,6 +558,7 @@ class TestMigLock:
             lock.touch()
             # Nobody asks for a sample: the file alone is the reason.
             eventually(lambda: not nvml.health().up)
+            assert nvml.health().lock_file == str(lock)
             assert nvml.sample() is None
             assert nvml.known() == (DEVICE, MIG_DEVICE)
             assert nvml.health().errors == errors
@@ -591,6 +595,9 @@ class TestHang:
         nvml.write(structs.replace(NODE, hangs={"nvmlDeviceGetPowerUsage": ("1",)}))
         assert nvml.sample(timeout=3.0) == (DEVICE,)
         assert not nvml.health().up
+        assert (
+            nvml.health().error == f"nvmlDeviceGetPowerUsage of {MIG_DEVICE.uuid} does not return"
+        )
         assert nvml.health().errors["timeout", ""] == 1
         # It would have to wait for much longer than this test does for its result.
         assert nvml.sample(timeout=3600) is None

@@ -424,7 +424,10 @@ def test_403_says_what_is_needed(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         async with ApiServer() as server:
             server.faults["list"] = [refuse(403, "Forbidden", "pods is forbidden")] * 3
             async with running(source := source_of(server, tmp_path)):
+                await until(lambda: source.view.refused)
+                assert not source.view.up
                 await until(lambda: source.view.up)
+                assert not source.view.refused
 
     asyncio.run(main())
     errors = [record.error for record in caplog.records if hasattr(record, "error")]

@@ -77,7 +77,8 @@ def _last_descriptor() -> int:
 class ContainerReading(Struct, frozen=True, gc=False):
     """One container's directory and what is in it.
 
-    ``state`` is ok, waiting (no region file yet) or unreadable (``error`` says why).
+    ``state`` is ok, waiting (no region file yet) or unreadable (``error`` says why, and
+    ``reason`` is its key in ``region.model.REASONS``).
     ``path`` is the region file's, relative to the containers directory. ``changed`` is
     the directory's mtime, Unix seconds. ``region`` stays the same object while the bytes in
     use stay the same.
@@ -90,6 +91,7 @@ class ContainerReading(Struct, frozen=True, gc=False):
     error: str | None
     path: str
     changed: float
+    reason: str | None = None
 
 
 class ContainerDirectory:
@@ -205,6 +207,7 @@ class ContainerDirectory:
                 error_text,
                 f"{self._name}/{self._file_name}" if region is not None else self._name,
                 self.changed,
+                None if self._error is None else self._error.reason,
             )
         return self.reading
 

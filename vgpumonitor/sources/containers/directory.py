@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from watchdog.events import DirCreatedEvent, DirDeletedEvent, DirMovedEvent, FileSystemEvent
 
@@ -42,20 +43,36 @@ GATHER = 0.05
 MAX_IDLE = 256
 
 
+#: What happened to the containers directory: it does not exist; it was removed under the mount
+#: that still shows it; it is there and can't be read.
+Loss = Literal["missing", "removed", "unreadable"]
+
+
 @dataclass(frozen=True, slots=True)
 class ContainersView:
     """All containers at one moment, and the state of the containers directory.
 
-    ``up`` says that the containers directory could be looked at; ``error`` why not.
-    The counts are totals since the start, ``errors`` by reason.
+    ``up`` says that the containers directory could be looked at; ``error`` why not, and
+    ``loss`` what happened to it. The counts are totals since the start, ``errors`` by reason.
     """
 
     containers: tuple[ContainerReading, ...] = ()
     up: bool = False
     error: str | None = None
+    loss: Loss | None = None
     errors: Mapping[str, int] = field(default_factory=dict)
     torn_reads: int = 0
     watch_events: int = 0
+
+
+class _RemovedError(FileNotFoundError):
+    """The directory has no name any more."""
+
+
+def _loss(error: OSError) -> Loss:
+    if isinstance(error, _RemovedError):
+        return "removed"
+    return "missing" if isinstance(error, FileNotFoundError) else "unreadable"
 
 
 class ContainersDirectory:
@@ -75,6 +92,7 @@ class ContainersDirectory:
         self._identity: tuple[int, int] | None = None
         self._stamp: Stamp | None = None
         self._error: str | None = None
+        self._loss: Loss | None = None
         self._unlinked_since: float | None = None
         self._events = 0
         self._alarm = threading.Event()
@@ -139,6 +157,7 @@ class ContainersDirectory:
                 tuple(readings),
                 self._error is None,
                 self._error,
+                self._loss,
                 dict(self._errors),
                 self._torn,
                 self._events,
@@ -191,7 +210,7 @@ class ContainersDirectory:
             status = os.stat(self.directory)
             if status.st_nlink == 0:
                 self._unlinked_since = self._unlinked_since or time.monotonic()
-                raise FileNotFoundError(errno.ENOENT, "it was removed under its mount")
+                raise _RemovedError(errno.ENOENT, "it was removed under its mount")
             stamp = stamp_of(status, now)
             if stamp is not None and stamp == self._stamp:
                 return
@@ -208,7 +227,7 @@ class ContainersDirectory:
             self._alarm.set()  # Another directory to watch.
         if self._error is not None:
             log.info("containers directory is there", extra={"path": str(self.directory)})
-            self._error = None
+            self._error = self._loss = None
         for name in [name for name in self._containers if not found.get(name)]:
             self._forget(name)
         self._ignored &= found.keys()
@@ -243,6 +262,7 @@ class ContainersDirectory:
         if message != self._error:
             log.warning(message)
             self._error = message
+        self._loss = _loss(error)
         self._identity = self._stamp = None
         for name in list(self._containers):
             self._forget(name)

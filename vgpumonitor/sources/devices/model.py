@@ -126,12 +126,15 @@ class DeviceHealth:
 
     ``up`` is whether its driver answers. ``errors`` counts failures by the driver's function
     and the UUID of the device asked about, which is empty where the call is about none or its
-    UUID is not known; ``("timeout", "")`` are samples that were not there in time.
+    UUID is not known; ``("timeout", "")`` are samples that were not there in time. ``error`` is
+    why the driver does not answer; ``lock_file`` is there for as long as it is not asked.
     """
 
     source: str
     up: bool
     errors: Mapping[tuple[str, str], int]
+    error: str | None = None
+    lock_file: str | None = None
 
 
 class DeviceSource(Protocol):

@@ -129,7 +129,8 @@ class KubernetesPodSource:
                 except Exception as error:
                     # Whatever a server, a proxy, a kubeconfig or its plugin came up with:
                     # tried again, with the pods that are known.
-                    self._table.mark_stale(_described(error))
+                    refused = isinstance(error, _RefusalError) and error.status in (401, 403)
+                    self._table.mark_stale(_described(error), refused)
                     if not isinstance(error, _RefusalError) or error.status == 401:
                         # A new client reads the kubeconfig, its tokens and the CA again.
                         await self._disconnect()

@@ -89,7 +89,7 @@ class PodsView:
     state, None before the first. ``annotation_errors`` counts wrong annotations by name.
     ``deleted`` are the pods that left most recently: a UID that is in neither was never
     known. ``problem`` says why ``up`` is false, or what makes the pods suspicious although
-    it is true.
+    it is true; ``refused`` that the source's server denies access.
     """
 
     pods: Mapping[str, Pod] = field(default_factory=dict)
@@ -98,6 +98,7 @@ class PodsView:
     annotation_errors: Mapping[str, int] = field(default_factory=dict)
     deleted: Mapping[str, Pod] = field(default_factory=dict)
     problem: str | None = None
+    refused: bool = False
 
 
 class PodSource(Protocol):

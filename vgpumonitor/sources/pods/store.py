@@ -80,19 +80,24 @@ class PodStore:
         synced = now if as_of is None else min(as_of, now)
         self._show(up=True, synced=synced, problem=self._no_pod)
 
-    def mark_stale(self, failure: str) -> None:
-        """The source can't be reached or read: the pods stay. Logged once per ``failure``."""
+    def mark_stale(self, failure: str, refused: bool = False) -> None:
+        """The source can't be reached or read, or denies access (``refused``): the pods stay.
+        Logged once per ``failure``."""
         if failure != self._failure:
             log.warning("pods can't be read", extra={"source": self._source, "error": failure})
             self._failure = failure
-        self._show(up=False, synced=self.view.synced, problem=failure)
+        self._show(up=False, synced=self.view.synced, problem=failure, refused=refused)
 
-    def _show(self, up: bool, synced: float | None, problem: str | None) -> None:
+    def _show(
+        self, up: bool, synced: float | None, problem: str | None, refused: bool = False
+    ) -> None:
         pods, deleted = self.view.pods, self.view.deleted
         if self._changed:
             pods, deleted = dict(self._pods), dict(self._deleted)
             self._changed = False
-        self.view = PodsView(pods, up, synced, dict(self._annotation_errors), deleted, problem)
+        self.view = PodsView(
+            pods, up, synced, dict(self._annotation_errors), deleted, problem, refused
+        )
 
     def _note_errors(self, pod: Pod, errors: Errors) -> None:
         """Counts and logs what was not wrong in the same way before."""

@@ -26,7 +26,7 @@ class NvmlClient:
     counted; one that stays the same is logged once. That driver or device do not support
     something is no failure: each lacks much, and that would hide what matters.
 
-    For one thread, except ``up``, ``asking`` and ``errors``.
+    For one thread, except ``up``, ``error``, ``asking`` and ``errors``.
     """
 
     def __init__(self, library: Any, retry_seconds: float) -> None:
@@ -34,6 +34,8 @@ class NvmlClient:
         self.up = False
         #: How often NVML was initialised: its handles are good for one time.
         self.generation = 0
+        #: Why NVML is not initialised, as last known.
+        self.error: str | None = None
         #: The function that was called last, and the UUID that it was asked about.
         self.asking = "", ""
         #: Set by a call that finds its GPU lost; whoever wants to know clears it before.
@@ -70,6 +72,7 @@ class NvmlClient:
             self.library.nvmlInit()
         except Exception as error:
             self._failed(("nvmlInit", ""), "", error)
+            self.error = str(error)
             return False
         self.record("nvmlInit", "", None)
         self._constants.clear()

@@ -97,7 +97,15 @@ class NvmlSource:
         if self._timeouts:
             errors[_TIMEOUT] = self._timeouts
         hangs = self._current is self._given_up and not self._current.done
-        return DeviceHealth(self.name, self._client.up and not hangs, errors)
+        if self._locked and self._lock_file is not None:
+            lock_file = str(self._lock_file.path)
+            return DeviceHealth(self.name, False, errors, lock_file=lock_file)
+        if hangs:
+            function, uuid = self._client.asking
+            error = f"{function}{subject(uuid)} does not return"
+            return DeviceHealth(self.name, False, errors, error)
+        up = self._client.up
+        return DeviceHealth(self.name, up, errors, None if up else self._client.error)
 
     @property
     def known(self) -> tuple[Device, ...]:
@@ -111,6 +119,7 @@ class NvmlSource:
             return self._devices(current)
         except DriverGoneError as error:
             self._client.shut_down()
+            self._client.error = str(error)
             _log.warning("NVML has to be initialised again: %s", error)
         except Exception:
             # A mistake of ours must not cost the scrape all the rest.

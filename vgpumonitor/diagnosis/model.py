@@ -1,0 +1,49 @@
+"""A finding: a kind of thing that is wrong, and where it was seen."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from vgpumonitor.diagnosis.kinds import KINDS, SEVERITIES, Kind
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """What was seen, with its values, and of what: a container (``namespace/pod/container``), a
+    pod, a GPU; empty for the node. Both may be text that a container wrote."""
+
+    subject: str
+    text: str
+
+
+class Finding(Struct, frozen=True, gc=False):
+    """One kind of thing that is wrong, and each place where it was seen: at least one."""
+
+    kind: Kind
+    seen: tuple[Seen, ...]
+
+
+class Found:
+    """Gathers what was seen."""
+
+    def __init__(self) -> None:
+        self._seen: defaultdict[str, list[Seen]] = defaultdict(list)
+
+    def add(self, kind: Kind, subject: str, text: str) -> None:
+        self._seen[kind.id].append(Seen(subject, text))
+
+    def has(self, kind: Kind) -> bool:
+        return kind.id in self._seen
+
+    def findings(self) -> tuple[Finding, ...]:
+        """A finding for each kind that was seen, the worst first."""
+        return sort(
+            Finding(kind, tuple(self._seen[kind.id])) for kind in KINDS if kind.id in self._seen
+        )
+
+
+def sort(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The worst first; within a severity they keep their order."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.kind.severity)))
