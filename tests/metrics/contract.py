@@ -85,6 +85,7 @@ LABELS: dict[str, tuple[str, ...]] = {
         *(*_DEVICE, "name", "driver_version", "cuda_version", "minor"),
         *("serial", "vbios_version", "pci_bus_id"),
     ),
+    "vgpu_device_up": _DEVICE,
     "vgpu_device_memory_total_bytes": _DEVICE,
     "vgpu_device_memory_used_bytes": _DEVICE,
     "vgpu_device_memory_reserved_bytes": _DEVICE,

@@ -272,6 +272,7 @@ class TestText:
             ("vgpu_nvml_encoder_utilization_ratio", [0.02]),
             ("vgpu_nvml_decoder_utilization_ratio", [0.01]),
             ("vgpu_memory_bypassed_bytes", [2 * GIB, 0]),
+            ("vgpu_device_up", [1, 1]),
             ("vgpu_device_memory_used_bytes", [20 * GIB, 20 * GIB]),
             ("vgpu_device_memory_reserved_bytes", [GIB]),
             ("vgpu_device_processes", [3, 0]),
@@ -353,6 +354,17 @@ class TestText:
             "00000000:3B:00.0",
         ]
         assert [second[fact] for fact in facts] == ["4", "", "", ""]
+
+    def test_a_gpu_that_is_down_has_its_names_and_nothing_else(self) -> None:
+        snap = snapshot(cards=(card(), card(CARD_2, 1).without_readings()))
+        found = parsed(Exposition(ALL).render(snap).decode())
+        of_second = {
+            name: value
+            for name, samples in found.items()
+            for labels, value in samples.items()
+            if CARD_2 in dict(labels).values()
+        }
+        assert of_second == {"vgpu_device_info": 1, "vgpu_device_up": 0}
 
     def test_a_zero_byte_is_replaced_and_hurts_no_other_series(self) -> None:
         pod = Pod(UID, "team-a", "a\0b", "Running")

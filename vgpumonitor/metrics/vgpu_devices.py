@@ -124,6 +124,12 @@ FAMILIES: tuple[Family, ...] = (
         samples=_device_info,
     ),
     NodeFamily(
+        "vgpu_device_up",
+        "Whether the GPU is there (1), or was seen since the exporter's start and is lost (0)",
+        DEVICE,
+        samples=_per_device(lambda device: int(device.up)),
+    ),
+    NodeFamily(
         "vgpu_device_memory_total_bytes",
         "Memory of the GPU, in bytes",
         DEVICE,

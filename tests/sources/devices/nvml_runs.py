@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,7 +18,6 @@ from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import SimulatedNvml
 from vgpumonitor.sources.devices import Device, DeviceHealth
 from vgpumonitor.sources.devices.nvml import NvmlSource
-from vgpumonitor.sources.devices.nvml.cards import RARE_INTERVAL
 
 T = TypeVar("T")
 
@@ -57,12 +56,13 @@ def in_python(
     retry_seconds: float = 0.0,
     lock_file: Path | None = None,
     library: SimulatedLibrary | None = None,
-    rare_interval: float = RARE_INTERVAL,
+    **options: Any,
 ) -> Iterator[Run]:
+    """``options`` are NvmlSource's."""
     with ThreadPoolExecutor(1) as executor:
         library = SimulatedLibrary(state) if library is None else library
-        started = executor.submit(_start, state, library, retry_seconds, lock_file, rare_interval)
-        started.result(SOON)
+        options |= {"retry_seconds": retry_seconds, "lock_file": lock_file}
+        executor.submit(_start, state, library, options).result(SOON)
         try:
             yield Run(executor, state)
         finally:
@@ -76,16 +76,17 @@ def in_pynvml(
     library: Path,
     state: Path,
     retry_seconds: float = 0.0,
-    rare_interval: float = RARE_INTERVAL,
+    **options: Any,
 ) -> Iterator[Run]:
-    """``library`` is the directory of the compiled one."""
+    """``library`` is the directory of the compiled one, ``options`` are NvmlSource's."""
     with pytest.MonkeyPatch.context() as patch:
         # A process's loader reads LD_LIBRARY_PATH when it starts, and never again.
         patch.setenv("LD_LIBRARY_PATH", str(library))
         patch.setenv(STATE_VARIABLE, str(state))
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, spawn) as executor:
-            executor.submit(_start, state, None, retry_seconds, None, rare_interval).result(SOON)
+            options["retry_seconds"] = retry_seconds
+            executor.submit(_start, state, None, options).result(SOON)
             try:
                 yield Run(executor, state)
             finally:
@@ -97,14 +98,10 @@ def in_pynvml(
 _sources: dict[Path, NvmlSource] = {}
 
 
-def _start(
-    state: Path,
-    library: object,
-    retry_seconds: float,
-    lock_file: Path | None = None,
-    rare_interval: float = RARE_INTERVAL,
-) -> None:
-    _sources[state] = NvmlSource(library, retry_seconds, lock_file, rare_interval)
+def _start(state: Path, library: object, options: dict[str, Any]) -> None:
+    # The machine's own driver is nobody's business here.
+    options.setdefault("pci_driver", state.parent / "no-driver")
+    _sources[state] = NvmlSource(library, **options)
     _sources[state].start()
 
 

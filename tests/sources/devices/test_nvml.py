@@ -38,7 +38,7 @@ A100 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
 MIG_1 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a01"
 MIG_2 = "MIG-9c6d2b39-4b8b-5c1c-8d60-3a2f3b8d1a02"
 
-FUNCTION_NOT_FOUND, GPU_IS_LOST, NOT_SUPPORTED, UNKNOWN = 13, 15, 3, 999
+NOT_SUPPORTED, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 3, 10, 13, 15, 999
 
 #: The time of a sample that is new to every look, in microseconds.
 LATE = 1 << 52
@@ -147,6 +147,7 @@ MIG_DEVICE = Device(
         ),
     ),
 )
+LOST, LOST_MIG = DEVICE.without_readings(), MIG_DEVICE.without_readings()
 
 
 @pytest.fixture(params=["pynvml", "python"])
@@ -176,18 +177,20 @@ class TestSample:
         assert nvml.devices()[0].core_utilization == 75
         changed = structs.replace(CARD, utilization=(12, 3))
         nvml.write(structs.replace(NODE, devices=(changed,)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert (device.core_utilization, device.memory_utilization) == (12, 3)
-        assert [known.uuid for known in nvml.known()] == [L40S]
 
-    def test_a_node_without_cards(self, nvml: Run) -> None:
-        nvml.write(SimulatedNvml())
-        assert nvml.sample() == ()
+    def test_a_node_without_cards(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.json"
+        SimulatedNvml().write(state)
+        with in_python(state) as nvml:
+            assert nvml.sample() == ()
+            assert nvml.health().up
 
     def test_a_process_that_computes_and_draws_counts_once(self, nvml: Run) -> None:
         both = structs.replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
         nvml.write(structs.replace(NODE, devices=(both,)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert device.processes == (
             DeviceProcess(7, GIB, IDLE),
             DeviceProcess(8, GIB, IDLE),
@@ -199,7 +202,7 @@ class TestSample:
         nvml.write(
             structs.replace(NODE, devices=(structs.replace(CARD, compute=many, graphics={}),))
         )
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert device.processes == tuple(DeviceProcess(*item, IDLE) for item in many.items())
 
 
@@ -207,21 +210,21 @@ class TestProcesses:
     def test_those_that_compute_through_mps_too(self, nvml: Run) -> None:
         client = structs.replace(CARD, compute={}, graphics={}, mps={7: GIB}, process_samples=())
         nvml.write(structs.replace(NODE, devices=(client,)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert device.processes == (DeviceProcess(7, GIB, IDLE),)
 
     def test_without_a_sample_a_process_is_idle(self, nvml: Run) -> None:
         """NVML says "not found" where no process did anything."""
         idle = structs.replace(CARD, process_samples=())
         nvml.write(structs.replace(NODE, devices=(idle,)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert [each.utilization for each in device.processes or ()] == [IDLE] * 3
         assert nvml.health().errors.get(("nvmlDeviceGetProcessesUtilizationInfo", L40S), 0) == 0
 
     def test_where_the_driver_can_not_tell_nobody_is_idle(self, nvml: Run) -> None:
         unable = structs.replace(CARD, process_samples=None)
         nvml.write(structs.replace(NODE, devices=(unable,)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert [each.utilization for each in device.processes or ()] == [None] * 3
 
     def test_several_samples_of_a_process_are_averaged(self, nvml: Run) -> None:
@@ -230,14 +233,14 @@ class TestProcesses:
             for number, sm in enumerate((90, 30, 60))
         )
         nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=samples),)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert device.processes is not None
         assert device.processes[0].utilization == ProcessUtilization(60, 0, 0, 0)
 
     def test_memory_that_the_driver_did_not_initialise_is_no_sample(self, nvml: Run) -> None:
         wild = ProcessSample(pid=100, timestamp=LATE, sm=3_000_000, memory=5)
         nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(wild,)),)))
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert device.processes is not None
         assert device.processes[0].utilization == IDLE
 
@@ -248,7 +251,7 @@ class TestProcesses:
             structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(sample,)),))
         )
         for _ in range(3):
-            (device,) = nvml.devices()
+            device = nvml.devices()[0]
             assert device.processes is not None
             assert device.processes[0].utilization == ProcessUtilization(70, 0, 0, 0)
 
@@ -257,7 +260,7 @@ class TestProcesses:
         nvml.write(
             structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(sample,)),))
         )
-        (device,) = nvml.devices()
+        device = nvml.devices()[0]
         assert device.processes is not None
         assert device.processes[0].utilization == IDLE
 
@@ -415,15 +418,15 @@ class TestErrors:
         with in_python(state) as nvml:
             nvml.sample()
             caplog.clear()
-            for code in (UNKNOWN, UNKNOWN, GPU_IS_LOST, None, GPU_IS_LOST, GPU_IS_LOST):
+            for code in (UNKNOWN, UNKNOWN, TIMEOUT, None, TIMEOUT, TIMEOUT):
                 nvml.write(
                     structs.replace(NODE, errors={} if code is None else {power: {"0": code}})
                 )
                 nvml.sample()
             assert [record.getMessage() for record in caplog.records] == [
                 f"nvmlDeviceGetPowerUsage of {L40S} failed: Unknown Error",
-                f"nvmlDeviceGetPowerUsage of {L40S} failed: GPU is lost",
-                f"nvmlDeviceGetPowerUsage of {L40S} failed: GPU is lost",
+                f"nvmlDeviceGetPowerUsage of {L40S} failed: Timeout",
+                f"nvmlDeviceGetPowerUsage of {L40S} failed: Timeout",
             ]
             assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -495,19 +498,6 @@ class TestDriver:
         assert nvml.devices() == (DEVICE, MIG_DEVICE)
         assert nvml.health().error is None
 
-    def test_one_lost_gpu_hides_no_other(self, nvml: Run) -> None:
-        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetHandleByIndex": {"0": GPU_IS_LOST}}))
-        assert nvml.devices() == (MIG_DEVICE,)
-        assert nvml.health().up
-
-    def test_when_all_gpus_are_lost_it_is_initialised_again(self, nvml: Run) -> None:
-        lost = {"nvmlDeviceGetMemoryInfo": {str(index): GPU_IS_LOST for index in (0, 1)}}
-        nvml.write(structs.replace(NODE, errors=lost))
-        assert nvml.sample() is None
-        assert not nvml.health().up
-        nvml.write(NODE)
-        assert nvml.devices() == (DEVICE, MIG_DEVICE)
-
     def test_attempts_to_initialise_are_bounded(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -540,6 +530,165 @@ class TestDriver:
     def test_pynvml_is_not_imported_without_need(self) -> None:
         code = "import sys, vgpumonitor.sources.devices.nvml; sys.exit('pynvml' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestDown:
+    """GPUs that were there and are lost, or are not there any more."""
+
+    @pytest.mark.parametrize(
+        "call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID", "nvmlDeviceGetPowerUsage"]
+    )
+    def test_one_that_is_lost_hides_no_other(self, nvml: Run, call: str) -> None:
+        nvml.write(structs.replace(NODE, errors={call: {"0": GPU_IS_LOST}}))
+        assert nvml.devices() == (LOST, MIG_DEVICE)
+        assert nvml.health().up
+        # What it is known for is there still: its containers are named by it.
+        assert nvml.known() == (DEVICE, MIG_DEVICE)
+        nvml.write(NODE)
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    def test_one_that_is_lost_is_not_asked_for_all_else(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state = tmp_path / "nvml.json"
+        NODE.write(state)
+        caplog.set_level(logging.INFO, "vgpumonitor.sources.devices.nvml")
+        with in_python(state) as nvml:
+            nvml.sample()
+            caplog.clear()
+            calls = [name for name in vars(SimulatedLibrary) if name.startswith("nvmlDeviceGet")]
+            lost = {call: {"0": GPU_IS_LOST} for call in calls if "Handle" not in call}
+            del lost["nvmlDeviceGetUUID"]
+            nvml.write(structs.replace(NODE, errors=lost))
+            for _ in range(2):
+                assert nvml.devices() == (LOST, MIG_DEVICE)
+            nvml.write(NODE)
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert [record.getMessage() for record in caplog.records] == [
+                f"nvmlDeviceGetMemoryInfo of {L40S} failed: GPU is lost",
+                "GPU is lost",
+                "GPU is back",
+            ]
+            assert {uuid for _, uuid in nvml.health().errors} == {L40S}
+
+    def test_one_that_is_not_there_any_more(self, nvml: Run) -> None:
+        moved = replace(MIG_DEVICE, index=0)
+        nvml.write(structs.replace(NODE, devices=(MIG_CARD,)))
+        for _ in range(2):
+            assert nvml.devices() == (LOST, moved)
+        # Where two have the same number, that of the one which is there counts.
+        assert nvml.known() == (DEVICE, moved)
+        nvml.write(NODE)
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    def test_one_that_cannot_be_named_is_not_known_to_be_down(self, nvml: Run) -> None:
+        nvml.write(
+            structs.replace(
+                NODE, devices=(CARD,), errors={"nvmlDeviceGetHandleByIndex": {"0": UNKNOWN}}
+            )
+        )
+        assert nvml.sample() == ()
+        assert nvml.health().up
+
+    def test_a_count_that_fails_takes_no_gpu_away(self, nvml: Run) -> None:
+        nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetCount": {"-": UNKNOWN}}))
+        assert nvml.sample() == ()
+        nvml.write(NODE)
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    def test_when_all_are_lost_nvml_is_initialised_again(self, nvml: Run) -> None:
+        lost = {"nvmlDeviceGetMemoryInfo": {str(index): GPU_IS_LOST for index in (0, 1)}}
+        nvml.write(structs.replace(NODE, errors=lost))
+        assert nvml.sample() == (LOST, LOST_MIG)
+        assert not nvml.health().up
+        nvml.write(NODE)
+        assert nvml.devices() == (DEVICE, MIG_DEVICE)
+
+    def test_stay_down_while_the_driver_is_away_or_hangs(self, nvml: Run) -> None:
+        lost = {"nvmlDeviceGetMemoryInfo": {"0": GPU_IS_LOST}}
+        nvml.write(structs.replace(NODE, errors=lost))
+        assert nvml.devices() == (LOST, MIG_DEVICE)
+        nvml.write(
+            structs.replace(NODE, errors=lost, hangs={"nvmlDeviceGetUtilizationRates": ("1",)})
+        )
+        assert nvml.sample(timeout=3.0) == (LOST,)
+        assert nvml.sample(timeout=3600) == (LOST,)
+        nvml.state.unlink()
+        # What hung has ended with it.
+        assert eventually(lambda: not nvml.health().up)
+        assert nvml.sample() == (LOST,)
+        nvml.write(NODE)
+        assert eventually(lambda: nvml.devices() == (DEVICE, MIG_DEVICE))
+
+    def test_a_driver_that_went_says_nothing_of_its_gpus(self, nvml: Run) -> None:
+        nvml.state.unlink()
+        assert nvml.sample() is None
+
+
+class Enumerating(SimulatedLibrary):
+    """As NVML does: it knows the GPUs that were there when it was initialised, and one that was
+    lost since then stays so."""
+
+    enumerated = 0
+    initialised = 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        super().nvmlInit()
+        self.enumerated = super().nvmlDeviceGetCount()
+        self.initialised += 1
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return min(self.enumerated, super().nvmlDeviceGetCount())
+
+
+class TestComing:
+    """GPUs that come: hot plug, a reset."""
+
+    def test_one_that_the_kernel_gives_to_the_driver(self, tmp_path: Path) -> None:
+        state, pci_driver = tmp_path / "nvml.json", tmp_path / "nvidia"
+        for name in ("bind", "new_id", "0000:3b:00.0"):
+            pci_driver.mkdir(exist_ok=True)
+            (pci_driver / name).touch()
+        structs.replace(NODE, devices=(CARD,)).write(state)
+        library = Enumerating(state)
+        with in_python(state, library=library, pci_driver=pci_driver) as nvml:
+            assert nvml.devices() == (DEVICE,)
+            nvml.write(NODE)
+            assert nvml.devices() == (DEVICE,)
+            assert library.initialised == 1
+            (pci_driver / "0000:5e:00.0").touch()
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert library.initialised == 2
+            nvml.write(structs.replace(NODE, devices=(CARD,)))
+            (pci_driver / "0000:5e:00.0").unlink()
+            assert nvml.devices() == (DEVICE, LOST_MIG)
+            assert library.initialised == 3
+
+    def test_one_that_was_reset(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.json"
+        NODE.write(state)
+        library = Enumerating(state)
+        with in_python(state, library=library, revival_interval=0.0) as nvml:
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert library.initialised == 1
+            nvml.write(structs.replace(NODE, devices=(CARD,)))
+            assert nvml.devices() == (DEVICE, LOST_MIG)
+            library.enumerated = 1
+            nvml.write(NODE)
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert library.initialised == 2
+
+    def test_a_gpu_that_stays_down_is_not_tried_at_each_look(self, tmp_path: Path) -> None:
+        state = tmp_path / "nvml.json"
+        NODE.write(state)
+        library = Enumerating(state)
+        with in_python(state, library=library, revival_interval=3600.0) as nvml:
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            nvml.write(structs.replace(NODE, devices=(CARD,)))
+            for _ in range(3):
+                assert nvml.devices() == (DEVICE, LOST_MIG)
+            assert library.initialised == 1
 
 
 class TestMigLock:

@@ -112,6 +112,22 @@ class Device:
     processes: tuple[DeviceProcess, ...] | None = None
     mig_devices: tuple[MigDevice, ...] = ()
 
+    def without_readings(self) -> Device:
+        """It, once it is not up any more."""
+        return Device(
+            vendor=self.vendor,
+            index=self.index,
+            uuid=self.uuid,
+            minor=self.minor,
+            name=self.name,
+            driver_version=self.driver_version,
+            cuda_version=self.cuda_version,
+            up=False,
+            serial=self.serial,
+            vbios_version=self.vbios_version,
+            pci_bus_id=self.pci_bus_id,
+        )
+
 
 def parts_of(devices: Iterable[Device]) -> Iterator[Device | MigDevice]:
     """Each device, and its MIG devices after it."""
@@ -147,8 +163,8 @@ class DeviceSource(Protocol):
     def stop(self) -> None: ...
 
     async def sample(self, timeout: float) -> tuple[Device, ...] | None:  # noqa: ASYNC109
-        """The devices now, within ``timeout`` seconds: those that could be read by then. None
-        where the driver tells nothing."""
+        """The devices now, within ``timeout`` seconds: those that could be read by then, and
+        those that are known to be down. None where there is nothing to tell."""
 
     @property
     def known(self) -> tuple[Device, ...]:

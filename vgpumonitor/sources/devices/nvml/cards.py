@@ -60,25 +60,36 @@ class DeviceReader:
         self._window = UtilizationWindow()
         self._generation = 0
         self._slow: dict[str, _SlowReadings] = {}
+        #: The GPUs by index, without readings: one that is lost may not tell its UUID any more.
+        self._names: dict[int, Device] = {}
 
     def read(self) -> Iterator[Device | None]:
-        """Each GPU of the node as it is read; None for one that can't be named. Raises
-        DriverGoneError, also once all GPUs turned out to be lost."""
+        """Each GPU of the node as it is read; None for one that can't be named. One that turned
+        out to be lost is not up. Raises DriverGoneError, also once all GPUs are lost."""
         client = self._client
         if self._generation != client.generation:
             self._generation = client.generation
             self._slow.clear()
+            self._names.clear()
         driver_version = client.once("", ("nvmlSystemGetDriverVersion",))
         # Not its second version, which fails where the container lacks libcuda.
         cuda = client.once("", ("nvmlSystemGetCudaDriverVersion",))
         cuda_version = None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
-        count = client.call("", ("nvmlDeviceGetCount",)) or 0
+        count = client.call("", ("nvmlDeviceGetCount",))
+        if count is None:
+            yield None
+            return
         lost = 0
         self._window.move()
         for index in range(count):
             client.gpu_is_lost = False
-            yield self._read(index, driver_version, cuda_version)
-            lost += client.gpu_is_lost
+            device = self._read(index, driver_version, cuda_version)
+            if client.gpu_is_lost:
+                lost += 1
+                device = self._names.get(index)
+            elif device is not None:
+                self._names[index] = device.without_readings()
+            yield device
         if lost == count > 0:
             raise DriverGoneError("all GPUs are lost")
 
@@ -94,6 +105,9 @@ class DeviceReader:
         if uuid is None:
             return None
         memory = _memory(client, uuid, handle)
+        if client.gpu_is_lost:
+            # All else would fail as well.
+            return None
         utilization = client.call(uuid, ("nvmlDeviceGetUtilizationRates", handle))
         milliwatts = client.call(uuid, ("nvmlDeviceGetPowerUsage", handle))
         reasons = client.call(

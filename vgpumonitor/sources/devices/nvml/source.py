@@ -7,7 +7,9 @@ those who want a sample wait for it no longer than they choose.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -36,8 +38,10 @@ class _Look:
 
 class NvmlSource:
     """A DeviceSource. ``library`` and ``retry_seconds`` are NvmlClient's, ``rare_interval`` is
-    DeviceReader's. Each device and each
-    call fails alone. NVML is shut down while ``lock_file`` is there."""
+    DeviceReader's. ``pci_driver`` is the directory in which the kernel lists the driver's GPUs:
+    when it changes, NVML is initialised again, and every ``revival_interval`` seconds while a
+    GPU is down. Each device and each call fails alone. NVML is shut down while ``lock_file`` is
+    there."""
 
     name = "NVML"
 
@@ -47,6 +51,8 @@ class NvmlSource:
         retry_seconds: float = 10.0,
         lock_file: Path | None = None,
         rare_interval: float = RARE_INTERVAL,
+        revival_interval: float = 300.0,
+        pci_driver: Path = Path("/sys/bus/pci/drivers/nvidia"),
     ) -> None:
         self._client = NvmlClient(library, retry_seconds)
         self._lock_file = (
@@ -60,7 +66,12 @@ class NvmlSource:
         self._current = _Look()
         self._given_up: _Look | None = None
         self._timeouts = 0
+        self._pci_driver = pci_driver
+        self._bound: frozenset[str] = frozenset()
+        self._revival_interval = revival_interval
+        self._next_revival = 0.0
         self._known: Mapping[str, Device] = {}
+        self._down: Mapping[str, Device] = {}
 
     def start(self) -> None:
         """Begins a first look: initialising NVML can take longer than a scrape waits."""
@@ -77,20 +88,20 @@ class NvmlSource:
             done.result(timeout=1.0)
 
     async def sample(self, timeout: float) -> tuple[Device, ...] | None:  # noqa: ASYNC109
-        """A fresh sample; None where NVML is not there. Where it hangs for ``timeout`` seconds:
-        the devices that came before the one that hangs, if any; then None at once, while it
-        still hangs. For one caller at a time."""
+        """A fresh sample; where NVML is not there, the devices that are down, or None. Where it
+        hangs for ``timeout`` seconds: the devices that came before the one that hangs, too; then
+        without waiting, while it still hangs, those that are down. For one caller at a time."""
         try:
             return await self._thread.within(self._look, timeout)
         except TimeoutError:
             self._timeouts += 1
             hanging = self._current
             if hanging is self._given_up:
-                return None
+                return self._with_down(())
             self._given_up = hanging
             function, uuid = self._client.asking
             _log.warning("NVML does not answer within %g s: %s%s", timeout, function, subject(uuid))
-            return tuple(hanging.devices) or None
+            return self._with_down(hanging.devices)
 
     def health(self) -> DeviceHealth:
         errors = self._client.errors
@@ -109,14 +120,16 @@ class NvmlSource:
 
     @property
     def known(self) -> tuple[Device, ...]:
-        return tuple(self._known.values())
+        # Those that are down come first: where another took a number of theirs, the last counts.
+        down = self._down
+        return tuple(sorted(self._known.values(), key=lambda device: device.uuid not in down))
 
     def _look(self) -> tuple[Device, ...] | None:
         current = self._current = _Look()
         try:
-            if self._is_locked() or not self._client.initialise():
-                return None
-            return self._devices(current)
+            if not self._is_locked() and self._initialise():
+                self._read(current)
+                return self._with_down(current.devices) or ()
         except DriverGoneError as error:
             self._client.shut_down()
             self._client.error = str(error)
@@ -128,7 +141,26 @@ class NvmlSource:
             current.done = True
             if current is self._given_up:
                 _log.info("NVML answers again")
-        return None
+        return self._with_down(())
+
+    def _initialise(self) -> bool:
+        """Whether NVML is initialised. It knows the GPUs that were there when it was, and one
+        that was lost comes back with another initialisation."""
+        bound = _entries(self._pci_driver)
+        if self._client.up:
+            came_or_went = bound != self._bound
+            hopeful = self._down and time.monotonic() >= self._next_revival
+            if not came_or_went and not hopeful:
+                return True
+            if came_or_went:
+                _log.info("NVML is initialised again: GPUs came or went")
+            self._client.shut_down()
+            self._client.retry_now()
+        if not self._client.initialise():
+            return False
+        self._bound = bound
+        self._next_revival = time.monotonic() + self._revival_interval
+        return True
 
     def _is_locked(self) -> bool:
         """Whether the lock file is there. Lets NVML go when it comes."""
@@ -145,18 +177,50 @@ class NvmlSource:
             _log.info(text, extra={"path": str(self._lock_file.path)})
         return locked
 
-    def _devices(self, current: _Look) -> tuple[Device, ...]:
+    def _read(self, current: _Look) -> None:
+        """All devices into ``current``, and those that are down into what is known."""
         complete = True
         for device in self._reader.read():
             if device is None:
                 complete = False
-            else:
+                continue
+            if device.up:
                 current.devices.append(device)
                 before = self._known.get(device.uuid)
                 self._known = {**self._known, device.uuid: _with_names(device, before)}
-        if complete and current.devices:
-            self._known = {device.uuid: self._known[device.uuid] for device in current.devices}
-        return tuple(current.devices)
+                self._set_down(device.uuid, None)
+            else:
+                self._set_down(device.uuid, device)
+        if complete:
+            seen = {device.uuid for device in current.devices}
+            for uuid, device in self._known.items():
+                if uuid not in seen:
+                    self._set_down(uuid, device.without_readings())
+
+    def _set_down(self, uuid: str, device: Device | None) -> None:
+        """``device`` is down; None is one that is up."""
+        if (device is None) == (uuid not in self._down):
+            return
+        down = {key: other for key, other in self._down.items() if key != uuid}
+        if device is None:
+            _log.info("GPU is back", extra={"device_uuid": uuid})
+        else:
+            _log.warning("GPU is lost", extra={"device_uuid": uuid, "index": device.index})
+            down[uuid] = device
+        self._down = down
+
+    def _with_down(self, devices: Iterable[Device]) -> tuple[Device, ...] | None:
+        """``devices`` and those that are down, by index; None where there are none."""
+        found = {**self._down, **{device.uuid: device for device in devices}}
+        return tuple(sorted(found.values(), key=lambda device: device.index)) or None
+
+
+def _entries(directory: Path) -> frozenset[str]:
+    """The names in it; none where it is not there."""
+    try:
+        return frozenset(os.listdir(directory))
+    except OSError:
+        return frozenset()
 
 
 def _with_names(device: Device, before: Device | None) -> Device:
