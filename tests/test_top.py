@@ -238,6 +238,14 @@ class TestOnce:
         expected = f"– {UID} train 0 9.50 GiB 9.75 GiB 10.0 GiB 12% 20% 50% 3 min blocked"
         assert lines[-1].split() == expected.split()
 
+    def test_what_is_the_matter_with_a_gpu_comes_first(self) -> None:
+        narrow = card(pcie_width=8, max_pcie_width=16, page_retirement_pending=True)
+        lines = once(
+            document(snapshot(cards=[narrow, card("GPU-2", 1).without_readings()])), View()
+        )
+        assert "  page retirement pending  PCIe x8 of x16  20.0 GiB of 40.0 GiB" in lines
+        assert "  lost  0 B  A100\n" in lines
+
     def test_a_blocked_container_says_for_whom_it_waits(self) -> None:
         high = Pod(OTHER, "team-a", "chat-0", "Running")
         low = Pod(UID, "team-a", "low", "Running")

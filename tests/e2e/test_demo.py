@@ -22,6 +22,11 @@ from tests.metrics.contract import DOCUMENTED_HELP, LABELS
 
 #: Families that a demo has no sample of, and why.
 WITHOUT_SAMPLES = {
+    "vgpu_device_fan_speed_ratio": "its GPUs have no fans: the server's cool them",
+    "vgpu_device_retired_pages_total": "its GPUs are of generations that remap rows",
+    "vgpu_device_page_retirement_pending": "its GPUs are of generations that remap rows",
+    "vgpu_device_nvlink_bytes_total": "its one GPU with NVLink is in MIG mode; other nodes have it",
+    "vgpu_device_nvlink_errors_total": "its one GPU with NVLink is in MIG mode; other nodes have it",
     "vgpumonitor_annotation_errors_total": "no pod of it has a wrong annotation",
     "vgpumonitor_gc_removed_total": "demo does not clean up",
     "vgpumonitor_gc_failures_total": "demo does not clean up",

@@ -654,3 +654,57 @@ def test_the_cards_figures_follow_their_load() -> None:
     assert (cooling.utilization, cooling.power_milliwatts, cooling.throttle) == ((0, 0), 36_000, 0)
     assert (cooling.temperature, warming.temperature) == (72, 35)
     assert warming.power_milliwatts == 193_000
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "clock"),
+    [(1, "NVIDIA A100-SXM4-80GB", 1410), (2, "NVIDIA H100 80GB HBM3", 1980)],
+)
+def test_cards_with_hbm_and_nvlink(number: int, name: str, clock: int) -> None:
+    busy, idle = make_cards(2, Random(0), number=number)
+    uses = [CardUse(busy, 11, MIB, 50)]
+    for before, links in (((), 15_000_000), (figures([busy, idle], uses, (), NOW), 30_000_000)):
+        first, second = figures([busy, idle], uses, before, NOW)
+        values = first.field_values or {}
+        assert (first.name, first.clocks and first.clocks[0]) == (name, clock)
+        assert (values[82], values[138], values[38]) == (53 + 7, {0xFFFFFFFF: links}, 0)
+        # A link of these does not go to sleep.
+        assert second.pcie_generation == second.max_pcie_generation
+        assert second.performance_state == 0
+
+
+def test_the_cards_counters_grow_and_their_links_sleep() -> None:
+    cards = make_cards(3, Random(0), mig=False)
+    uses = [CardUse(cards[0], 11, MIB, 100), CardUse(cards[2], 12, MIB, 50)]
+    first = figures(cards, uses, (), NOW)
+    second = figures(cards, uses, first, NOW + 1)
+    energy, power, received = 83, 74, 198
+    grown = [
+        [
+            (after.field_values or {})[number] - (before.field_values or {})[number]  # type: ignore[operator]
+            for number in (energy, power, received)
+        ]
+        for before, after in zip(first, second, strict=True)
+    ]
+    assert grown == [
+        [350_000, 1_000_000_000, 900_000_000],
+        [36_000, 0, 0],
+        [193_000, 0, 450_000_000],
+    ]
+    assert [(each.pcie_generation, each.pcie_width) for each in second] == [
+        (4, 16),
+        (1, 16),
+        (4, 8),
+    ]
+    assert [each.performance_state for each in second] == [0, 8, 0]
+    assert [each.clocks for each in second] == [
+        (2520, 2520, 9001, 1965),
+        (210, 210, 405, 1185),
+        (2520, 2520, 9001, 1965),
+    ]
+    assert [each.vbios_version for each in second] == ["95.02.66.00.02"] * 3
+    assert [each.pci_bus_id for each in second] == [
+        "00000000:17:00.0",
+        "00000000:37:00.0",
+        "00000000:57:00.0",
+    ]

@@ -88,6 +88,11 @@ def full() -> NodeSnapshot:
         cards=[
             card(
                 throttled={"power": True, "thermal": False},
+                pci_bus_id="00000000:3B:00.0",
+                power_limit_watts=300.0,
+                row_remap_pending=False,
+                pcie_width=16,
+                max_pcie_width=16,
                 ecc_errors={"corrected": 2},
                 processes=(
                     DeviceProcess(900, 5 * MIB),
@@ -189,10 +194,16 @@ class TestDocument:
             "memory_used_bytes": 20 * GIB,
             "core_utilization_percent": 75,
             "memory_utilization_percent": 30,
+            "up": True,
+            "serial": None,
+            "pci_bus_id": "00000000:3B:00.0",
             "power_watts": 250.5,
+            "power_limit_watts": 300.0,
             "temperature_celsius": 61,
+            "memory_temperature_celsius": None,
             "ecc_errors": {"corrected": 2},
             "throttled": ["power"],
+            "conditions": [],
             "memory_reserved_bytes": None,
             "dead_memory_bytes": 0,
             "unattributed_memory_bytes": 5 * MIB,
@@ -208,6 +219,35 @@ class TestDocument:
                 "memory_used_bytes": 2 * GIB,
             }
         ]
+
+    @pytest.mark.parametrize(
+        ("readings", "conditions"),
+        [
+            ({"pcie_width": 8, "max_pcie_width": 16}, ["PCIe x8 of x16"]),
+            (
+                {"pcie_generation": 3, "max_pcie_generation": 5},
+                ["PCIe generation 3 of 5"],
+            ),
+            # An idle link slows down.
+            ({"pcie_generation": 1, "max_pcie_generation": 5, "core_utilization": 0}, []),
+            ({"pcie_width": 16, "max_pcie_width": None}, []),
+            (
+                {"row_remap_pending": True, "row_remap_failed": True},
+                ["row remap failed", "row remap pending"],
+            ),
+            ({"page_retirement_pending": True}, ["page retirement pending"]),
+        ],
+    )
+    def test_what_is_the_matter_with_a_gpu(
+        self, readings: dict[str, Any], conditions: list[str]
+    ) -> None:
+        (found,) = document(snapshot(cards=[card(**readings)]))["devices"]
+        assert found["conditions"] == conditions
+
+    def test_of_a_gpu_that_is_lost(self) -> None:
+        (found,) = document(snapshot(cards=[card().without_readings()]))["devices"]
+        assert (found["up"], found["conditions"]) == (False, ["lost"])
+        assert (found["index"], found["name"], found["memory_total_bytes"]) == (0, "A100", None)
 
     def test_of_a_container(self) -> None:
         used = 2 * GIB + 307 * MIB

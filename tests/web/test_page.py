@@ -346,6 +346,24 @@ class TestFigures:
         expect(page.locator("#problems")).to_be_hidden()
         expect(page.locator("#table")).to_be_hidden()
 
+    def test_what_is_the_matter_with_a_gpu_stands_on_it(
+        self, opened: Any, server: PageServer
+    ) -> None:
+        server.scraper.snapshot = snapshot(
+            cards=[
+                card(pcie_width=8, max_pcie_width=16, row_remap_pending=True),
+                card(CARD_2, 1).without_readings(),
+                card(CARD[:-1] + "9", 2),
+            ]
+        )
+        page = opened()
+        expect(page.locator("#gpus article")).to_have_count(3)
+        narrow, lost, well = page.locator("#gpus article").all()
+        expect(narrow.locator(".conditions")).to_have_text("! row remap pending · ! PCIe x8 of x16")
+        expect(lost.locator(".conditions")).to_have_text("! lost")
+        expect(lost.locator("h3")).to_contain_text("GPU 1")
+        expect(well.locator(".conditions")).to_be_hidden()
+
     def test_without_a_driver_gpus_are_known_from_their_containers(
         self, opened: Any, server: PageServer
     ) -> None:

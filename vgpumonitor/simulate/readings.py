@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pynvml
 
 from vgpumonitor.simulate.container import CardUse
 from vgpumonitor.simulate.nvml.state import Memory, ProcessSample, SimulatedDevice, SimulatedMig
@@ -13,10 +16,68 @@ _RESERVED = 610 * MIB
 #: Watts at rest, and degrees Celsius at rest and under full load.
 _IDLE_WATTS = 36
 _IDLE_CELSIUS, _FULL_CELSIUS = 33, 74
+
+
+class _Model(NamedTuple):
+    """What GPUs of one name have alike. Clocks are in MHz, in the order of nvmlClockType_t. With
+    ``sxm`` it has HBM, whose temperature it tells, and NVLink, and does not go to sleep."""
+
+    vbios_version: str
+    idle_clocks: tuple[int, int, int, int]
+    max_clocks: tuple[int, int, int, int]
+    pcie_generation: int
+    sxm: bool = True
+
+
+_MODELS = {
+    "NVIDIA L40S": _Model(
+        "95.02.66.00.02", (210, 210, 405, 1185), (2520, 2520, 9001, 1965), 4, sxm=False
+    ),
+    "NVIDIA A100-SXM4-40GB": _Model(
+        "92.00.19.00.01", (210, 210, 1215, 585), (1410, 1410, 1215, 1290), 4
+    ),
+    "NVIDIA A100-SXM4-80GB": _Model(
+        "92.00.45.00.03", (210, 210, 1593, 585), (1410, 1410, 1593, 1290), 4
+    ),
+    "NVIDIA H100 80GB HBM3": _Model(
+        "96.00.74.00.01", (345, 345, 2619, 765), (1980, 1980, 2619, 1545), 5
+    ),
+}
+#: Degrees Celsius, in the order of nvmlTemperatureThresholds_t: shutdown, slowdown.
+_THRESHOLDS = (95, 92)
+#: Lanes, and the GPU whose slot gives it half of them.
+_LANES, _NARROW = 16, 2
+#: By how much warmer its memory is than the GPU.
+_HBM_CELSIUS = 7
+#: What goes over its links in a second under full load.
+_PCIE_RECEIVED, _PCIE_TRANSMITTED, _NVLINK_KIB = 900_000_000, 220_000_000, 30_000_000
+#: nvml.h: the sum over all links.
+_ALL_LINKS = 0xFFFFFFFF
+#: Seconds for which the driver has been loaded when the simulation begins.
+_LOADED = 5 * 86_400
 #: Degrees by which a GPU warms up or cools down in a second.
 _WARMING = 2
 #: nvmlClocksEventReasonSwPowerCap (nvml.h), and the utilization from which it applies.
 _POWER_CAP, _CAPPED = 0x04, 95
+
+#: What stays at 0 on GPUs that are well, and on their NVLinks.
+_QUIET = (
+    pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL,
+    pynvml.NVML_FI_DEV_PERF_POLICY_SYNC_BOOST,
+    pynvml.NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT,
+    pynvml.NVML_FI_DEV_PERF_POLICY_LOW_UTILIZATION,
+    pynvml.NVML_FI_DEV_PERF_POLICY_RELIABILITY,
+    pynvml.NVML_FI_DEV_PCIE_REPLAY_COUNTER,
+    pynvml.NVML_FI_DEV_REMAPPED_COR,
+    pynvml.NVML_FI_DEV_REMAPPED_PENDING,
+    pynvml.NVML_FI_DEV_REMAPPED_FAILURE,
+)
+_QUIET_LINKS = (
+    pynvml.NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL,
+    pynvml.NVML_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL,
+    pynvml.NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL,
+    pynvml.NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL,
+)
 
 
 def figures(
@@ -30,19 +91,46 @@ def figures(
         final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core // 100
         last = before[card.index].temperature if before else None
         change = 0 if last is None else final - last
+        celsius = (last or final) + max(-_WARMING, min(_WARMING, change))
+        milliwatts = 10 * (100 * _IDLE_WATTS + (card.full_watts - _IDLE_WATTS) * core)
+        model = _MODELS[card.name]
+        asleep = not core and not model.sxm
+        narrow = card.index == _NARROW and not model.sxm
         found.append(
             SimulatedDevice(
                 uuid=card.uuid,
                 name=card.name,
                 minor=card.minor,
+                serial=f"1652{card.minor:09}",
+                vbios_version=model.vbios_version,
+                pci_bus_id=f"{card.index // 8:08X}:{0x17 + 0x20 * (card.index % 8):02X}:00.0",
                 memory=Memory(card.memory_total, sum(use.memory for use in here), _RESERVED),
                 # NVML has no utilization for a GPU in MIG mode.
                 utilization=None if card.mig else (core, core * 6 // 10),
-                power_milliwatts=10 * (100 * _IDLE_WATTS + (card.full_watts - _IDLE_WATTS) * core),
-                temperature=(last or final) + max(-_WARMING, min(_WARMING, change)),
+                # Nobody here encodes or decodes.
+                encoder=None if card.mig else (0, 1_000_000),
+                decoder=None if card.mig else (0, 1_000_000),
+                power_milliwatts=milliwatts,
+                enforced_power_limit_milliwatts=card.full_watts * 1000,
+                temperature=celsius,
                 # GPUs that have been in use for years have some corrected errors.
                 ecc=(card.minor, 0),
+                temperature_thresholds=_THRESHOLDS,
+                clocks=model.max_clocks if core else model.idle_clocks,
+                max_clocks=model.max_clocks,
+                performance_state=8 if asleep else 0,
                 throttle=_POWER_CAP if core >= _CAPPED else 0,
+                pcie_generation=1 if asleep else model.pcie_generation,
+                pcie_width=_LANES // 2 if narrow else _LANES,
+                max_pcie_generation=model.pcie_generation,
+                max_pcie_width=_LANES,
+                field_values=_fields(
+                    card,
+                    before[card.index].field_values or {} if before else {},
+                    milliwatts,
+                    core,
+                    celsius + _HBM_CELSIUS if model.sxm else None,
+                ),
                 compute=_processes(here),
                 # Nor has it samples of the processes on one.
                 process_samples=None if card.mig else _samples(here, now),
@@ -50,6 +138,40 @@ def figures(
             )
         )
     return tuple(found)
+
+
+def _fields(
+    card: Card,
+    before: Mapping[int, Any],
+    milliwatts: int,
+    core: int,
+    memory_celsius: int | None,
+) -> dict[int, int | dict[int, int]]:
+    """By number (nvml.h, NVML_FI_*), one second after ``before``, which is empty at first. A
+    ``memory_celsius`` is that of a GPU with NVLink."""
+    counters = {
+        pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: (_LOADED * _IDLE_WATTS * 1000, milliwatts),
+        pynvml.NVML_FI_DEV_PERF_POLICY_POWER: (0, 1_000_000_000 * (core >= _CAPPED)),
+        pynvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES: (0, _PCIE_RECEIVED * core // 100),
+        pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: (0, _PCIE_TRANSMITTED * core // 100),
+    }
+    found: dict[int, int | dict[int, int]] = {
+        number: before.get(number, start) + step for number, (start, step) in counters.items()
+    }
+    found |= dict.fromkeys(_QUIET, 0)
+    # GPUs that have been in use for years have had a row remapped.
+    found[pynvml.NVML_FI_DEV_REMAPPED_UNC] = int(card.index == _NARROW)
+    if memory_celsius is not None:
+        found[pynvml.NVML_FI_DEV_MEMORY_TEMP] = memory_celsius
+        if not card.mig:
+            found |= dict.fromkeys(_QUIET_LINKS, 0)
+            for number in (
+                pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX,
+                pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX,
+            ):
+                last = before.get(number, {}).get(_ALL_LINKS, 0)
+                found[number] = {_ALL_LINKS: last + _NVLINK_KIB * core // 100}
+    return found
 
 
 def _mig(part: MigPart, uses: Iterable[CardUse]) -> SimulatedMig:

@@ -89,6 +89,8 @@ def _device(device: Document, document: Document, width: int) -> Text:
     filled = round(bar * min(1.0, used / total)) if total else 0
     text = Text(f"{name} ")
     text.append("█" * filled, "cyan").append("░" * (bar - filled), "dim")
+    for condition in device["conditions"]:
+        text.append(f"  {condition}", "red" if device["up"] is False else "yellow")
     text.append("  " + "  ".join(texts))
     if device["name"]:
         text.append(f"  {plain(device['name'])}", "dim")

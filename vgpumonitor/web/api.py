@@ -143,8 +143,13 @@ _FACTS = {
     "memory_reserved_bytes": "memory_reserved",
     "core_utilization_percent": "core_utilization",
     "memory_utilization_percent": "memory_utilization",
+    "up": "up",
+    "serial": "serial",
+    "pci_bus_id": "pci_bus_id",
     "power_watts": "power_watts",
+    "power_limit_watts": "power_limit_watts",
     "temperature_celsius": "temperature_celsius",
+    "memory_temperature_celsius": "memory_temperature_celsius",
 }
 
 
@@ -169,6 +174,7 @@ def _device(snapshot: NodeSnapshot, uuid: str, device: Device | None) -> Documen
         **{name: getattr(device, fact, None) for name, fact in _FACTS.items()},
         "ecc_errors": {} if device is None else dict(device.ecc_errors),
         "throttled": sorted(reason for reason, held in throttled.items() if held),
+        "conditions": [] if device is None else _conditions(device),
         "dead_memory_bytes": _dead_memory(
             snapshot.containers, {uuid, *(mig.uuid for mig in mig_devices)}
         ),
@@ -185,6 +191,31 @@ def _device(snapshot: NodeSnapshot, uuid: str, device: Device | None) -> Documen
             for mig in mig_devices
         ],
     }
+
+
+#: Percent of its cores from which a device's link must be awake.
+_AWAKE = 10
+
+
+def _conditions(device: Device) -> list[str]:
+    """What is the matter with the device itself, in a few words each."""
+    if not device.up:
+        return ["lost"]
+    found = []
+    if device.row_remap_failed:
+        found.append("row remap failed")
+    if device.row_remap_pending:
+        found.append("row remap pending")
+    if device.page_retirement_pending:
+        found.append("page retirement pending")
+    width, most = device.pcie_width, device.max_pcie_width
+    if width is not None and most is not None and width < most:
+        found.append(f"PCIe x{width} of x{most}")
+    generation, newest = device.pcie_generation, device.max_pcie_generation
+    awake = (device.core_utilization or 0) >= _AWAKE
+    if awake and generation is not None and newest is not None and generation < newest:
+        found.append(f"PCIe generation {generation} of {newest}")
+    return found
 
 
 def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:

@@ -61,6 +61,7 @@ export class Gpus {
         element("h3", { id }, button, " ", element("span", { class: "name" })),
         element("p", { class: "sensors" }),
       ),
+      element("p", { class: "conditions" }),
       element("p", { class: "figure memory-figure" }),
       element(
         "div",
@@ -89,6 +90,9 @@ export class Gpus {
     if (gpu.power_watts !== null) sensors.push(`${Math.round(gpu.power_watts)} W`);
     if (gpu.throttled.length) sensors.push(`▼ throttled: ${gpu.throttled.join(", ")}`);
     setText(part(".sensors"), sensors.join(" · "));
+    setText(part(".conditions"), gpu.conditions.map((condition) => `! ${condition}`).join(" · "));
+    part(".conditions").classList.toggle("lost", gpu.up === false);
+    part(".conditions").hidden = gpu.conditions.length === 0;
 
     const blocks = rows.map((row) => blockOf(row));
     const unattributed = gpu.unattributed_memory_bytes || 0;
