@@ -114,7 +114,7 @@ typedef struct {
 } EventSet;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool initialized;
+static int holds; /* how often it was initialized more than it was shut down */
 static Json *state; /* NULL: there is no driver */
 static struct stat seen;
 static Handle handles[MAX_DEVICES][1 + MAX_MIGS];
@@ -156,7 +156,7 @@ static void refresh(void) {
         seen = now;
         state = load(file, (size_t)now.st_size);
     }
-    initialized = initialized && state != NULL;
+    holds = state == NULL ? 0 : holds;
     if (file != NULL)
         fclose(file);
 }
@@ -216,7 +216,7 @@ static Return enter_always(const char *call, const char *target) {
 
 static Return enter(const char *call, const char *target) {
     Return result = enter_always(call, target);
-    return initialized || result == FUNCTION_NOT_FOUND ? result : UNINITIALIZED;
+    return holds > 0 || result == FUNCTION_NOT_FOUND ? result : UNINITIALIZED;
 }
 
 static Return leave(Return result) {
@@ -403,13 +403,13 @@ EXPORT Return nvmlDeviceGetRemappedRows(const Handle *handle, unsigned int *corr
 EXPORT Return nvmlInitWithFlags(unsigned int flags) {
     (void)flags;
     Return result = enter_always(__func__, "-");
-    initialized = result == SUCCESS;
+    holds += result == SUCCESS;
     return leave(result);
 }
 
 EXPORT Return nvmlShutdown(void) {
     Return result = enter(__func__, "-");
-    initialized = false;
+    holds -= result == SUCCESS;
     return leave(result);
 }
 
@@ -444,6 +444,17 @@ EXPORT Return nvmlDeviceGetHandleByIndex_v2(unsigned int index, const Handle **h
     if (result == SUCCESS)
         *handle = handle_of(index, -1);
     return leave(result);
+}
+
+EXPORT Return nvmlDeviceGetHandleByUUID(const char *uuid, const Handle **handle) {
+    Return result = enter(__func__, "-");
+    const Json *device = NULL;
+    for (unsigned int index = 0; result == SUCCESS && (device = device_at(index)) != NULL; index++)
+        if (strcmp(json_member(device, "uuid")->text, uuid) == 0) {
+            *handle = handle_of(index, -1);
+            return leave(SUCCESS);
+        }
+    return leave(result == SUCCESS ? NOT_FOUND : result);
 }
 
 EXPORT Return nvmlDeviceGetMigDeviceHandleByIndex(const Handle *device, unsigned int place,
@@ -707,6 +718,11 @@ EXPORT Return nvmlDeviceRegisterEvents(const Handle *handle, unsigned long long 
     return leave(result);
 }
 
+static unsigned int instance(const Json *event, const char *name) {
+    const Json *number = json_member(event, name);
+    return json_there(number) ? (unsigned int)json_integer(number) : NO_INSTANCE;
+}
+
 /* Whether there is an event for the set; it is in `event` then. */
 static bool next_event(EventSet *set, Event *event) {
     const Json *events = json_member(state, "events");
@@ -717,8 +733,9 @@ static bool next_event(EventSet *set, Event *event) {
         unsigned int index = (unsigned int)member(found, "device");
         unsigned long long type = member(found, "type");
         if (index < MAX_DEVICES && (set->types[index] & type) != 0) {
-            *event = (Event){handle_of(index, -1), type, member(found, "data"), NO_INSTANCE,
-                             NO_INSTANCE};
+            *event = (Event){handle_of(index, -1), type, member(found, "data"),
+                             instance(found, "gpu_instance_id"),
+                             instance(found, "compute_instance_id")};
             return true;
         }
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,10 @@ class Devices:
 
     async def sample(self, timeout: float) -> tuple[Device, ...]:  # noqa: ASYNC109
         return self.known
+
+    xids = ()
+
+    def on_xid(self, call: Callable[[], object]) -> None: ...
 
     def health(self) -> DeviceHealth:
         return DeviceHealth(self.name, True, {})

@@ -166,6 +166,7 @@ class Scraper:
                 devices=devices,
                 known_devices=() if source is None else source.known,
                 device_health=None if source is None else source.health(),
+                xids=() if source is None else source.xids,
                 identities=identities,
                 feedback=None if self._feedback is None else self._feedback(),
                 cleanup=None if self._cleanup is None else self._cleanup(),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -206,6 +206,24 @@ async def serving(
                 for part in (exporter.pods, exporter.feedback, exporter.cleanup)
                 if part is not None
             ]
+            if exporter.devices is not None:
+                looking = _look_at_xids(exporter.devices, exporter.scraper)
+                running.append(tasks.create_task(looking))
             yield served
             for task in running:
                 task.cancel()
+
+
+async def _look_at_xids(devices: DeviceSource, scraper: Scraper) -> None:
+    """Makes a snapshot when a GPU has an XID, while the containers that were on it are there."""
+    happened, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # The loop is closed: the exporter ends.
+            loop.call_soon_threadsafe(happened.set)
+
+    devices.on_xid(wake)
+    while True:
+        await happened.wait()
+        happened.clear()
+        await scraper.collect()

@@ -119,6 +119,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "vgpu_device_pcie_link_width_max": _DEVICE,
     "vgpu_device_nvlink_bytes_total": (*_DEVICE, "direction"),
     "vgpu_device_nvlink_errors_total": (*_DEVICE, "kind"),
+    "vgpu_device_xid_errors_total": (*_DEVICE, "xid"),
+    "vgpu_device_last_xid_timestamp_seconds": (*_DEVICE, "xid"),
     "vgpu_device_processes": _DEVICE,
     "vgpu_device_memory_unattributed_bytes": _DEVICE,
     "vgpu_mig_device_info": (

@@ -54,6 +54,7 @@ from vgpumonitor.sources.devices import (
     DeviceProcess,
     MigDevice,
     ProcessUtilization,
+    XidErrors,
 )
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
 from vgpumonitor.sources.processes import ContainerRef
@@ -155,6 +156,7 @@ def everything() -> NodeSnapshot:
         pod_source="file",
         pods=pods,
         devices=cards,
+        xids=(XidErrors(0, CARD, 31, 3, NOW - 40),),
         known_devices=cards,
         device_health=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
         identities=identities(readings, pods, (100,), {200: ContainerRef(UID, "")}),
@@ -276,6 +278,8 @@ class TestText:
             ("vgpu_device_memory_used_bytes", [20 * GIB, 20 * GIB]),
             ("vgpu_device_memory_reserved_bytes", [GIB]),
             ("vgpu_device_processes", [3, 0]),
+            ("vgpu_device_xid_errors_total", [3]),
+            ("vgpu_device_last_xid_timestamp_seconds", [NOW - 40]),
             ("vgpu_processes", [1, 0, 1, 0, 0, 0, 0, 0]),
             ("vgpu_dead_process_memory_bytes", [50, 0]),
             ("vgpu_last_kernel_timestamp_seconds", [NOW - 60, NOW - 60]),

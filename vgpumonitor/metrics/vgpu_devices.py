@@ -12,7 +12,7 @@ from typing import Any
 
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.metrics.values import ratio
-from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.snapshot import DeviceXid, NodeSnapshot
 from vgpumonitor.sources.devices import Device, MigDevice
 
 DEVICE = ("node", "device_index", "device_uuid")
@@ -101,6 +101,20 @@ def _unattributed(snapshot: NodeSnapshot) -> Iterable[Sample]:
     for device in snapshot.devices:
         if device.uuid in snapshot.unattributed:
             yield _labels(snapshot, device), snapshot.unattributed[device.uuid]
+
+
+def _xids(
+    value: Callable[[DeviceXid], float],
+) -> Callable[[NodeSnapshot], Iterable[Sample]]:
+    """Also of GPUs that are gone. The index is today's, where there is one."""
+
+    def samples(snapshot: NodeSnapshot) -> Iterable[Sample]:
+        today = {device.uuid: device.index for device in snapshot.devices}
+        for xid in snapshot.xids:
+            index = today.get(xid.device_uuid, xid.device_index)
+            yield (snapshot.node, str(index), xid.device_uuid, str(xid.xid)), value(xid)
+
+    return samples
 
 
 def _processes(device: Device) -> float | None:
@@ -335,6 +349,19 @@ FAMILIES: tuple[Family, ...] = (
         (*DEVICE, "kind"),
         "counter",
         samples=_per_part(lambda device: device.nvlink_errors),
+    ),
+    NodeFamily(
+        "vgpu_device_xid_errors_total",
+        "XID errors that the driver reported for the GPU since the exporter's start, by code",
+        (*DEVICE, "xid"),
+        "counter",
+        samples=_xids(lambda xid: xid.count),
+    ),
+    NodeFamily(
+        "vgpu_device_last_xid_timestamp_seconds",
+        "When the driver last reported this XID error for the GPU, in Unix seconds",
+        (*DEVICE, "xid"),
+        samples=_xids(lambda xid: xid.last_time),
     ),
     NodeFamily(
         "vgpu_device_processes",

@@ -12,6 +12,7 @@ from vgpumonitor.snapshot.model import (
     Container,
     ContainerDevice,
     ContainerProcess,
+    DeviceXid,
     DriverUse,
     Health,
     MemoryUse,
@@ -21,6 +22,7 @@ from vgpumonitor.snapshot.model import (
     PodInfo,
     ProcessDeviceUse,
     ProcessState,
+    XidContainer,
 )
 from vgpumonitor.snapshot.views import SourceViews
 
@@ -28,6 +30,7 @@ __all__ = [
     "Container",
     "ContainerDevice",
     "ContainerProcess",
+    "DeviceXid",
     "DriverUse",
     "Health",
     "Identities",
@@ -41,4 +44,5 @@ __all__ = [
     "ProcessState",
     "SnapshotBuilder",
     "SourceViews",
+    "XidContainer",
 ]

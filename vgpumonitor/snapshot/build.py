@@ -12,18 +12,21 @@ from vgpumonitor.snapshot.model import Health, NodeSnapshot, PodAllocation, PodI
 from vgpumonitor.snapshot.over import is_over
 from vgpumonitor.snapshot.pods import allocations, device_names, mig_devices, pod_infos
 from vgpumonitor.snapshot.views import SourceViews
+from vgpumonitor.snapshot.xids import XidHistory
 from vgpumonitor.sources.devices import Device, parts_of
 
 
 class SnapshotBuilder:
-    """Makes the snapshots of one node, each a function of the views. Containers, pods and
-    allocations stay the same objects while they are the same."""
+    """Makes the snapshots of one node, each a function of the views, and of the containers that
+    were there when a GPU had an XID. Containers, pods and allocations stay the same objects while
+    they are the same."""
 
     def __init__(self, node: str) -> None:
         self._node = node
         self._containers = Containers(node)
         self._pods: Remembered[tuple[PodInfo, ...]] = Remembered()
         self._allocations: Remembered[tuple[PodAllocation, ...]] = Remembered()
+        self._xids = XidHistory()
 
     def build(self, views: SourceViews) -> NodeSnapshot:
         pods, identities = views.pods, views.identities
@@ -61,6 +64,7 @@ class SnapshotBuilder:
                 host_processes_visible=identities.visible,
                 seconds=views.seconds,
             ),
+            xids=self._xids.update(views.xids, containers, views.devices, views.time),
         )
 
 

@@ -192,6 +192,28 @@ class MigDeviceOfContainer:
     compute_instance_id: int
 
 
+class XidContainer(Struct, frozen=True, gc=False):
+    """The names of a container that may be gone."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+class DeviceXid(Struct, frozen=True, gc=False):
+    """What a GPU had of one XID (``vgpumonitor.xids``) since the start, and of the last one, at
+    ``last_time`` (Unix seconds): the MIG device, empty where it was of the whole GPU, and the
+    containers that were on it."""
+
+    device_index: int
+    device_uuid: str
+    mig_uuid: str
+    xid: int
+    count: int
+    last_time: float
+    containers: tuple[XidContainer, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """How the sources and controllers fare. ``pod_source`` is the source's name;
@@ -213,7 +235,7 @@ class Health:
 class NodeSnapshot:
     """``time`` is the one clock reading, Unix seconds. ``unattributed`` is the memory in bytes of
     processes in no container of the node's Kubernetes, by device UUID; a device is missing
-    where that can't be told."""
+    where that can't be told. ``xids`` are in the order of their last time, the last first."""
 
     node: str
     time: float
@@ -224,3 +246,4 @@ class NodeSnapshot:
     unattributed: Mapping[str, int]
     mig_devices: tuple[MigDeviceOfContainer, ...]
     health: Health
+    xids: tuple[DeviceXid, ...] = ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vgpumonitor.snapshot.identity import Identities
 from vgpumonitor.sources.containers import ContainersView
-from vgpumonitor.sources.devices import Device, DeviceHealth
+from vgpumonitor.sources.devices import Device, DeviceHealth, XidErrors
 from vgpumonitor.sources.pods import PodsView
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class SourceViews:
     devices: tuple[Device, ...] = ()
     known_devices: tuple[Device, ...] = ()
     device_health: DeviceHealth | None = None
+    xids: tuple[XidErrors, ...] = ()
     identities: Identities = field(default_factory=Identities)
     feedback: FeedbackHealth | None = None
     cleanup: CleanupHealth | None = None

@@ -16,7 +16,7 @@ import pytest
 from testing.nvml import STATE_VARIABLE
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import SimulatedNvml
-from vgpumonitor.sources.devices import Device, DeviceHealth
+from vgpumonitor.sources.devices import Device, DeviceHealth, XidErrors
 from vgpumonitor.sources.devices.nvml import NvmlSource
 
 T = TypeVar("T")
@@ -48,6 +48,13 @@ class Run:
 
     def known(self) -> tuple[Device, ...]:
         return _result(self._executor.submit(_known, self.state))
+
+    def xids(self) -> tuple[XidErrors, ...]:
+        return _result(self._executor.submit(_xids, self.state))
+
+    def news(self) -> int:
+        """How often an XID was news."""
+        return _result(self._executor.submit(_news, self.state))
 
 
 @contextmanager
@@ -94,15 +101,18 @@ def in_pynvml(
                 executor.submit(_stop, state).result(SOON)
 
 
-#: By the state that they read.
+#: By the state that they read, and how often an XID of theirs was news.
 _sources: dict[Path, NvmlSource] = {}
+_news_heard: dict[Path, list[None]] = {}
 
 
 def _start(state: Path, library: object, options: dict[str, Any]) -> None:
     # The machine's own driver is nobody's business here.
     options.setdefault("pci_driver", state.parent / "no-driver")
-    _sources[state] = NvmlSource(library, **options)
-    _sources[state].start()
+    source = _sources[state] = NvmlSource(library, **options)
+    heard = _news_heard[state] = []
+    source.on_xid(lambda: heard.append(None))
+    source.start()
 
 
 def _stop(state: Path) -> None:
@@ -119,6 +129,14 @@ def _health(state: Path) -> DeviceHealth:
 
 def _known(state: Path) -> tuple[Device, ...]:
     return _sources[state].known
+
+
+def _xids(state: Path) -> tuple[XidErrors, ...]:
+    return _sources[state].xids
+
+
+def _news(state: Path) -> int:
+    return len(_news_heard[state])
 
 
 def _result(future: Future[T]) -> T:

@@ -626,16 +626,23 @@ class TestDown:
 
 
 class Enumerating(SimulatedLibrary):
-    """As NVML does: it knows the GPUs that were there when it was initialised, and one that was
-    lost since then stays so."""
+    """As NVML does: it knows the GPUs that were there when it was initialised by the first who
+    holds it, and one that was lost since then stays so."""
 
     enumerated = 0
     initialised = 0
+    holders = 0
 
     def nvmlInit(self) -> None:  # noqa: N802
         super().nvmlInit()
-        self.enumerated = super().nvmlDeviceGetCount()
-        self.initialised += 1
+        self.holders += 1
+        if self.holders == 1:
+            self.enumerated = super().nvmlDeviceGetCount()
+            self.initialised += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.holders -= 1
+        super().nvmlShutdown()
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
         return min(self.enumerated, super().nvmlDeviceGetCount())

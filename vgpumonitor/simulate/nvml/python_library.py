@@ -33,6 +33,10 @@ class _Handle:
     index: int
     place: int | None = None
 
+    def __bytes__(self) -> bytes:
+        """As a pointer of ctypes has them: what tells handles apart."""
+        return self.target.encode()
+
     @property
     def target(self) -> str:
         return str(self.index) if self.place is None else f"{self.index}.{self.place}"
@@ -104,7 +108,8 @@ class SimulatedLibrary:
 
     def __init__(self, state: Path) -> None:
         self._path = state
-        self._initialised = False
+        #: How often it was initialised more than it was shut down.
+        self._holds = 0
         self._seen: tuple[int, int, int] | None = None
         self._state = SimulatedNvml()
 
@@ -161,11 +166,11 @@ class SimulatedLibrary:
         if state is None:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
         _raise_error(state, "nvmlInitWithFlags", "-")
-        self._initialised = True
+        self._holds += 1
 
     def nvmlShutdown(self) -> None:
         self._enter("nvmlShutdown")
-        self._initialised = False
+        self._holds -= 1
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return self._enter("nvmlSystemGetDriverVersion").driver_version
@@ -180,6 +185,13 @@ class SimulatedLibrary:
         handle = _Handle(index)
         _selected(self._enter("nvmlDeviceGetHandleByIndex_v2", handle.target).devices, index)
         return handle
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> _Handle:
+        devices = self._enter("nvmlDeviceGetHandleByUUID").devices
+        for index, device in enumerate(devices):
+            if device.uuid == uuid:
+                return _Handle(index)
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
 
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: _Handle, place: int) -> _Handle:
         mig = _Handle(handle.index, place)
@@ -267,8 +279,8 @@ class SimulatedLibrary:
                         device=_Handle(event.device),
                         eventType=event.type,
                         eventData=event.data,
-                        gpuInstanceId=_NO_INSTANCE,
-                        computeInstanceId=_NO_INSTANCE,
+                        gpuInstanceId=_instance(event.gpu_instance_id),
+                        computeInstanceId=_instance(event.compute_instance_id),
                     )
             if time.monotonic() >= end:
                 raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
@@ -311,10 +323,10 @@ class SimulatedLibrary:
         """The state for a call that needs an initialised library."""
         state = self._wait(call, target)
         if state is None:
-            self._initialised = False
+            self._holds = 0
         elif call in state.missing:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
-        if state is None or not self._initialised:
+        if state is None or not self._holds:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
         _raise_error(state, call, target)
         return state
@@ -349,6 +361,10 @@ def _raise_error(state: SimulatedNvml, call: str, target: str) -> None:
     code = _of_call(state.errors, call, {}).get(target)
     if code is not None:
         raise pynvml.NVMLError(code)
+
+
+def _instance(number: int | None) -> int:
+    return _NO_INSTANCE if number is None else number
 
 
 def _supported(value: Any) -> Any:

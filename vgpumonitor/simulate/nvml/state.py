@@ -113,11 +113,14 @@ class SimulatedDevice(_Part, frozen=True, kw_only=True):
 
 class SimulatedEvent(_Value, frozen=True, kw_only=True):
     """Something that happened on the device of that index, as an event set gives it once to
-    who waits: ``type`` is nvmlEventTypeXidCriticalError, say, and ``data`` the XID."""
+    who waits: ``type`` is nvmlEventTypeXidCriticalError, say, and ``data`` the XID. The instances
+    are those of the MIG device that it is of, None where it is of the whole GPU."""
 
     device: int
     type: int
     data: int
+    gpu_instance_id: int | None = None
+    compute_instance_id: int | None = None
 
 
 class SimulatedNvml(_Value, frozen=True, kw_only=True):

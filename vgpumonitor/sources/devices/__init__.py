@@ -8,6 +8,7 @@ from vgpumonitor.sources.devices.model import (
     DeviceSource,
     MigDevice,
     ProcessUtilization,
+    XidErrors,
     parts_of,
 )
 
@@ -18,5 +19,6 @@ __all__ = [
     "DeviceSource",
     "MigDevice",
     "ProcessUtilization",
+    "XidErrors",
     "parts_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -153,6 +153,20 @@ class DeviceHealth:
     lock_file: str | None = None
 
 
+class XidErrors(Struct, frozen=True, gc=False):
+    """What a GPU had of one XID (``vgpumonitor.xids``) since the start. ``device_index`` is the
+    driver's when it told of the last one, at ``last_time`` (Unix seconds), whose instances are
+    those of the MIG device that it was of, None where it was of the whole GPU."""
+
+    device_index: int
+    device_uuid: str
+    xid: int
+    count: int
+    last_time: float
+    gpu_instance_id: int | None = None
+    compute_instance_id: int | None = None
+
+
 class DeviceSource(Protocol):
     """A place that devices are known from. ``name`` is for people."""
 
@@ -170,5 +184,13 @@ class DeviceSource(Protocol):
     def known(self) -> tuple[Device, ...]:
         """The devices as last seen, also while one or the driver is away: for what stays
         (UUID, minor, memory_total); all else is old."""
+
+    @property
+    def xids(self) -> tuple[XidErrors, ...]:
+        """The XIDs that the driver told of since the start, also of GPUs that are gone."""
+
+    def on_xid(self, call: Callable[[], object]) -> None:
+        """``call`` is called, in a thread of the source's, for an XID that its GPU has not had
+        lately."""
 
     def health(self) -> DeviceHealth: ...

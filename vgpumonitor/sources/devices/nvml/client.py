@@ -155,6 +155,10 @@ class NvmlClient:
         ):
             raise DriverGoneError(f"{function}: {failure}") from failure
 
+    def failed(self, function: str, uuid: str) -> bool:
+        """Whether that call failed when it was last made: some give nothing where they don't."""
+        return (function, uuid) in self._failing
+
     def _is_unsupported(self, error: Exception) -> bool:
         """Whether driver or device will never do it; an older function may. pynvml has an error
         of its own, outside NVMLError, for functions that the driver's library lacks."""

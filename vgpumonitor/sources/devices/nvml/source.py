@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from vgpumonitor.hang import HangTolerantThread
-from vgpumonitor.sources.devices.model import Device, DeviceHealth
+from vgpumonitor.sources.devices.model import Device, DeviceHealth, XidErrors
 from vgpumonitor.sources.devices.nvml.cards import RARE_INTERVAL, DeviceReader
 from vgpumonitor.sources.devices.nvml.client import DriverGoneError, NvmlClient, subject
+from vgpumonitor.sources.devices.nvml.events import XidEvents
 from vgpumonitor.sources.devices.nvml.lock import LockFile
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class NvmlSource:
         self._locked = False
         self._reader = DeviceReader(self._client, rare_interval)
         self._thread = HangTolerantThread("nvml")
+        self._events = XidEvents(retry_seconds)
         self._current = _Look()
         self._given_up: _Look | None = None
         self._timeouts = 0
@@ -83,7 +86,7 @@ class NvmlSource:
         """Shuts NVML down, unless it hangs: then it ends with the process."""
         if self._lock_file is not None:
             self._lock_file.stop()
-        done: Future[None] = self._thread.submit(self._client.shut_down)
+        done: Future[None] = self._thread.submit(self._shut_down)
         with suppress(TimeoutError):
             done.result(timeout=1.0)
 
@@ -104,7 +107,7 @@ class NvmlSource:
             return self._with_down(hanging.devices)
 
     def health(self) -> DeviceHealth:
-        errors = self._client.errors
+        errors = Counter(self._client.errors) + Counter(self._events.errors)
         if self._timeouts:
             errors[_TIMEOUT] = self._timeouts
         hangs = self._current is self._given_up and not self._current.done
@@ -124,14 +127,24 @@ class NvmlSource:
         down = self._down
         return tuple(sorted(self._known.values(), key=lambda device: device.uuid not in down))
 
+    @property
+    def xids(self) -> tuple[XidErrors, ...]:
+        return self._events.seen
+
+    def on_xid(self, call: Callable[[], object]) -> None:
+        self._events.on_news = call
+
     def _look(self) -> tuple[Device, ...] | None:
         current = self._current = _Look()
         try:
             if not self._is_locked() and self._initialise():
                 self._read(current)
+                self._events.follow(
+                    self._client.library, {device.uuid: device.index for device in current.devices}
+                )
                 return self._with_down(current.devices) or ()
         except DriverGoneError as error:
-            self._client.shut_down()
+            self._shut_down()
             self._client.error = str(error)
             _log.warning("NVML has to be initialised again: %s", error)
         except Exception:
@@ -154,7 +167,7 @@ class NvmlSource:
                 return True
             if came_or_went:
                 _log.info("NVML is initialised again: GPUs came or went")
-            self._client.shut_down()
+            self._shut_down()
             self._client.retry_now()
         if not self._client.initialise():
             return False
@@ -169,13 +182,17 @@ class NvmlSource:
             assert self._lock_file is not None
             self._locked = locked
             if locked:
-                self._client.shut_down()
+                self._shut_down()
                 text = "NVML is let go: a change of MIG devices has the lock file"
             else:
                 self._client.retry_now()
                 text = "NVML is asked again: the lock file of a change of MIG devices is gone"
             _log.info(text, extra={"path": str(self._lock_file.path)})
         return locked
+
+    def _shut_down(self) -> None:
+        self._events.let_go()
+        self._client.shut_down()
 
     def _read(self, current: _Look) -> None:
         """All devices into ``current``, and those that are down into what is known."""
