@@ -1,4 +1,4 @@
-"""``python -m docs.generate``: writes the tables of metrics.md from the declarations, and the
+"""``python -m docs.generate``: writes the tables of metrics.md and xids.md from the code, and the
 findings of troubleshooting.md.
 
 What is generated stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on a
@@ -17,9 +17,11 @@ from vgpumonitor.metrics import dcgm, exporter, vgpu
 from vgpumonitor.metrics.family import Family
 from vgpumonitor.metrics.sets import SETS
 from vgpumonitor.region.model import REASONS
+from vgpumonitor.xids import XIDS
 
 PAGE = Path(__file__).parent / "metrics.md"
 TROUBLESHOOTING = PAGE.with_name("troubleshooting.md")
+XIDS_PAGE = PAGE.with_name("xids.md")
 
 _TABLE = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -34,6 +36,7 @@ def with_tables(page: str) -> str:
         "dcgm": _dcgm(),
         "reasons": _table(("reason", "meaning"), REASONS.items()),
         "findings": _findings(KINDS),
+        "xids": _xids(),
     }
     return _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{tables[found[1]]}\n", page)
 
@@ -96,11 +99,22 @@ def _section(kind: Kind) -> str:
     return f"## {kind.id}\n\n" + "".join(f"{each}\n\n" for each in wrapped).rstrip("\n") + "\n"
 
 
+def _xids() -> str:
+    """A row for the codes that mean the same."""
+    codes: dict[tuple[str, str, str], list[int]] = {}
+    for xid in XIDS.values():
+        codes.setdefault((xid.of, xid.meaning, xid.action), []).append(xid.code)
+    return _table(
+        ("XID", "class", "meaning", "what to do"),
+        [(", ".join(map(str, same)), *told) for told, same in codes.items()],
+    )
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
-    for page in (PAGE, TROUBLESHOOTING):
+    for page in (PAGE, TROUBLESHOOTING, XIDS_PAGE):
         page.write_text(with_tables(page.read_text()))

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from testing.values import (
     use,
 )
 from tests.web.page_server import PageServer
-from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, XidContainer
 from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Pod, PodsView
 from vgpumonitor.top.draw import once, problems, render
@@ -204,6 +205,32 @@ class TestScreen:
         assert "a pipe\\x1b[31m" in text
         assert "! no answer" in text
         assert "\x1b" not in text
+
+    def test_says_which_errors_gpus_had(self) -> None:
+        names = (XidContainer("team-a", "train-0", "a\x1b[31m"), XidContainer("", OTHER, "b"))
+        made = replace(
+            node(1),
+            xids=(
+                DeviceXid(1, CARD_2, "", 79, 1, NOW - 5, ()),
+                DeviceXid(0, CARD, "", 31, 3, NOW - 200, names),
+            ),
+        )
+        lines = once(document(made), View()).splitlines()
+        assert lines[3:5] == [
+            "XID 79 on GPU 1, 5 s ago: the GPU has fallen off the bus: the driver can't reach it "
+            "any more; with no container. Drain the node and switch its power off and on. If it "
+            "comes back, check the GPU's seat, power and cooling, and have it replaced.",
+            "XID 31 on GPU 0, 3 min ago (3 times): a program accessed GPU memory that it does not "
+            f"have; with team-a/train-0/a\\x1b[31m, {OTHER}/b. Restart the program. If it comes "
+            "back, look for a fault in the program (compute-sanitizer finds invalid accesses); if "
+            "different programs have it on this GPU only, test the GPU.",
+        ]
+        text = screen(document(made), View(), 80, 24)
+        assert [line[:27] for line in text[3:5]] == [
+            "XID 79 on GPU 1, 5 s ago: t",
+            "XID 31 on GPU 0, 3 min ago ",
+        ]
+        assert len(text) == 24
 
     def test_before_the_first_answer(self) -> None:
         assert screen(None, View(), 80, 24) == ["Asking the exporter…"]

@@ -2,11 +2,11 @@
 
 An XID is an error that the driver logs (``NVRM: Xid``) and NVML tells as an event. Sources, as of
 October 2025: NVIDIA's XID catalogue
-(https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html), whose "immediate action"
-decides the class here, its GPU debug guidelines
+(https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html), on whose
+actions the classes are based, its GPU debug guidelines
 (https://docs.nvidia.com/deploy/gpu-debug-guidelines/), and the driver's names of the codes
-(nverror.h of NVIDIA/open-gpu-kernel-modules). The catalogue is of Ampere and later; the words are
-ours.
+(nverror.h of NVIDIA/open-gpu-kernel-modules). The catalogue is of Ampere and later, and names no
+action from 162 on: those are ours, as all the words are.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from typing import Literal
 XidClass = Literal["application", "reset", "hardware", "information", "unknown"]
 
 _RESTART = (
-    "Restart the program. Where it comes back, look for a fault in the program (compute-sanitizer "
-    "finds invalid accesses); where different programs meet it on this GPU only, test the GPU."
+    "Restart the program. If it comes back, look for a fault in the program (compute-sanitizer "
+    "finds invalid accesses); if different programs have it on this GPU only, test the GPU."
 )
 _RESTART_ENGINE = (
-    "Restart the program. Where it comes back, update the driver; where it stays on this GPU, "
+    "Restart the program. If it comes back, update the driver; if it stays on this GPU, "
     "test the GPU."
 )
 _RESET = (
-    "Drain the GPU, then reset it (nvidia-smi --gpu-reset) or reboot the node. Where it comes "
+    "Drain the GPU, then reset it (nvidia-smi --gpu-reset) or reboot the node. If it comes "
     "back, have the GPU tested."
+)
+_RESET_SOFTWARE = (
+    "Drain the GPU, then reset it (nvidia-smi --gpu-reset) or reboot the node. If it comes back, "
+    "update the driver."
 )
 _NVLINK = (
     "Look at nvidia-smi nvlink --status and --errorcounters. Drain the GPU and reset it together "
-    "with those that it is linked to; where it comes back, have GPU and connectors checked."
+    "with those that it is linked to; if it comes back, have GPU and connectors checked."
 )
-_REPLACE = "Drain the GPU and have it replaced: what it has for repairs is used up."
+_REPLACE = "Drain the GPU and have it replaced: it has no spare capacity left for repairs."
 _NOTHING = "Nothing now."
 _FOLLOW = "Look for the XID before it: that one is the cause."
 
@@ -75,14 +79,14 @@ _KNOWN = (
     ),
     Xid(37, "information", "the driver's firmware met a command that it does not know", _NOTHING),
     Xid(38, "information", "the driver's firmware did not answer in time", _NOTHING),
-    *_engines("A copy engine", *range(39, 42), *range(70, 73), *range(75, 78), 85),
-    *_engines("A copy engine", *range(126, 136)),
+    *_engines("a copy engine", *range(39, 42), *range(70, 73), *range(75, 78), 85),
+    *_engines("a copy engine", *range(126, 136)),
     Xid(43, "application", "a program's work failed and was stopped; others go on", _RESTART),
     Xid(44, "information", "the GPU met an error while it changed programs", _NOTHING),
     Xid(
         45,
         "application",
-        "a program's work was removed, since it ended or after an earlier error",
+        "a program's work was removed, because the program ended or after an earlier error",
         f"{_FOLLOW} Alone it needs nothing.",
     ),
     Xid(46, "reset", "the GPU stopped working", _RESET),
@@ -90,7 +94,7 @@ _KNOWN = (
         48,
         "hardware",
         "an error in the GPU's memory that ECC could not correct",
-        "Drain the GPU and reset it, so that the bad row is taken out of use. Where it comes "
+        "Drain the GPU and reset it, so that the bad row is taken out of use. If it comes "
         "back, or XID 64 follows, have the GPU replaced.",
     ),
     Xid(
@@ -99,7 +103,7 @@ _KNOWN = (
         "the GPU's auxiliary power is not connected",
         "Check the power cables at the GPU.",
     ),
-    *_engines("A video or security engine", 60, 86, 139),
+    *_engines("a video or security engine", 60, 86, 139),
     Xid(62, "reset", "the GPU's power management unit halted", _RESET),
     Xid(
         63,
@@ -113,7 +117,7 @@ _KNOWN = (
     ),
     Xid(66, "information", "the driver made an access that is not allowed", _NOTHING),
     Xid(67, "information", "the driver made an access that is not allowed", _NOTHING),
-    *_engines("A video decoder", 68, 83, 84, 88, 89, *range(96, 99)),
+    *_engines("a video decoder", 68, 83, 84, 88, 89, *range(96, 99)),
     Xid(69, "application", "a program set the GPU up in a way that it does not allow", _RESTART),
     Xid(74, "hardware", "an error on an NVLink connection", _NVLINK),
     Xid(
@@ -126,11 +130,11 @@ _KNOWN = (
         79,
         "hardware",
         "the GPU has fallen off the bus: the driver can't reach it any more",
-        "Drain the node and switch its power off and on. Where it comes back, check the GPU's "
+        "Drain the node and switch its power off and on. If it comes back, check the GPU's "
         "seat, power and cooling, and have it replaced.",
     ),
     Xid(80, "application", "data for the GPU arrived damaged", _RESTART),
-    *_engines("A JPEG decoder", 82, *range(99, 106)),
+    *_engines("a JPEG decoder", 82, *range(99, 106)),
     Xid(
         92,
         "information",
@@ -153,30 +157,25 @@ _KNOWN = (
     Xid(106, "information", "a test message of the board's management bus", _NOTHING),
     Xid(107, "information", "a test message of the board's management bus", _NOTHING),
     Xid(109, "reset", "the GPU did not change from one program to another in time", _RESET),
-    Xid(110, "reset", "the GPU met a security fault", _RESET),
+    Xid(110, "reset", "the GPU met a security fault", _RESET_SOFTWARE),
     Xid(
         119,
         "reset",
         "the GPU's system processor (GSP) did not answer the driver in time",
-        f"{_RESET} Newer drivers have many causes of it mended.",
+        _RESET_SOFTWARE,
     ),
-    Xid(
-        120,
-        "reset",
-        "the GPU's system processor (GSP) failed",
-        f"{_RESET} Newer drivers have many causes of it mended.",
-    ),
+    Xid(120, "reset", "the GPU's system processor (GSP) failed", _RESET_SOFTWARE),
     Xid(121, "information", "an error on the link between GPU and CPU was corrected", _NOTHING),
     Xid(136, "reset", "an NVLink connection could not be established", _NVLINK),
     Xid(
         137,
         "application",
-        "a program accessed another GPU's memory through NVLink without leave",
+        "a program made an access through NVLink that is not allowed",
         _RESTART,
     ),
     Xid(140, "reset", "an error in the GPU's memory that ECC could not correct", _RESET),
     Xid(141, "information", "CUDA's fast path met an error", _NOTHING),
-    *_engines("A video encoder", 142),
+    *_engines("a video encoder", 142),
     Xid(143, "reset", "the GPU could not be initialised", _RESET),
     *(
         Xid(code, "hardware", "an error on an NVLink connection", _NVLINK)
@@ -218,7 +217,7 @@ _KNOWN = (
         172,
         "hardware",
         "XID 48 was in the GPU's caches or registers (SRAM)",
-        "Do what XID 48 asks for. Where nvidia-smi -q -d ECC says SRAM Threshold Exceeded, have "
+        "Do what XID 48 asks for. If nvidia-smi -q -d ECC says SRAM Threshold Exceeded, have "
         "the GPU replaced.",
     ),
 )

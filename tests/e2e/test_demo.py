@@ -45,6 +45,7 @@ def demo() -> Iterator[Exporter]:
 def test_names_labels_and_helps_are_the_contract_in_both_directions(demo: Exporter) -> None:
     # HAMi-core needs a moment to find its processes on the host.
     eventually(lambda: demo.samples().get("vgpu_process_core_utilization_ratio"), 60)
+    eventually(lambda: demo.samples().get("vgpu_device_xid_errors_total"), 60)
     families = {
         family.name + ("_total" if family.type == "counter" else ""): family
         for family in text_string_to_metric_families(demo.get("/metrics").decode())

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import PAGE, TROUBLESHOOTING, with_tables
+from docs.generate import PAGE, TROUBLESHOOTING, XIDS_PAGE, with_tables
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.region.model import REASONS
 
 
-@pytest.mark.parametrize("path", [PAGE, TROUBLESHOOTING], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [PAGE, TROUBLESHOOTING, XIDS_PAGE], ids=lambda path: path.name)
 def test_what_is_generated_is_up_to_date(path: Path) -> None:
     page = path.read_text()
     assert with_tables(page) == page, "run `make docs`"

@@ -35,7 +35,7 @@ from testing.values import (
 from tests.web.page_server import PageServer
 from vgpumonitor import __version__
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
-from vgpumonitor.snapshot import NodeSnapshot, PodAllocation
+from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, PodAllocation, XidContainer
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import (
     DeviceHealth,
@@ -106,6 +106,10 @@ def full() -> NodeSnapshot:
     )
     return replace(
         made,
+        xids=(
+            DeviceXid(1, CARD_2, MIG, 94, 2, NOW - 7, (XidContainer("a", "b", "c"),)),
+            DeviceXid(0, CARD, "", 4711, 1, NOW - 9, ()),
+        ),
         health=replace(
             made.health,
             devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
@@ -170,6 +174,7 @@ class TestDocument:
             "containers": [],
             "allocations": [],
             "mig_allocations": [],
+            "xid_errors": [],
             "sources": [
                 {"name": "containers directory", "up": True, "synced": None, "error": None},
                 {"name": "pods (file)", "up": True, "synced": NOW - 5, "error": None},
@@ -326,6 +331,34 @@ class TestDocument:
                 "memory_bytes": 20 * GIB,
                 "core_percent": 50,
             }
+        ]
+        assert found["xid_errors"] == [
+            {
+                "device_uuid": CARD_2,
+                "device_index": 1,
+                "mig_uuid": MIG,
+                "xid": 94,
+                "class": "application",
+                "meaning": "a memory error that ECC could not correct hit one program; others go "
+                "on",
+                "action": "Restart the program. Reset the GPU when it is free.",
+                "count": 2,
+                "last_time": NOW - 7,
+                "containers": [{"namespace": "a", "pod": "b", "container": "c"}],
+            },
+            {
+                "device_uuid": CARD,
+                "device_index": 0,
+                "mig_uuid": None,
+                "xid": 4711,
+                "class": "unknown",
+                "meaning": "an error that this version of vgpumonitor does not know",
+                "action": "Look it up in NVIDIA's XID catalogue, and in the kernel's log: "
+                "dmesg -T | grep -i xid.",
+                "count": 1,
+                "last_time": NOW - 9,
+                "containers": [],
+            },
         ]
         assert found["sources"][2]["up"] is True
         assert found["feedback"] == {"rounds": 5, "last_round": NOW - 2}

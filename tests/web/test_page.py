@@ -42,7 +42,7 @@ from testing.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor import formatting
-from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, XidContainer
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
@@ -134,6 +134,7 @@ def hostile() -> NodeSnapshot:
     return replace(
         made,
         node=evil,
+        xids=(DeviceXid(0, CARD, evil, 31, 1, NOW, (XidContainer(evil, evil, evil),)),),
         health=replace(made.health, containers=ContainersView(error=evil), region_errors={evil: 1}),
     )
 
@@ -692,6 +693,57 @@ class TestProblems:
         )
 
 
+#: One that took the GPU with it, one of a program on a MIG device, and one that is news to us.
+XIDS = (
+    DeviceXid(2, "GPU-lost", "", 79, 1, NOW - 5, ()),
+    DeviceXid(
+        *(1, CARD_2, "MIG-1", 31, 4, NOW - 200),
+        (XidContainer("team-a", "train-0", "train"), XidContainer("", OTHER, "infer")),
+    ),
+    DeviceXid(0, CARD, "", 4711, 1, NOW - 7200, (XidContainer("team-a", "train-0", "train"),)),
+)
+
+
+class TestXids:
+    def test_say_what_they_mean_what_to_do_and_who_was_there(
+        self, opened: Any, server: PageServer
+    ) -> None:
+        server.scraper.snapshot = replace(node(), xids=XIDS)
+        page = opened()
+        expect(page.get_by_role("heading", name="GPU errors (XID)")).to_be_visible()
+        lost, program, unknown = (
+            [re.sub(r" ?, at [0-9:]+", "", " ".join(text.split())) for text in texts]
+            for texts in (
+                one.locator("p").all_inner_texts() for one in page.locator("#xid-list li").all()
+            )
+        )
+        assert lost == [
+            "GPU 2: XID 79 hardware 5 s ago",
+            "The GPU has fallen off the bus: the driver can't reach it any more. "
+            "Drain the node and switch its power off and on. If it comes back, check the GPU's "
+            "seat, power and cooling, and have it replaced.",
+            "On the GPU then: no container",
+        ]
+        assert program[0] == "GPU 1: XID 31 program 3 min ago, 4 times since the exporter started"
+        assert program[1].startswith("A program accessed GPU memory that it does not have. Restart")
+        assert program[2] == (f"On its MIG device MIG-1 then: team-a/train-0/train, {OTHER}/infer")
+        assert unknown[0] == "GPU 0: XID 4711 unknown 2 h ago"
+        assert "Look it up in NVIDIA's XID catalogue" in unknown[1]
+
+    def test_without_one_nothing_is_said(self, page: Page, server: PageServer) -> None:
+        expect(page.locator("#xids")).to_be_hidden()
+        server.scraper.snapshot = replace(node(), xids=XIDS)
+        again(page)
+        expect(page.locator("#xid-list li")).to_have_count(3)
+
+    def test_many_are_counted(self, opened: Any, server: PageServer) -> None:
+        many_xids = tuple(DeviceXid(0, CARD, "", code, 1, NOW, ()) for code in range(23))
+        server.scraper.snapshot = replace(node(), xids=many_xids)
+        page = opened()
+        expect(page.locator("#xid-list li")).to_have_count(20)
+        expect(page.locator("#xids-more")).to_have_text("3 older ones besides")
+
+
 class TestDetail:
     def test_says_everything_of_a_container(self, page: Page) -> None:
         page.locator("#rows tr", has_text="blocked").get_by_role("button").click()
@@ -832,6 +884,7 @@ class TestAccess:
             made,
             containers=made.containers + snapshot(broken).containers,
             health=replace(made.health, pods=PodsView(up=False)),
+            xids=XIDS,
         )
         page = opened(viewport, color_scheme=scheme)
         expect(page.locator("#problem-list li")).to_have_count(2)

@@ -23,16 +23,19 @@ from typing import Self
 
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
-from vgpumonitor.simulate.nvml.state import SimulatedDevice, SimulatedNvml
+from vgpumonitor.simulate.nvml.state import SimulatedDevice, SimulatedEvent, SimulatedNvml
 from vgpumonitor.simulate.plan import Card, make_cards, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
-from vgpumonitor.simulate.readings import figures
+from vgpumonitor.simulate.readings import XID_EVENT, figures
 from vgpumonitor.sources.containers import raise_descriptor_limit
 
 #: How large a node is unless asked for another size.
 GPUS = 5
 CONTAINERS = 16
+
+#: The second in which the programs that have an XID have it.
+_XID_AT = 12
 
 _MARKER = ".vgpumonitor-simulation"
 
@@ -91,6 +94,8 @@ class SimulatedNode:
         #: The containers of each pod, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
         self._figures: tuple[SimulatedDevice, ...] = ()
+        self._seconds = 0
+        self._events: tuple[SimulatedEvent, ...] = ()
         self._states: list[ContainerState] | None = None
         self._lock_fd = _claim(directory)
         try:
@@ -126,6 +131,14 @@ class SimulatedNode:
             for container in pod:
                 container.step(now)
         self._share_cores()
+        self._seconds += 1
+        if self._seconds == _XID_AT:
+            self._events = tuple(
+                SimulatedEvent(device=pod.cards[0].index, type=XID_EVENT, data=plan.xid)
+                for pod in self.pods
+                for plan in pod.containers
+                if plan.xid is not None
+            )
         self._write(now)
 
     def _share_cores(self) -> None:
@@ -166,7 +179,7 @@ class SimulatedNode:
     def _write(self, now: int) -> None:
         uses = [use for pod in self.containers for container in pod for use in container.uses()]
         self._figures = figures(self.cards, uses, self._figures, now)
-        SimulatedNvml(devices=self._figures).write(self.nvml_state)
+        SimulatedNvml(devices=self._figures, events=self._events).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states:
             pods = zip(self.pods, self.containers, strict=True)

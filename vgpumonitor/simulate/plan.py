@@ -62,7 +62,7 @@ class ContainerPlan:
     HAMi-core, and one with a ``bypass`` has one process more that does. ``zombies`` says that
     its killed processes stay zombies for a while. A ``finished`` one ended before the simulation
     began. ``first_call`` is the number of seconds from its start to its first CUDA call,
-    ``quiet`` that since its last kernel."""
+    ``quiet`` that since its last kernel. ``xid`` is one that its program has after a while."""
 
     name: str
     image: str
@@ -78,6 +78,7 @@ class ContainerPlan:
     finished: bool = False
     first_call: int = 0
     quiet: int = 0
+    xid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class _Role:
     init: str | None = None
     first_call: int = 0
     quiet: int = 0
+    xid: int | None = None
     beside: bool = False
     mig: bool = False
 
@@ -189,7 +191,7 @@ _MIXED = _Kind(
         ),
         *_CHAT,
         _Role("team-vision", "labelling-ui", None, 10, 10),
-        _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False),
+        _Role("team-research", "custom-cuda", loads.inference, 10, 10, hooked=False, xid=31),
         _Role("team-vision", "eval-nightly", loads.job, 15, 30, "Job", finished=True),
         _Role("team-vision", "segment-api", loads.inference, 0, 0, scheduler="hami", mig=True),
         _FINETUNE,
@@ -362,6 +364,7 @@ def _pod(
         finished=role.finished,
         first_call=role.first_call,
         quiet=role.quiet,
+        xid=role.xid,
     )
     containers: tuple[ContainerPlan, ...] = (main,)
     if role.init is not None:

@@ -57,6 +57,8 @@ _ALL_LINKS = 0xFFFFFFFF
 _LOADED = 5 * 86_400
 #: Degrees by which a GPU warms up or cools down in a second.
 _WARMING = 2
+#: nvmlEventTypeXidCriticalError (nvml.h).
+XID_EVENT = 0x08
 #: nvmlClocksEventReasonSwPowerCap (nvml.h), and the utilization from which it applies.
 _POWER_CAP, _CAPPED = 0x04, 95
 
@@ -131,6 +133,7 @@ def figures(
                     core,
                     celsius + _HBM_CELSIUS if model.sxm else None,
                 ),
+                event_types=XID_EVENT,
                 compute=_processes(here),
                 # Nor has it samples of the processes on one.
                 process_samples=None if card.mig else _samples(here, now),

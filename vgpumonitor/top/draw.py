@@ -38,7 +38,9 @@ def render(
     head += [_device(device, document, width) for device in devices[:fitting]]
     if len(devices) > fitting:
         head.append(Text(f"and {len(devices) - fitting} more GPUs", style="dim"))
-    head += [_problem(line, width) for line in problems(document)[: max(1, height // 8)]]
+    few = max(1, height // 8)
+    head += [_problem(line, width) for line in problems(document)[:few]]
+    head += [_xid(error, document["time"], width) for error in document["xid_errors"][:few]]
     if trouble is not None:
         head.append(_problem(trouble, width))
     # A line each for the table's heading and the keys.
@@ -116,6 +118,27 @@ def problems(document: Document) -> list[str]:
 
 def _problem(line: str, width: int) -> Text:
     text = Text(f"! {plain(line)}", "yellow")
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+_XID_STYLES = {"hardware": "red", "reset": "red", "unknown": "red", "application": "yellow"}
+
+
+def _xid(error: Document, now: float, width: int) -> Text:
+    """What is longer than the line is cut: what to do comes last."""
+    times = "" if error["count"] == 1 else f" ({error['count']} times)"
+    names = [
+        "/".join(filter(None, (one["namespace"], one["pod"], one["container"])))
+        for one in error["containers"]
+    ]
+    text = Text(f"XID {error['xid']} ", _XID_STYLES.get(error["class"], "dim"))
+    text.append(
+        f"on GPU {error['device_index']}, {ago(now - error['last_time'])}{times}: "
+        f"{error['meaning']}; with {plain(', '.join(names)) or 'no container'}. ",
+        "not bold",
+    )
+    text.append(error["action"], "dim")
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -207,5 +230,7 @@ def once(document: Document, view: View) -> str:
             console.print(_device(device, document, _UNBOUND))
         for line in problems(document):
             console.print(_problem(line, _UNBOUND))
+        for error in document["xid_errors"]:
+            console.print(_xid(error, document["time"], _UNBOUND))
         console.print(_rows_table(shown(rows_of(document), view), _UNBOUND))
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())

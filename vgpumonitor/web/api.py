@@ -19,6 +19,7 @@ from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.model import Region
 from vgpumonitor.snapshot import Container, ContainerDevice, ContainerProcess, NodeSnapshot
 from vgpumonitor.sources.devices import Device
+from vgpumonitor.xids import xid_of
 
 if TYPE_CHECKING:
     from vgpumonitor.scrape import Scraper
@@ -103,6 +104,7 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
             }
             for mig in snapshot.mig_devices
         ],
+        "xid_errors": _xid_errors(snapshot),
         "sources": _sources(snapshot),
         "feedback": None
         if snapshot.health.feedback is None
@@ -216,6 +218,27 @@ def _conditions(device: Device) -> list[str]:
     if awake and generation is not None and newest is not None and generation < newest:
         found.append(f"PCIe generation {generation} of {newest}")
     return found
+
+
+def _xid_errors(snapshot: NodeSnapshot) -> list[Document]:
+    return [
+        {
+            "device_uuid": error.device_uuid,
+            "device_index": error.device_index,
+            "mig_uuid": error.mig_uuid or None,
+            "xid": error.xid,
+            "class": xid.of,
+            "meaning": xid.meaning,
+            "action": xid.action,
+            "count": error.count,
+            "last_time": error.last_time,
+            "containers": [
+                {"namespace": one.namespace, "pod": one.pod, "container": one.container}
+                for one in error.containers
+            ],
+        }
+        for error, xid in ((error, xid_of(error.xid)) for error in snapshot.xids)
+    ]
 
 
 def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:

@@ -35,6 +35,7 @@ _FILES = (
     "problems.js",
     "rows.js",
     "table.js",
+    "xids.js",
     "uplot/uPlot.iife.min.js",
     "uplot/uPlot.min.css",
 )

@@ -8,6 +8,7 @@ import { History } from "./history.js";
 import { showProblems } from "./problems.js";
 import { gpuNames, COLUMNS, rowsOf, STATES } from "./rows.js";
 import { Table } from "./table.js";
+import { showXids } from "./xids.js";
 
 const INTERVAL = 3000;
 const TIMEOUT = 10000;
@@ -60,6 +61,7 @@ function show(snapshot) {
   setText(get("totals"), texts.join(" · "));
   showProblems(get("problems"), get("problem-list"), snapshot);
   gpus.update(snapshot, rows, history);
+  showXids(get("xids"), get("xid-list"), get("xids-more"), snapshot);
   table.update(rows, snapshot.time, snapshot.devices);
   detail.update(rows, snapshot.time, history);
   const versions = [`vgpumonitor ${snapshot.exporter_version}`];
