@@ -67,4 +67,18 @@ THRESHOLDS: dict[str, float] = {
     "ecc_corrected": 100,
     # Share of ten minutes during which heat, or the power supply, holds the clocks down.
     "throttling": 0.5,
+    # Seconds for which an alert stays after an XID: of a program, …
+    "xid_application_seconds": 3600,
+    # … and of a GPU that is broken or needs a reset, unless the exporter restarts, as it does with
+    # the node.
+    "xid_seconds": 86400,
+    # Mean core utilization of 15 minutes from which a PCIe link should have its full speed.
+    "pcie_load": 0.5,
+    # Errors of NVLinks in an hour: those after which data is sent again, and all others.
+    "nvlink_sent_again": 100,
+    "nvlink_errors": 0,
+    # Degrees Celsius at which a fan has to turn.
+    "fan_celsius": 75,
+    # Share of a fan's full speed, as the mean of half an hour.
+    "fan_at_limit": 0.95,
 }

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from alerts.config import DISABLED, RUNBOOKS
-from alerts.rules import ALERTS, RECORDING, Alert, Group, Recording
+from alerts.model import Alert, Group, Recording
+from alerts.rules import ALERTS, RECORDING
 
 DIRECTORY = Path(__file__).parent
-_NOTE = "# Generated from rules.py and config.py by `make alerts`; edit that.\n"
+_NOTE = "# Generated from rules.py, hardware.py and config.py by `make alerts`; edit that.\n"
 _RUNBOOKS = """\
-<!-- Generated from alerts/rules.py by `make alerts`; edit that. -->
+<!-- Generated from alerts/rules.py and hardware.py by `make alerts`; edit those. -->
 
 # Runbooks
 

@@ -13,57 +13,28 @@ a pod younger than that is neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from alerts.config import JOBS, THRESHOLDS
+from alerts.config import JOBS
+from alerts.hardware import HARDWARE
+from alerts.model import AGO as _AGO
+from alerts.model import CARD as _CARD
+from alerts.model import GPU_TEXT as _GPU_TEXT
+from alerts.model import NODE as _NODE
+from alerts.model import PERCENT as _PERCENT
+from alerts.model import TIMES as _TIMES
+from alerts.model import UUID as _UUID
+from alerts.model import Alert, Group, Recording
+from alerts.model import at as _at
+from alerts.model import once as _once
 
 #: Five-minute peaks that a container must have to be called oversized; seven days have 2016.
 OVERSIZED_PEAKS = 1900
 
 
-@dataclass(frozen=True)
-class Recording:
-    """``record`` is level:metric:operation."""
-
-    record: str
-    expr: str
-
-
-@dataclass(frozen=True)
-class Alert:
-    """``wait`` is how long the expression must hold. ``audience`` is who can act on it: the
-    platform's operators, or the tenant whose pod it is."""
-
-    name: str
-    expr: str
-    wait: str
-    severity: Literal["critical", "warning", "info"]
-    audience: Literal["platform", "tenant"]
-    summary: str
-    description: str
-
-
-@dataclass(frozen=True)
-class Group:
-    name: str
-    interval: str
-    rules: tuple[Recording | Alert, ...]
-
-
 _SCRAPE = "cluster, job, instance"
-_NODE = "cluster, node"
-_CARD = f"{_NODE}, device_index, device_uuid"
-#: A GPU, whatever its index is after one was lost.
-_UUID = f"{_NODE}, device_uuid"
 _POD = f"{_NODE}, namespace, pod"
 _POD_DEVICE = f"{_POD}, device_index, device_uuid"
 _CONTAINER = f"{_POD}, container, device_index, device_uuid, mig_uuid"
 _WORKLOAD = "cluster, namespace, workload_kind, workload"
-
-
-def _once(labels: str, series: str) -> str:
-    return f"max by ({labels}) ({series})"
 
 
 def _best(family: str, of_driver: str, of_hami_core: str) -> Recording:
@@ -318,22 +289,13 @@ card:vgpu_free_core_ratio:sum""",
 )
 
 
-def _at(name: str) -> str:
-    """A threshold; what follows it in the expression must begin on a line of its own."""
-    return f"{THRESHOLDS[name]} # {name}"
-
-
 _CONTAINER_TEXT = (
     "Container {{ $labels.container }} of {{ $labels.namespace }}/{{ $labels.pod }} "
     "on GPU {{ $labels.device_index }} of {{ $labels.node }}"
 )
 _POD_TEXT = "Pod {{ $labels.namespace }}/{{ $labels.pod }} on {{ $labels.node }}"
-_GPU_TEXT = "GPU {{ $labels.device_index }} of {{ $labels.node }} ({{ $labels.device_uuid }})"
 _EXPORTER_TEXT = "The exporter of {{ $labels.node }}"
-_PERCENT = "{{ $value | humanizePercentage }}"
 _BYTES = "{{ $value | humanize1024 }}B"
-_TIMES = "{{ $value | humanize }}"
-_AGO = "{{ $value | humanizeDuration }}"
 
 _THERMAL = '{reason=~"(hw|sw)_thermal_slowdown"}'
 #: hw_slowdown is also set by heat.
@@ -819,6 +781,7 @@ unless
             ),
         ),
     ),
+    HARDWARE,
     Group(
         "vgpu.days",
         "5m",

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import click
 
-from alerts.rules import RECORDING, Recording
+from alerts.model import Recording
+from alerts.rules import RECORDING
 from benchmarks.table import Row, markdown
 from testing.client_library import samples
 from testing.values import card, entry, process, region, snapshot, use

@@ -36,6 +36,7 @@ from dashboards.panels import (
     stat,
     table,
     timeseries,
+    xid_marks,
 )
 from dashboards.panels import dashboard as build
 
@@ -319,5 +320,5 @@ dashboard = build(
         ),
     ),
     since="now-6h",
-    marks=[alert_marks(CLUSTERS)],
+    marks=[alert_marks(CLUSTERS), xid_marks(CLUSTERS)],
 )

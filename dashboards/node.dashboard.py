@@ -33,6 +33,7 @@ from dashboards.panels import (
     timeline,
     timeseries,
     variable,
+    xid_marks,
 )
 from dashboards.panels import dashboard as build
 
@@ -431,6 +432,7 @@ dashboard = build(
     ),
     marks=[
         alert_marks(NODE),
+        xid_marks(NODE),
         Mark(
             "Exporter's version",
             f"group by (version) (vgpumonitor_build_info{{{NODE}}}) "

@@ -482,6 +482,19 @@ def alert_marks(where: str) -> Mark:
     )
 
 
+def xid_marks(where: str, also: str = "") -> Mark:
+    """``also`` goes on with the expression."""
+    last = f"vgpu_device_last_xid_timestamp_seconds{{{where}}}"
+    return Mark(
+        "XIDs",
+        # For two minutes, so that no step of a minute misses it.
+        f"max by (cluster, node, device_index, device_uuid, xid) ({last}) > time() - 120{also}",
+        "XID {{xid}}",
+        "{{node}} GPU {{device_index}}",
+        "dark-red",
+    )
+
+
 def row(title: str, *hidden: tuple[int, Sequence[Panel]]) -> RowPanel:
     """A heading; with panels, as ``grid`` takes them, one that is closed at first."""
     made = RowPanel(title=title)

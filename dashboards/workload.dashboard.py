@@ -30,6 +30,7 @@ from dashboards.panels import (
     timeline,
     timeseries,
     variable,
+    xid_marks,
 )
 from dashboards.panels import dashboard as build
 
@@ -365,5 +366,10 @@ dashboard = build(
             ],
         ),
     ),
-    marks=[alert_marks(PODS)],
+    marks=[
+        alert_marks(PODS),
+        xid_marks(
+            NODES, f" and on (cluster, node, device_uuid) vgpu_allocated_memory_bytes{{{PODS}}}"
+        ),
+    ],
 )

@@ -12,7 +12,8 @@ import yaml
 
 from alerts.config import DISABLED, THRESHOLDS
 from alerts.generate import files
-from alerts.rules import ALERTS, RECORDING, Alert, Recording
+from alerts.model import Alert, Recording
+from alerts.rules import ALERTS, RECORDING
 from testing.tools import require
 from tests.alerts.promql import FAMILIES, UNUSABLE, names
 
@@ -46,6 +47,16 @@ ASKED_FOR = {
     "VgpuCardThermalThrottling",
     "VgpuCardPowerBrake",
     "VgpuCardLost",
+    "VgpuCardXidApplication",
+    "VgpuCardXidReset",
+    "VgpuCardXidHardware",
+    "VgpuCardRowRemapPending",
+    "VgpuCardRowRemapFailed",
+    "VgpuCardPageRetirementPending",
+    "VgpuCardPcieLinkDegraded",
+    "VgpuCardNvlinkErrors",
+    "VgpuCardFanStopped",
+    "VgpuCardFanAtLimit",
     "VgpuMemoryBypassed",
     "VgpuMemoryOverLimit",
     "VgpuMonitorMissing",

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from alerts.rules import RECORDING, Recording
+from alerts.model import Recording
+from alerts.rules import RECORDING
 from dashboards.generate import files
 from dashboards.schema import PLUGIN_VERSION, VERSION
 from tests.alerts.promql import DOCUMENTED, FAMILIES, UNUSABLE, names
