@@ -311,6 +311,7 @@ _UNLESS_MUTED = f'unless on ({_POD}) vgpu_pod_info{{label_vgpu_alerts="off"}}'
 _SHARED = f"""\
 and on ({_UUID})
 (count by ({_UUID}) (container:vgpu_memory_used_bytes:best{{mig_uuid=""}} > 0) > 1)"""
+_SEEN = "last_over_time(card:vgpu_device_info:group[1d])"
 _LIMIT = "container:vgpu_memory_limit_bytes:max"
 _HELD = "container:vgpu_memory_used_bytes:sum"
 _DOWN = f"""\
@@ -802,19 +803,26 @@ vgpumonitor_build_info""",
             ),
             Alert(
                 "VgpuCardLost",
-                # Not while NVML is silent, and not for a GPU that another node has now.
+                # One that the exporter knows to be lost, or, after the exporter was started anew,
+                # one that NVML does not show, unless it is silent. Not one that another node has.
                 f"""\
-last_over_time(card:vgpu_device_info:group[1d])
+(
+  {_SEEN}
+  and on ({_UUID})
+  (vgpu_device_up == 0)
+  or
+  {_SEEN}
+  and on ({_NODE})
+  (vgpumonitor_nvml_up == 1)
+)
 unless on (cluster, device_uuid)
-vgpu_device_info
-and on ({_NODE})
-(vgpumonitor_nvml_up == 1)""",
+(vgpu_device_up == 1)""",
                 "10m",
                 "critical",
                 "platform",
-                "A GPU has disappeared from its node",
-                "NVML on {{ $labels.node }} no longer shows GPU {{ $labels.device_uuid }} "
-                "({{ $labels.name }}), which was there within the last day: it has fallen off the "
+                "A GPU is lost",
+                "GPU {{ $labels.device_uuid }} ({{ $labels.name }}) was on {{ $labels.node }} "
+                "within the last day, and NVML does not reach it any more: it has fallen off the "
                 "bus, or was removed.",
             ),
             Alert(
