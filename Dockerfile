@@ -48,6 +48,9 @@ RUN /venv/bin/pip install --no-cache-dir --no-build-isolation --no-deps --no-com
     mkdir -p /image/usr/share/doc/vgpumonitor && \
     cp LICENSE /image/usr/share/doc/vgpumonitor/copyright && \
     rm -rf /image/opt/vgpumonitor/bin && \
+    printf '%s\n' '#!/usr/bin/python3.11' 'from vgpumonitor.cli import main' 'main()' \
+        > /image/usr/bin/vgpumonitor && \
+    chmod 0755 /image/usr/bin/vgpumonitor && \
     ldconfig -r /image && \
     python3 -m compileall -q -s /image --invalidation-mode unchecked-hash \
         /image/usr/lib/python3.11 /image/opt/vgpumonitor
@@ -67,11 +70,12 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     MALLOC_ARENA_MAX=1 \
     MALLOC_MMAP_THRESHOLD_=33554432 \
     MALLOC_TRIM_THRESHOLD_=67108864 \
+    PATH=/usr/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/opt/vgpumonitor \
     PYTHONUNBUFFERED=1 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 EXPOSE 9394
-ENTRYPOINT ["/usr/bin/python3.11", "-m", "vgpumonitor"]
+ENTRYPOINT ["/usr/bin/vgpumonitor"]
 CMD ["serve"]

@@ -28,7 +28,8 @@ def scrape(url: str, process: subprocess.Popen[bytes], deadline: float) -> str:
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     address = f"127.0.0.1:{probe.getsockname()[1]}"
-demo = subprocess.Popen([sys.executable, "-m", "vgpumonitor", "demo", "--listen-address", address])
+# As `kubectl exec` calls it: by its name, without a shell.
+demo = subprocess.Popen(["vgpumonitor", "demo", "--listen-address", address])
 try:
     deadline = time.monotonic() + 60
     scrape(f"http://{address}/healthz", demo, deadline)

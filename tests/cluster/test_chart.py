@@ -14,6 +14,7 @@ import yaml
 from tests.cluster.server import Cluster, Object, RefusedError
 from tests.deploy.chart import (
     CHART,
+    ELSEWHERE,
     EVERYTHING,
     MONITOR_ONLY,
     OFF,
@@ -36,7 +37,7 @@ PLURALS = {
     "ServiceAccount": "serviceaccounts",
     "ServiceMonitor": "servicemonitors",
 }
-OPTION_SETS = [(), EVERYTHING, OFF, MONITOR_ONLY, READ_ONLY]
+OPTION_SETS = [(), EVERYTHING, ELSEWHERE, OFF, MONITOR_ONLY, READ_ONLY]
 
 _numbers = itertools.count()
 
@@ -75,7 +76,7 @@ class Release:
         version = item["apiVersion"]
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
         if not item["kind"].startswith("Cluster"):
-            base += f"/namespaces/{self.namespace}"
+            base += f"/namespaces/{item['metadata'].get('namespace', self.namespace)}"
         return f"{base}/{PLURALS[item['kind']]}/{item['metadata']['name']}"
 
     def pod(self) -> Object:
@@ -138,7 +139,9 @@ def test_each_set_of_options_is_accepted(release: Release, values: Sequence[str]
 
 
 def test_parts_are_switched_off_and_on_by_upgrade(release: Release) -> None:
-    for before, after in itertools.pairwise([(), OFF, EVERYTHING, MONITOR_ONLY, OFF, READ_ONLY]):
+    for before, after in itertools.pairwise(
+        [(), OFF, EVERYTHING, ELSEWHERE, MONITOR_ONLY, OFF, READ_ONLY]
+    ):
         release.upgrade(IMAGE, *before)
         release.upgrade(IMAGE, *after)
         release.check()
@@ -267,41 +270,110 @@ def test_a_namespace_that_admits_no_pod_is_told(
     found.helm("uninstall", "hami-daemon")
 
 
-def test_notes_say_what_koordlet_lacks(release: Release, cluster: Cluster) -> None:
-    text = release.upgrade(IMAGE)
-    assert "koordlet needs three feature gates" in text
-    cluster.namespace("koordinator-system")
-    daemonsets = "/apis/apps/v1/namespaces/koordinator-system/daemonsets"
-    labels = {"app": "koordlet"}
-    koordlet: Object = {
-        "metadata": {"name": "koordlet"},
+def workload(name: str, argument: str) -> Object:
+    labels = {"app": name}
+    container = {"name": name, "image": name, "args": [argument]}
+    return {
+        "metadata": {"name": name},
         "spec": {
             "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "containers": [
-                        {
-                            "name": "koordlet",
-                            "image": "koordlet",
-                            "command": ["/koordlet"],
-                            "args": ["-feature-gates=Accelerators=true,GPUEnvInject=true"],
-                        }
-                    ]
-                },
-            },
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
     }
-    stored = cluster.post(daemonsets, koordlet)
+
+
+def needs(notes: str) -> str:
+    """What the notes say that the cluster still needs."""
+    return " ".join(notes.partition("What the cluster still needs:")[2].split())
+
+
+def test_notes_say_what_is_found_missing_and_no_more(release: Release, cluster: Cluster) -> None:
+    text = needs(release.upgrade(IMAGE))
+    assert "kubectl label node NODE koordinator.sh/gpu-isolation-provider=HAMi-core" in text
+    assert "koordlet needs three feature gates" in text
+    assert "koord-manager needs the feature gate EnableSyncGPUSharedResource=true" in text
+    cluster.namespace("koordinator-system")
+    apps = "/apis/apps/v1/namespaces/koordinator-system"
+    labels = {"koordinator.sh/gpu-isolation-provider": "HAMi-core"}
+    gates = "-feature-gates=GPUEnvInject=true,HamiCoreVGPUMonitor=true"
+    made = {
+        "/api/v1/nodes/gpu": {"metadata": {"name": "gpu", "labels": labels}},
+        f"{apps}/daemonsets/koordlet": workload("koordlet", gates),
+        f"{apps}/deployments/koord-manager": workload(
+            "koord-manager", "--feature-gates=EnableSyncGPUSharedResource=true"
+        ),
+    }
     try:
-        assert "koordlet runs without HamiCoreVGPUMonitor=true." in release.upgrade(IMAGE)
-        stored["spec"]["template"]["spec"]["containers"][0]["args"][0] += (
-            ",HamiCoreVGPUMonitor=true"
+        for path, item in made.items():
+            cluster.post(path.rpartition("/")[0], item)
+        assert needs(release.upgrade(IMAGE)).startswith(
+            "* koordlet runs without feature gates that it needs. Without "
+            "Accelerators=true: the scheduler has no GPUs The value of Koordinator's chart "
         )
-        cluster.request("PUT", f"{daemonsets}/koordlet", stored)
-        assert "koordlet" not in release.upgrade(IMAGE).partition("What the cluster")[2]
+        koordlet = cluster.get(f"{apps}/daemonsets/koordlet")
+        koordlet["spec"]["template"]["spec"]["containers"][0]["args"][0] += ",Accelerators=true"
+        cluster.request("PUT", f"{apps}/daemonsets/koordlet", koordlet)
+        assert "What the cluster still needs" not in release.upgrade(IMAGE)
     finally:
-        cluster.delete(f"{daemonsets}/koordlet")
+        for path in made:
+            if cluster.exists(path):
+                cluster.delete(path)
+
+
+#: What an account that deploys has beside all rights in its namespace.
+DEPLOYER = [
+    {
+        "apiGroups": ["rbac.authorization.k8s.io"],
+        "resources": ["clusterroles", "clusterrolebindings"],
+        "verbs": ["*"],
+    },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+]
+
+
+@pytest.fixture
+def deployer(release: Release, tmp_path: Path) -> Path:
+    """The kubeconfig of an account that may do everything in the namespace, and nothing else."""
+    base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{release.namespace}/rolebindings"
+    accounts = f"/api/v1/namespaces/{release.namespace}/serviceaccounts"
+    release.cluster.post(accounts, {"metadata": {"name": "deployer"}})
+    release.cluster.post(base, binding("cluster-admin", release.namespace))
+    token = tmp_path / "token"
+    token.write_text(release.cluster.token(release.namespace, "deployer"))
+    return release.cluster.kubeconfig(tmp_path / "config", token_file=token)
+
+
+def binding(role: str, namespace: str) -> Object:
+    return {
+        "metadata": {"name": f"deployer-{namespace}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}],
+    }
+
+
+def test_rights_in_one_namespace_are_enough(release: Release, deployer: Path) -> None:
+    release.kubeconfig = deployer
+    text = release.upgrade(IMAGE, "rbac.create=false")
+    assert "kubectl create clusterrolebinding vgpu-monitor" in text
+    assert "pod-security.kubernetes.io/enforce=privileged" in needs(text)
+    assert "Nothing of this was looked up" in text
+    release.check()
+
+
+def test_an_account_that_may_not_look_is_told_what_to_set(release: Release, deployer: Path) -> None:
+    """helm can't go on where a template asks for what is forbidden."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    name = f"deployer-{release.namespace}"
+    release.cluster.post(f"{rbac}/clusterroles", {"metadata": {"name": name}, "rules": DEPLOYER})
+    release.cluster.post(f"{rbac}/clusterrolebindings", binding(name, release.namespace))
+    admin, release.kubeconfig = release.kubeconfig, deployer
+    done = release.helm("install", "hami-daemon", str(CHART), "--set", IMAGE)
+    assert done.returncode != 0
+    assert "is forbidden" in done.stderr
+    assert "notes.lookup=false does without" in done.stderr
+    assert "Nothing of this was looked up" in release.upgrade(IMAGE, "notes.lookup=false")
+    release.check()
+    release.kubeconfig = admin
 
 
 def test_the_account_lists_and_watches_pods_and_no_more(release: Release) -> None:

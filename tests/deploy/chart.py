@@ -59,6 +59,24 @@ EVERYTHING = (
 )
 OFF = ("daemon.vgpuMonitor.enabled=false",)
 MONITOR_ONLY = ("daemon.hamiCore.enabled=false",)
+#: Objects in another namespace, on the node's network, with an account and a registry of one's own.
+ELSEWHERE = (
+    "daemon.hostNetwork=true",
+    "daemon.dnsPolicy=ClusterFirstWithHostNet",
+    "daemon.serviceAccount.name=gpu",
+    "daemon.serviceAccount.annotations.team=gpu",
+    "service.labels.team=gpu",
+    "service.internalTrafficPolicy=Local",
+    "serviceMonitor.namespace=kube-system",
+    "serviceMonitor.honorLabels=false",
+    "podMonitor.enabled=true",
+    "podMonitor.namespace=kube-system",
+    "prometheusRule.namespace=kube-system",
+    "dashboards.namespace=kube-system",
+    "global.imageRegistry=registry.test:5000/mirror",
+    "global.imagePullSecrets[0]=one",
+    "global.imagePullSecrets[1].name=two",
+)
 READ_ONLY = ("daemon.vgpuMonitor.feedback=false", "daemon.vgpuMonitor.gc=false")
 
 Object = dict[str, Any]

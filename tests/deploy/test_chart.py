@@ -21,6 +21,7 @@ from alerts.config import JOBS
 from testing.tools import require
 from tests.deploy.chart import (
     CHART,
+    ELSEWHERE,
     EVERYTHING,
     MONITOR_ONLY,
     OFF,
@@ -78,13 +79,17 @@ def kinds(objects: Sequence[Object]) -> set[str]:
     return {item["kind"] for item in objects}
 
 
-@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, MONITOR_ONLY, READ_ONLY], ids=str)
+@pytest.mark.parametrize(
+    "values", [(), EVERYTHING, ELSEWHERE, OFF, MONITOR_ONLY, READ_ONLY], ids=str
+)
 def test_lint_accepts(values: Sequence[str]) -> None:
     done = helm("lint", "--strict", str(CHART), *assignments(values))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("values", [(), EVERYTHING, OFF, MONITOR_ONLY, READ_ONLY], ids=str)
+@pytest.mark.parametrize(
+    "values", [(), EVERYTHING, ELSEWHERE, OFF, MONITOR_ONLY, READ_ONLY], ids=str
+)
 def test_objects_fit_kubernetes_schemas(values: Sequence[str]) -> None:
     for item in render(*values, apis=()):
         for version in ("1.25", "1.37"):
@@ -107,13 +112,13 @@ def operator(objects: Sequence[Object]) -> subprocess.CompletedProcess[str]:
 def test_monitoring_objects_fit_the_operators_types() -> None:
     objects = [
         item
-        for values in ((), EVERYTHING)
+        for values in ((), EVERYTHING, ELSEWHERE)
         for item in render(*values)
         if item["apiVersion"] == "monitoring.coreos.com/v1"
     ]
-    assert len(objects) == 5
+    assert len(objects) == 8
     done = operator(objects)
-    assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "8\n"), done.stderr
 
 
 def test_the_operators_types_refuse_a_misspelt_field() -> None:
@@ -413,6 +418,15 @@ def test_a_library_that_the_image_lacks_is_an_error(tmp_path: Path) -> None:
         ("kubernetesClusterDomain=gpu.local", ("containers", 0, "env", 3, "value"), "gpu.local"),
         ("daemon.vgpuMonitor.hostPID=false", ("hostPID",), False),
         ("daemon.runtimeClassName=nvidia", ("runtimeClassName",), "nvidia"),
+        ("daemon.hostNetwork=true", ("hostNetwork",), True),
+        ("daemon.dnsPolicy=Default", ("dnsPolicy",), "Default"),
+        ("daemon.serviceAccount.create=false", ("serviceAccountName",), "default"),
+        ("daemon.serviceAccount.name=gpu", ("serviceAccountName",), "gpu"),
+        (
+            "global.imagePullSecrets[0]=one",
+            ("imagePullSecrets",),
+            [{"name": "one"}],
+        ),
         (
             "daemon.vgpuMonitor.extraArgs[0]=--process-metrics",
             ("containers", 0, "args", 5),
@@ -524,6 +538,84 @@ def test_a_cluster_needs_an_image_that_nodes_can_pull() -> None:
 def test_service_annotations() -> None:
     metadata = one(render("service.annotations.team=gpu"), "Service")["metadata"]
     assert metadata["annotations"] == {"team": "gpu"}
+
+
+def test_an_account_of_ones_own_gets_the_rights() -> None:
+    own = ("daemon.serviceAccount.create=false", "daemon.serviceAccount.name=gpu")
+    objects = render(*own)
+    assert "ServiceAccount" not in kinds(objects)
+    assert one(objects, "ClusterRoleBinding")["subjects"] == [
+        {"kind": "ServiceAccount", "name": "gpu", "namespace": "koordinator-system"}
+    ]
+    assert not kinds(render(*own, "rbac.create=false")) & {"ClusterRole", "ClusterRoleBinding"}
+    account = one(render("daemon.serviceAccount.annotations.team=gpu"), "ServiceAccount")
+    assert account["metadata"]["annotations"] == {"team": "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [
+        ("", "mirror:5000/gpu/vgpumonitor:0.1.0"),
+        ("quay.io/team/vgpumonitor", "mirror:5000/gpu/team/vgpumonitor:0.1.0"),
+        ("localhost/vgpumonitor", "mirror:5000/gpu/vgpumonitor:0.1.0"),
+        ("team/vgpumonitor", "mirror:5000/gpu/team/vgpumonitor:0.1.0"),
+    ],
+)
+def test_one_registry_for_both_images(repository: str, expected: str) -> None:
+    values = (
+        "global.imageRegistry=mirror:5000/gpu/",
+        f"daemon.vgpuMonitor.image.repository={repository}",
+    )
+    # As on a cluster, which needs a registry.
+    objects = render(*values, apis=[*OPERATOR, "apps/v1/DaemonSet"])
+    assert monitor(objects)["image"] == expected
+    (init,) = pod(objects)["initContainers"]
+    assert init["image"] == "mirror:5000/gpu/projecthami/hami:v2.6.0"
+
+
+def test_a_namespace_of_ones_own() -> None:
+    objects = render(
+        *EVERYTHING, "namespaceOverride=gpu", "openshift.securityContextConstraints=true"
+    )
+    for item in objects:
+        cluster = item["kind"].startswith(("Cluster", "SecurityContext"))
+        assert item["metadata"].get("namespace") == (None if cluster else "gpu")
+    assert one(objects, "ServiceMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["gpu"]}
+    assert one(objects, "ClusterRoleBinding")["subjects"][0]["namespace"] == "gpu"
+    (constraints,) = (o for o in objects if o["kind"] == "SecurityContextConstraints")
+    assert constraints["users"] == ["system:serviceaccount:gpu:hami-daemon-vgpu-monitor"]
+
+
+def test_objects_in_another_namespace_know_the_release() -> None:
+    objects = render(*ELSEWHERE)
+    placed = [item for item in objects if item["metadata"].get("namespace") == "kube-system"]
+    assert {item["kind"] for item in placed} == {
+        *("ConfigMap", "PodMonitor", "PrometheusRule", "ServiceMonitor")
+    }
+    # Releases of one name in other namespaces have others.
+    assert all(item["metadata"]["name"].endswith("-koordinator-system") for item in placed)
+    for kind in ("ServiceMonitor", "PodMonitor"):
+        spec = one(objects, kind)["spec"]
+        assert spec["namespaceSelector"] == {"matchNames": ["koordinator-system"]}
+    (endpoint,) = one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["honorLabels"] is False
+
+
+def test_the_service_has_what_it_is_given() -> None:
+    service = one(render(*ELSEWHERE), "Service")
+    assert service["metadata"]["labels"]["team"] == "gpu"
+    assert service["metadata"]["labels"]["koord-app"] == "hami-daemon"
+    assert service["spec"]["internalTrafficPolicy"] == "Local"
+
+
+def test_openshift_allows_the_nodes_network_where_it_is_asked_for() -> None:
+    (found,) = (
+        item
+        for item in render("openshift.securityContextConstraints=true", *ELSEWHERE)
+        if item["kind"] == "SecurityContextConstraints"
+    )
+    assert (found["allowHostNetwork"], found["allowHostPorts"]) == (True, True)
+    assert found["users"] == ["system:serviceaccount:koordinator-system:gpu"]
 
 
 def test_openshift_allows_what_the_pods_ask_for() -> None:
@@ -784,6 +876,10 @@ def test_a_group_without_rules_is_left_out() -> None:
             ),
             "ml",
         ),
+        (
+            ("podMonitor.enabled=true", "podMonitor.namespace=prometheus"),
+            "hami-daemon|prometheus/hami-daemon-koordinator-system",
+        ),
         (("prometheusRule.jobs=gpu-.*",), "gpu-.*"),
     ],
     ids=str,
@@ -872,6 +968,12 @@ def test_notes_name_values_without_effect(tmp_path: Path) -> None:
 
 def test_notes_say_what_is_lost_without_host_pids(tmp_path: Path) -> None:
     assert "hostPID is off" in notes(tmp_path / "chart", "daemon.vgpuMonitor.hostPID=false")
+
+
+def test_notes_say_what_the_rights_are_that_the_chart_does_not_give(tmp_path: Path) -> None:
+    text = notes(tmp_path / "chart", "rbac.create=false", "daemon.serviceAccount.name=gpu")
+    assert "--serviceaccount=default:gpu" in text
+    assert "Nothing of this was looked up" in text
 
 
 def test_notes_of_the_library_alone(tmp_path: Path) -> None:

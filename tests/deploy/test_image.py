@@ -52,6 +52,7 @@ def test_the_image_runs_unprivileged_and_without_a_shell() -> None:
     for instruction in ("ENTRYPOINT", "CMD"):
         # The shell form would need /bin/sh.
         assert re.search(rf'^(?: +)?{instruction} \["', final, re.MULTILINE), instruction
+    assert 'ENTRYPOINT ["/usr/bin/vgpumonitor"]' in final
     assert "RUN" not in re.findall(r"^[A-Z]+", final, re.MULTILINE)
 
 

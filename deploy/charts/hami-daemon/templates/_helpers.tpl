@@ -22,13 +22,33 @@ change, and `helm upgrade` from that chart has to work. */}}
 {{- printf "%s-%s" (include "hami-daemon.fullname" (index . 0) | trunc $room | trimSuffix "-") $suffix }}
 {{- end }}
 
-{{- define "hami-daemon.serviceAccountName" -}}
+{{- define "hami-daemon.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{/* Name and namespace of an object that may be in another namespace than the pods, where releases
+of one name in two namespaces would meet: (list $ name namespace) */}}
+{{- define "hami-daemon.placed" -}}
+{{- $own := include "hami-daemon.namespace" (index . 0) }}
+{{- $namespace := index . 2 | default $own -}}
+name: {{ index . 1 }}{{ if ne $namespace $own }}-{{ $own }}{{ end }}
+namespace: {{ $namespace }}
+{{- end }}
+
+{{/* Of what the chart makes beside the account, whatever the account is called. */}}
+{{- define "hami-daemon.monitorName" -}}
 {{ include "hami-daemon.fullname" . }}-vgpu-monitor
+{{- end }}
+
+{{- define "hami-daemon.serviceAccountName" -}}
+{{- with .Values.daemon.serviceAccount }}
+{{- .name | default (ternary (include "hami-daemon.monitorName" $) "default" .create) }}
+{{- end }}
 {{- end }}
 
 {{/* Of objects without a namespace: releases of one name in two namespaces have two. */}}
 {{- define "hami-daemon.clusterName" -}}
-{{ include "hami-daemon.serviceAccountName" . }}:{{ .Release.Namespace }}
+{{ include "hami-daemon.monitorName" . }}:{{ include "hami-daemon.namespace" . }}
 {{- end }}
 
 {{- define "hami-daemon.selectorLabels" -}}
@@ -85,7 +105,7 @@ list that was removed with null stays removed. */}}
 differs in a letter or in its letters' order from a key that has is taken for a misspelling. */}}
 {{- define "hami-daemon.unknownValues" -}}
 {{- $defaults := .Files.Get "files/values.yaml" | fromYaml }}
-{{- $free := dict "" (list "global") "daemon.vgpuMonitor" (list "type") }}
+{{- $free := dict "daemon.vgpuMonitor" (list "type") }}
 {{- range $section := list "" "daemon" "daemon.hamiCore" "daemon.hamiCore.image" "daemon.vgpuMonitor" "daemon.vgpuMonitor.image" "daemon.vgpuMonitor.env" }}
 {{- $known := $defaults }}
 {{- $given := $.Values }}
@@ -143,19 +163,31 @@ differs in a letter or in its letters' order from a key that has is taken for a 
 {{- if or .privileged (has "SYS_ADMIN" $added) (has "CAP_SYS_ADMIN" $added) (has "ALL" $added) }}true{{ end }}
 {{- end }}
 
-{{- define "hami-daemon.hamiCoreImage" -}}
-{{- with .Values.daemon.hamiCore }}
-{{- printf "%s:%v" .image.repository (.image.tag | default .libvgpuSoVersion) }}
+{{/* An image, from global.imageRegistry where that is set: (list $ repository tag) */}}
+{{- define "hami-daemon.image" -}}
+{{- $repository := index . 1 }}
+{{- with (index . 0).Values.global.imageRegistry }}
+{{- $parts := splitList "/" $repository }}
+{{- if and (gt (len $parts) 1) (or (regexMatch "[.:]" (first $parts)) (eq (first $parts) "localhost")) }}
+{{- $parts = rest $parts }}
 {{- end }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) }}
+{{- end }}
+{{- printf "%s:%v" $repository (index . 2) }}
+{{- end }}
+
+{{- define "hami-daemon.hamiCoreImage" -}}
+{{- $core := .Values.daemon.hamiCore }}
+{{- include "hami-daemon.image" (list . $core.image.repository ($core.image.tag | default $core.libvgpuSoVersion)) }}
 {{- end }}
 
 {{- define "hami-daemon.monitorImage" -}}
 {{- $image := .Values.daemon.vgpuMonitor.image }}
 {{- /* Only a real API server, not `helm template`, names its kinds. */}}
-{{- if and (not $image.repository) (.Capabilities.APIVersions.Has "apps/v1/DaemonSet") }}
+{{- if and (not (or $image.repository .Values.global.imageRegistry)) (.Capabilities.APIVersions.Has "apps/v1/DaemonSet") }}
 {{- fail "daemon.vgpuMonitor.image.repository is not set. The image of vgpumonitor is not published yet: build it (docker build -t REGISTRY/vgpumonitor:VERSION .), push it where the nodes can pull it, and give --set daemon.vgpuMonitor.image.repository=REGISTRY/vgpumonitor" }}
 {{- end }}
-{{- printf "%s:%v" ($image.repository | default "vgpumonitor") ($image.tag | default .Chart.AppVersion) }}
+{{- include "hami-daemon.image" (list . ($image.repository | default "vgpumonitor") ($image.tag | default .Chart.AppVersion)) }}
 {{- end }}
 
 {{/* A regular expression for the names that Prometheus gives the release's jobs. */}}
@@ -171,7 +203,8 @@ differs in a letter or in its letters' order from a key that has is taken for a 
 {{- end }}
 {{- if .Values.podMonitor.enabled }}
 {{- $labels := merge (include "hami-daemon.selectorLabels" . | fromYaml) .Values.daemon.podLabels }}
-{{- $jobs = append $jobs (get $labels .Values.podMonitor.jobLabel | default (printf "%s/%s" .Release.Namespace $name)) }}
+{{- $placed := include "hami-daemon.placed" (list . $name .Values.podMonitor.namespace) | fromYaml }}
+{{- $jobs = append $jobs (get $labels .Values.podMonitor.jobLabel | default (printf "%s/%s" $placed.namespace $placed.name)) }}
 {{- end }}
 {{- $jobs | default (list $name) | uniq | join "|" }}
 {{- end }}
@@ -183,7 +216,7 @@ for the node's name while NVML does not answer. */}}
 {{- define "hami-daemon.endpoint" -}}
 {{- $node := dict "sourceLabels" (list "__meta_kubernetes_pod_node_name") "targetLabel" "node" }}
 {{- $more := deepCopy .endpoint }}
-{{- $endpoint := dict "port" "metrics" "path" "/metrics" "honorLabels" true "interval" .interval }}
+{{- $endpoint := dict "port" "metrics" "path" "/metrics" "honorLabels" .honorLabels "interval" .interval }}
 {{- $_ := set $endpoint "relabelings" (concat (list $node) (.relabelings | default list) (get $more "relabelings" | default list)) }}
 {{- with concat (.metricRelabelings | default list) (get $more "metricRelabelings" | default list) }}
 {{- $_ := set $endpoint "metricRelabelings" . }}
@@ -192,4 +225,29 @@ for the node's name while NVML does not answer. */}}
 {{- $_ := set $endpoint "scrapeTimeout" . }}
 {{- end }}
 {{- merge (omit $more "relabelings" "metricRelabelings") $endpoint | toYaml }}
+{{- end }}
+
+{{/* "true" where the notes look at the cluster: where whoever installs may not read an object, helm
+ends with an error, and nothing can ask before. One without rights in the whole cluster can't make
+the ClusterRole either. */}}
+{{- define "hami-daemon.looks" -}}
+{{- if and .Values.notes.lookup .Values.rbac.create }}true{{ end }}
+{{- end }}
+
+{{/* An object of the cluster as YAML, for the notes. An error names this template, so that it says
+what to do. */}}
+{{- define "hami-daemon.found (notes.lookup=false does without)" -}}
+{{- $root := index . 0 }}
+{{- if include "hami-daemon.looks" $root }}
+{{- lookup (index . 1) (index . 2) (index . 3) (index . 4) | toYaml }}
+{{- end }}
+{{- end }}
+
+{{/* The command lines of the containers of a workload of Koordinator's; empty where there is none:
+(list $ "DaemonSet" "koordlet") */}}
+{{- define "hami-daemon.commandLines" -}}
+{{- $workload := include "hami-daemon.found (notes.lookup=false does without)" (list (index . 0) "apps/v1" (index . 1) "koordinator-system" (index . 2)) | fromYaml }}
+{{- range dig "spec" "template" "spec" "containers" list $workload }}
+{{ concat (.command | default list) (.args | default list) | join " " }}
+{{- end }}
 {{- end }}
