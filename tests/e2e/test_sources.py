@@ -12,13 +12,14 @@ from pathlib import Path
 
 from testing import pods
 from testing.apiserver import ApiServer, kubeconfig
-from testing.exporter import running, serve_arguments
+from testing.exporter import Exporter, running, serve_arguments
 from testing.nvml import simulated_nvml
 from testing.pods import koordinator
 from testing.polling import eventually
 from testing.region_files import put
 from testing.values import CARD, CARD_2, GIB, UID
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig, SimulatedNvml
+from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
 MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
 LOST = 15  # NVML_ERROR_GPU_IS_LOST
@@ -206,3 +207,40 @@ def test_pod_logs_name_the_pods(tmp_path: Path) -> None:
         eventually(
             lambda: exporter.value(usage, podnamespace="team-a", podname="train-0", vdeviceid="0")
         )
+
+
+def test_pod_logs_and_processes_say_which_containers_ended(tmp_path: Path) -> None:
+    """kubelet keeps the log directory of an init container that finished and of a container that
+    crashed, and no source says so."""
+    containers, logs = tmp_path / "containers", tmp_path / "log/pods"
+    links = logs.with_name("containers")
+    links.mkdir(parents=True)
+    procfs = SimulatedProcfs(tmp_path / "proc")
+    ids = {"init": "a" * 64, "crashed": "b" * 64, "idle": "c" * 64, "unnamed": ""}
+    directory = logs / f"team-a_train-0_{UID}"
+    for name, container_id in ids.items():
+        put("hami-2.9.0-mixed-exits", containers / f"{UID}_{name}" / "x.cache")
+        (directory / name).mkdir(parents=True)
+        if container_id:
+            (links / f"train-0_team-a_{name}-{container_id}.log").symlink_to(
+                directory / name / "0.log"
+            )
+    # The pod's sandbox, and a container whose process never called CUDA.
+    procfs.add(10, "pause", pod_cgroup(UID, "f" * 64), (1,))
+    procfs.add(11, "sleep", pod_cgroup(UID, ids["idle"]), (1,))
+    arguments = serve_arguments(containers, "--pods=pod-logs", f"--pod-logs-dir={logs}")
+    arguments += [f"--procfs={procfs.directory}", "--process-liveness=auto"]
+
+    def shown(exporter: Exporter) -> set[str]:
+        series = exporter.samples().get("vgpu_memory_limit_bytes", {})
+        return {dict(labels)["container"] for labels in series}
+
+    with running(*arguments) as exporter:
+        eventually(lambda: shown(exporter) == {"idle", "unnamed"})
+        # The crashed container starts again, with another ID.
+        again = "e" * 64
+        procfs.add(12, "python3", pod_cgroup(UID, again), (1,))
+        (links / f"train-0_team-a_crashed-{again}.log").symlink_to(directory / "crashed/1.log")
+        eventually(lambda: shown(exporter) == {"crashed", "idle", "unnamed"})
+        procfs.remove(11)
+        eventually(lambda: shown(exporter) == {"crashed", "unnamed"})

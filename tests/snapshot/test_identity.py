@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vgpumonitor.region.model import RegionProcess
-from vgpumonitor.snapshot.identity import SlotOwner, identify
+from vgpumonitor.snapshot.identity import SlotOwner, ended_of, identify
 from vgpumonitor.sources.processes import ContainerRef, HostProcess
 
 POD, OTHER_POD = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11", "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
@@ -167,3 +167,21 @@ def test_what_is_proved_goes_before_what_is_searched() -> None:
         (POD, "a"): (None,),
         (POD, "b"): (lives,),
     }
+
+
+@pytest.mark.parametrize(
+    ("processes", "ended"),
+    [
+        pytest.param((process(1, 1, POD, MAIN),), {"side"}, id="one has a process"),
+        pytest.param((process(1, 1, OTHER_POD, OLD),), {"main", "side"}, id="only other pods have"),
+        pytest.param((process(1, 1, POD, ""), process(2, 1, OTHER_POD, OLD)), set(), id="no ID"),
+        # Of a runtime whose cgroups are of another form.
+        pytest.param((process(1, 1, None),), set(), id="no cgroup is a pod's"),
+        pytest.param((), set(), id="no process"),
+    ],
+)
+def test_a_container_ended_if_no_process_is_its(
+    processes: tuple[HostProcess, ...], ended: set[str]
+) -> None:
+    containers = {(POD, "main"): frozenset((MAIN,)), (POD, "side"): frozenset((SIDE,))}
+    assert ended_of(containers, processes) == {(POD, name) for name in ended}

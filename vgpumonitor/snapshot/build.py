@@ -33,7 +33,7 @@ class SnapshotBuilder:
         shown = [
             reading
             for reading in views.containers.containers
-            if not is_over(reading, pods, identities.lives(reading))
+            if not is_over(reading, pods, identities)
         ]
         attribution = attribute(views.devices, shown, pods, identities)
         containers = self._containers.update(

@@ -37,12 +37,15 @@ Unfound = Literal["dead", "unidentified", "believed"]
 class Identities:
     """``slots`` has the process of each slot in use of each region, in their order, None where
     there is none. ``processes`` are those of the slots and those that were asked about, by their
-    PID on the host; empty where the host's processes can't be seen (``visible``)."""
+    PID on the host; empty where the host's processes can't be seen (``visible``). ``ended`` are
+    containers of which the host has no process any more, among those whose source of pods doesn't
+    say whether they finished."""
 
     slots: Mapping[Key, tuple[HostProcess | None, ...]] = field(default_factory=dict)
     processes: Mapping[int, HostProcess] = field(default_factory=dict)
     visible: bool = False
     unfound: Unfound = "believed"
+    ended: frozenset[Key] = frozenset()
 
     def lives(self, reading: ContainerReading) -> bool:
         """Whether any process of a region is known to live."""
@@ -82,6 +85,7 @@ class ProcessIdentification:
         self._liveness = liveness
         self._owners: Remembered[list[SlotOwner]] = Remembered()
         self._identified: Remembered[_Identified] = Remembered()
+        self._untold: Remembered[dict[Key, frozenset[str]]] = Remembered()
 
     def look(
         self,
@@ -104,9 +108,18 @@ class ProcessIdentification:
         slots, need = self._identified.get(
             (owners, found, on_devices), lambda: _identify(owners, found, on_devices)
         )
+        untold = self._untold.get((pods.pods,), lambda: _untold(pods))
+        silent = {
+            key: untold[key]
+            for key in ((each.pod_uid, each.container) for each in (readings if untold else ()))
+            if key in untold and not any(slots.get(key, ()))
+        }
         complete = True
-        if need:
-            others, complete = self._processes.look_over(frozenset(need))
+        ended: frozenset[Key] = frozenset()
+        if need or silent:
+            others, complete = self._processes.look_over(frozenset([*need, *silent.items()]))
+            if complete and self._liveness != "off":
+                ended = ended_of(silent, others)
             slots, _ = _identify(owners, found, on_devices, others)
             found = found | {
                 each.pid: each for of in slots.values() for each in of if each is not None
@@ -117,7 +130,7 @@ class ProcessIdentification:
             unfound: Unfound = "believed"
         else:
             unfound = "dead" if complete else "unidentified"
-        return Identities(slots, found, True, unfound)
+        return Identities(slots, found, True, unfound, ended)
 
 
 def slots_in_use(region: Region | None) -> tuple[RegionProcess, ...]:
@@ -125,6 +138,29 @@ def slots_in_use(region: Region | None) -> tuple[RegionProcess, ...]:
     if region is None:
         return ()
     return tuple([each for each in region.processes if each.status != GONE and each.pid])
+
+
+def _untold(pods: PodsView) -> dict[Key, frozenset[str]]:
+    """IDs of the containers whose source of pods doesn't say whether they finished."""
+    return {
+        (uid, name): container.ids
+        for uid, pod in pods.pods.items()
+        for name, container in pod.containers.items()
+        if container.finished is None
+    }
+
+
+def ended_of(
+    containers: Mapping[Key, frozenset[str]], processes: Iterable[HostProcess]
+) -> frozenset[Key]:
+    """Those of the ``containers`` that have none of the ``processes``, which are all that the
+    host has in pods. None where no cgroup, or none of the pod, names a container."""
+    seen = {each.container for each in processes if each.container is not None}
+    ids = {container.container_id for container in seen} - {""}
+    unclear = {container.pod_uid for container in seen if not container.container_id}
+    return frozenset(
+        key for key, own in containers.items() if ids and key[0] not in unclear and not own & ids
+    )
 
 
 def slot_owners(readings: Iterable[ContainerReading], pods: PodsView) -> list[SlotOwner]:

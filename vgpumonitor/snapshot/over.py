@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vgpumonitor.snapshot.identity import Identities
 from vgpumonitor.sources.containers import ContainerReading
 from vgpumonitor.sources.pods import PodsView
 
@@ -21,16 +22,15 @@ def unreliable(pods: PodsView) -> str | None:
     return None
 
 
-def is_over(reading: ContainerReading, pods: PodsView, lives: bool) -> bool:
-    """Whether a container is over, so that what its directory holds is history. ``lives`` says
-    that one of its processes is known to live.
+def is_over(reading: ContainerReading, pods: PodsView, identities: Identities) -> bool:
+    """Whether a container is over, so that what its directory holds is history.
 
     A pod that is gone is over, also where no source ever had it: where the list of pods is
     younger than its directory. A pod deleted by force may still hold its device.
     """
     pod = pods.pods.get(reading.pod_uid)
     if pod is None:
-        if lives:
+        if identities.lives(reading):
             return False
         return reading.pod_uid in pods.deleted or (
             unreliable(pods) is None and pods.synced is not None and pods.synced > reading.changed
@@ -38,7 +38,11 @@ def is_over(reading: ContainerReading, pods: PodsView, lives: bool) -> bool:
     if pod.finished:
         return True
     status = pod.containers.get(reading.container)
-    if status is None or not status.finished:
+    if status is None:
+        return False
+    if status.finished is None:
+        return (reading.pod_uid, reading.container) in identities.ended
+    if not status.finished:
         return False
     # The source may lag behind kubelet, or be away: a directory that changed later is new.
     return status.finished_at is None or (

@@ -9,6 +9,7 @@ from watchdog.observers.api import BaseObserver
 
 from tests.sources.pods.waiting import looked, names, running, until
 from vgpumonitor.sources.pods import Pod
+from vgpumonitor.sources.pods.model import PodContainer
 from vgpumonitor.sources.pods.pod_logs import PodLogsSource, parse_directory
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -71,6 +72,53 @@ def test_directories_come_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
     asyncio.run(main())
     assert [getattr(record, "entry", "") for record in caplog.records] == ["lost+found"]
+
+
+def test_links_to_logs_name_containers(tmp_path: Path) -> None:
+    async def main() -> None:
+        pods, links = tmp_path / "pods", tmp_path / "containers"
+        directory = pods / f"default_one_{UID}"
+        directory.mkdir(parents=True)
+        async with running(source := PodLogsSource(pods, 0.2)):
+            await until(lambda: source.view.up)
+            assert source.view.pods[UID].containers == {}
+            links.mkdir()
+            # Not kubelet's, not a link, of no pod, cut off.
+            (links / f"one_default_main-{'9' * 64}.log").write_text("")
+            (links / f"one_default_main-{'8' * 64}.log").symlink_to("/elsewhere")
+            (links / f"two_default_main-{'7' * 64}.log").symlink_to(
+                pods / f"default_two_{HASH}/main/0.log"
+            )
+            (links / f"one_default_main-{'6' * 60}.log").symlink_to(directory / "main/11.log")
+            # Ten restarts sort before nine as text.
+            for container, start, digit in (("main", 9, "c"), ("main", 10, "b"), ("init", 0, "d")):
+                link = links / f"one_default_{container}-{digit * 64}.log"
+                link.symlink_to(directory / container / f"{start}.log")
+            await until(lambda: len(source.view.pods[UID].containers) == 2)
+            assert source.view.pods[UID].containers == {
+                name: PodContainer(name, None, None, frozenset((digit * 64,)))
+                for name, digit in (("main", "b"), ("init", "d"))
+            }
+            assert set(source.view.pods) == {UID}
+
+    asyncio.run(main())
+
+
+def test_a_new_link_is_seen_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        pods, links = tmp_path / "pods", tmp_path / "containers"
+        directory = pods / f"default_one_{UID}"
+        directory.mkdir(parents=True)
+        links.mkdir()
+        async with running(source := PodLogsSource(pods, NEVER)):
+            await until(lambda: source.view.up)
+            link = links / f"one_default_main-{'a' * 64}.log"
+            link.symlink_to(directory / "main/0.log")
+            await until(lambda: source.view.pods[UID].containers)
+            link.unlink()
+            await until(lambda: not source.view.pods[UID].containers)
+
+    asyncio.run(main())
 
 
 def test_a_directory_that_goes_and_comes_back(tmp_path: Path) -> None:

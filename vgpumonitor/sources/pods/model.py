@@ -39,12 +39,13 @@ class MigAllocation:
 
 @dataclass(frozen=True, slots=True)
 class PodContainer:
-    """A container's state: ``finished_at`` (Unix seconds) is None where it isn't known.
-    ``ids`` are those of the container and of the one before its last restart, as cgroups have
-    them: 64 hexadecimal digits, without the runtime's name."""
+    """A container's state: ``finished`` is None where the source can't tell, ``finished_at`` (Unix
+    seconds) where it isn't known. ``ids`` are those of the container and, where the source knows
+    whether it finished, of the one before its last restart, as cgroups have them: 64 hexadecimal
+    digits, without the runtime's name."""
 
     name: str
-    finished: bool = False
+    finished: bool | None = False
     finished_at: float | None = None
     ids: frozenset[str] = frozenset()
 
