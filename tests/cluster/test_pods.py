@@ -65,15 +65,17 @@ class Node:
         return created
 
     @contextmanager
-    def exporter(self, url: str = "", node_name: str = "") -> Iterator[Exporter]:
+    def exporter(self, *arguments: str, url: str = "", node_name: str = "") -> Iterator[Exporter]:
         if not self.token_file.exists():
             self.token_file.write_text(self.cluster.token(NAMESPACE, ACCOUNT))
         config = self.cluster.kubeconfig(
             self.directory / "config", token_file=self.token_file, url=url
         )
-        arguments = serve_arguments(self.containers, "--pods=kubernetes", f"--kubeconfig={config}")
-        arguments.remove("--node-name=node-1")
-        with running(*arguments, f"--node-name={node_name or self.name}") as exporter:
+        all_arguments = serve_arguments(
+            self.containers, "--pods=kubernetes", f"--kubeconfig={config}", *arguments
+        )
+        all_arguments.remove("--node-name=node-1")
+        with running(*all_arguments, f"--node-name={node_name or self.name}") as exporter:
             yield exporter
 
 
@@ -251,6 +253,31 @@ class TestLifeCycle:
         with node.exporter(node_name="no-such-node") as exporter:
             eventually(lambda: "no pod of node 'no-such-node' is listed" in exporter.log)
             assert not named(exporter, "misnamed")
+
+
+class TestPast:
+    """Directories that nobody removed when their pod went."""
+
+    def test_a_restart_brings_no_pod_back(self, cluster: Cluster, node: Node) -> None:
+        gone = node.pod("gone")
+        cluster.delete(f"{PODS}/gone", seconds=0)
+        node.pod("stays")
+        with node.exporter() as exporter:
+            eventually(lambda: named(exporter, "stays"))
+            shown = {dict(labels)["pod"] for labels in exporter.samples()["vgpu_processes"]}
+            assert shown == {"stays"}
+        assert (node.containers / f"{gone['metadata']['uid']}_train").is_dir()
+
+    def test_clean_up_removes_them_and_starts_without_a_warning(
+        self, cluster: Cluster, node: Node
+    ) -> None:
+        uid = node.pod("gone-for-good")["metadata"]["uid"]
+        cluster.delete(f"{PODS}/gone-for-good", seconds=0)
+        kept = node.pod("kept")
+        with node.exporter("--gc", "--gc-grace=1s", "--process-liveness=on") as exporter:
+            eventually(lambda: not (node.containers / f"{uid}_train").exists(), seconds=60)
+            assert (node.containers / f"{kept['metadata']['uid']}_train").is_dir()
+            assert "level=warning" not in exporter.log
 
 
 class TestNetwork:

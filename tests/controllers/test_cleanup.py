@@ -194,10 +194,19 @@ def of_another_node(node: Node) -> None:
     node.pods.view = replace(node.pods.view, pods={})
 
 
-@pytest.mark.parametrize("state", [source_down, never_synced, of_another_node])
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [
+        (source_down, logging.WARNING),
+        # At every start.
+        (never_synced, logging.INFO),
+        (of_another_node, logging.WARNING),
+    ],
+)
 def test_nothing_is_removed_without_a_good_list(
-    node: Node, state: Callable[[Node], None], caplog: pytest.LogCaptureFixture
+    node: Node, state: Callable[[Node], None], level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     directory = node.make(1)
     good = node.pods.view
     state(node)
@@ -208,6 +217,7 @@ def test_nothing_is_removed_without_a_good_list(
     assert directory.exists()
     assert gc.health == CleanupHealth()
     assert messages(caplog) == ["clean-up is paused"]
+    assert [record.levelno for record in caplog.records] == [level]
     # The grace begins with the first good list.
     node.pods.view = good
     node.wait(0)

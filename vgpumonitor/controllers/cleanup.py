@@ -119,7 +119,10 @@ class Cleanup:
         if waits_for != self._waits_for:
             self._waits_for = waits_for
             if waits_for is not None:
-                log.warning("clean-up is paused", extra={"error": waits_for})
+                # So it is at each start; a source that fails warns of that itself.
+                expected = view.up and pods.synced is None
+                level = logging.INFO if expected else logging.WARNING
+                log.log(level, "clean-up is paused", extra={"error": waits_for})
         if waits_for is not None:
             self._without_pod.clear()
             return
