@@ -6,6 +6,10 @@ looked back at: an exporter that two jobs scrape counts once, and one whose pod 
 ``cluster`` is optional: without it the label is empty everywhere. The scrape has to keep the
 exporter's own ``namespace``, ``pod`` and ``container`` (honor_labels: true).
 
+A pod's series are by device and name its workload, so that all levels above are plain sums of them.
+Each series that a rule reads or writes costs about the same, whatever is done with it: what two
+rules need is recorded once, and a level is summed from the smallest that has what it needs.
+
 Use has two witnesses: the driver, where it tells, otherwise HAMi-core. What neither tells has no
 series, and is not taken for 0. What is idle is allocated and not used in the mean of 15 minutes;
 a pod younger than that is neither.
@@ -33,6 +37,10 @@ OVERSIZED_PEAKS = 1900
 _SCRAPE = "cluster, job, instance"
 _POD = f"{_NODE}, namespace, pod"
 _POD_DEVICE = f"{_POD}, device_index, device_uuid"
+#: What joins a pod's series with its workload.
+_WITH_WORKLOAD = f"""\
+* on ({_POD}) group_left (workload_kind, workload)
+pod:vgpu_workload:info"""
 _CONTAINER = f"{_POD}, container, device_index, device_uuid, mig_uuid"
 _WORKLOAD = "cluster, namespace, workload_kind, workload"
 
@@ -48,11 +56,26 @@ def _allocated(family: str, limit: str) -> Recording:
     """Where no annotation says what was allocated, the limit stands in. koordlet gives each
     container the limit of its pod, so the limits are not added up."""
     return Recording(
-        f"pod_device:{family}:sum",
+        f"pod:{family}:sum",
         f"""\
-sum by ({_POD_DEVICE}) ({_once(f"{_POD_DEVICE}, device_minor", family)})
-or on ({_POD})
-{_once(_POD_DEVICE, limit)}""",
+(
+  sum by ({_POD_DEVICE}) ({_once(f"{_POD_DEVICE}, device_minor", family)})
+  or on ({_POD})
+  {_once(_POD_DEVICE, limit)}
+)
+{_WITH_WORKLOAD}""",
+    )
+
+
+def _used(family: str, unused: str) -> Recording:
+    """``unused`` has a 0 for each device that a pod is known not to use."""
+    return Recording(
+        f"pod:{family}:sum",
+        f"""\
+sum by ({_POD_DEVICE}) (container:{family}:best)
+{_WITH_WORKLOAD}
+or
+{unused}""",
     )
 
 
@@ -61,7 +84,7 @@ def _of_card(family: str) -> Recording:
     return Recording(
         f"card:{family}:sum",
         f"""\
-sum by ({_CARD}) (pod_device:{family}:sum{{device_uuid!=""}})
+sum by ({_CARD}) (pod:{family}:sum{{device_uuid!=""}})
 or on ({_UUID})
 (
   0 * card:vgpu_device_memory_total_bytes:max
@@ -77,61 +100,37 @@ def _sums(level: str, labels: str, source: str, *families: str) -> tuple[Recordi
     )
 
 
-def _mean(family: str) -> Recording:
-    series = f"pod_device:{family}:sum"
-    return Recording(
-        f"pod_device:{family}:avg15m",
-        f"avg_over_time({series}[15m])\nand\n{series} offset 15m",
-    )
-
-
 def _idle(family: str, allocated: str, used: str) -> Recording:
+    series = f"pod:{used}:sum"
     return Recording(
-        f"pod_device:{family}:sum",
-        f"clamp_min(pod_device:{allocated}:sum - pod_device:{used}:avg15m, 0)",
-    )
-
-
-def _with_workload(series: str) -> str:
-    return f"""\
-    {series}
-    * on ({_POD}) group_left (workload_kind, workload)
-    pod:vgpu_workload:info"""
-
-
-def _of_workload(family: str) -> Recording:
-    return Recording(
-        f"workload:{family}:sum",
-        f"sum by ({_WORKLOAD}) (\n{_with_workload(f'pod:{family}:sum')}\n)",
+        f"pod:{family}:sum",
+        f"""\
+clamp_min(pod:{allocated}:sum - avg_over_time({series}[15m]), 0)
+and
+{series} offset 15m""",
     )
 
 
 def _largest(record: str, series: str) -> Recording:
     """Of the shares that the workload's pods have of GPUs."""
-    return Recording(record, f"max by ({_WORKLOAD}) (\n{_with_workload(series)}\n)")
+    return Recording(record, f"max by ({_WORKLOAD}) ({series})")
 
 
 def _hours(what: str, series: str) -> Recording:
     """GPU hours of five minutes, by the GPU's model."""
-    models = f"on ({_UUID}) group_left (name)\n      card:vgpu_device_info:group"
     return Recording(
         f"workload:{what}:sum5m",
         f"""\
 sum by ({_WORKLOAD}, name) (
-  (
-    ({series})
-      * {models}
-    or
-    ({series})
-      unless on ({_UUID}) card:vgpu_device_info:group
-  )
-  * on ({_POD}) group_left (workload_kind, workload)
-  pod:vgpu_workload:info
+  {series} * on ({_UUID}) group_left (name) card:vgpu_device_info:group
+  or
+  {series} unless on ({_UUID}) card:vgpu_device_info:group
 )
 / 12""",
     )
 
 
+_OF_LIMIT = "container:vgpu_memory_limit_used:ratio"
 _ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
 _IDLE = ("vgpu_idle_memory_bytes", "vgpu_idle_core_ratio")
@@ -160,48 +159,51 @@ RECORDING = (
                 "container:vgpu_memory_limit_bytes:max",
                 _once(_CONTAINER, "vgpu_memory_limit_bytes"),
             ),
-            _allocated(_ALLOCATED[0], "vgpu_memory_limit_bytes"),
-            _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
-            # A pod without a region and without a process that the driver knows uses nothing,
-            # where the exporter would see one.
+            # HAMi-core's account is what it compares with the limit.
             Recording(
-                f"pod_device:{_USED[0]}:sum",
-                f"""\
-sum by ({_POD_DEVICE}) (container:{_USED[0]}:best)
-or
-(
-  0 * pod_device:{_ALLOCATED[0]}:sum{{device_uuid!=""}}
-  unless on ({_POD}) vgpu_region_info
-  and on ({_NODE}) (vgpumonitor_host_processes_visible == 1)
-  and on ({_NODE}) (vgpumonitor_nvml_up == 1)
-)""",
+                _OF_LIMIT,
+                "container:vgpu_memory_used_bytes:sum / container:vgpu_memory_limit_bytes:max",
             ),
-            Recording(
-                f"pod_device:{_USED[1]}:sum",
-                f"""\
-sum by ({_POD_DEVICE}) (container:{_USED[1]}:best)
-or
-(pod_device:{_USED[0]}:sum == 0)""",
-            ),
-            *(_mean(family) for family in _USED),
-            *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
-            *_sums("pod", _POD, "pod_device", *_OF_PODS),
-            *_sums("namespace", "cluster, namespace", "pod", *_OF_PODS),
-            # A pod has one workload; two exporters may differ about it for a moment.
+            # A pod has one workload; two exporters may differ about it for a moment. One of which
+            # it is not known counts as well.
             Recording(
                 "pod:vgpu_workload:info",
                 f"""\
 group by ({_POD}, workload_kind, workload) (
   topk by ({_POD}) (1, vgpu_pod_info)
+)
+or on ({_POD})
+group by ({_POD}) (
+  {_ALLOCATED[0]}
+  or {_ALLOCATED[1]}
+  or container:{_USED[0]}:best
+  or container:vgpu_memory_limit_bytes:max
 )""",
             ),
-            *(_of_workload(family) for family in _OF_PODS),
+            _allocated(_ALLOCATED[0], "vgpu_memory_limit_bytes"),
+            _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
+            # A pod without a region and without a process that the driver knows uses nothing,
+            # where the exporter would see one.
+            _used(
+                _USED[0],
+                f"""\
+(
+  0 * pod:{_ALLOCATED[0]}:sum{{device_uuid!=""}}
+  unless on ({_POD}) vgpu_region_info
+  and on ({_NODE}) (vgpumonitor_host_processes_visible == 1)
+  and on ({_NODE}) (vgpumonitor_nvml_up == 1)
+)""",
+            ),
+            _used(_USED[1], f"(pod:{_USED[0]}:sum == 0)"),
+            *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
+            *_sums("workload", _WORKLOAD, "pod", *_OF_PODS),
+            *_sums("namespace", "cluster, namespace", "workload", *_OF_PODS),
             Recording(
                 "card:vgpu_device_info:group", f"group by ({_UUID}, name) (vgpu_device_info)"
             ),
             *(Recording(f"card:{family}:max", _once(_CARD, family)) for family in _OF_DEVICES),
             *(_of_card(family) for family in _ALLOCATED),
-            *_sums("card", _CARD, "pod_device", *_USED),
+            *_sums("card", _CARD, "pod", *_USED),
             Recording(
                 "card:vgpu_free_memory_bytes:sum",
                 f"""\
@@ -233,7 +235,9 @@ card:vgpu_free_core_ratio:sum""",
                 "node:vgpu_device_core_utilization_ratio:avg",
                 f"avg by ({_NODE}) (card:vgpu_device_core_utilization_ratio:max)",
             ),
-            *_sums("node", _NODE, "pod", *_OF_PODS),
+            *_sums("node", _NODE, "card", *_USED),
+            # An allocation whose GPU is not known counts too.
+            *_sums("node", _NODE, "pod", *_ALLOCATED, *_IDLE),
             *(
                 Recording(f"node:{family}:max", f"max by ({_NODE}) (card:{family}:{operation})")
                 for family, operation in (
@@ -264,26 +268,16 @@ card:vgpu_free_core_ratio:sum""",
                 "container:vgpu_memory_used_bytes:max5m",
                 "max_over_time(container:vgpu_memory_used_bytes:best[5m])",
             ),
-            *(
-                _largest(f"workload:{family}:max", f"pod_device:{family}:sum")
-                for family in _ALLOCATED
-            ),
-            _largest(
-                "workload:vgpu_memory_used_bytes:max5m",
-                "max_over_time(pod_device:vgpu_memory_used_bytes:sum[5m])",
-            ),
-            _largest(
-                "workload:vgpu_core_utilization_ratio:avg5m",
-                "avg_over_time(pod_device:vgpu_core_utilization_ratio:sum[5m])",
-            ),
+            *(_largest(f"workload:{family}:max", f"pod:{family}:sum") for family in _ALLOCATED),
+            _largest(f"workload:{_USED[0]}:max5m", f"max_over_time(pod:{_USED[0]}:sum[5m])"),
+            _largest(f"workload:{_USED[1]}:avg5m", f"avg_over_time(pod:{_USED[1]}:sum[5m])"),
             Recording(
-                "workload:vgpu_allocated_memory_bytes:count",
-                f"count by ({_WORKLOAD}) (\n"
-                f"{_with_workload('pod_device:vgpu_allocated_memory_bytes:sum')}\n)",
+                f"workload:{_ALLOCATED[0]}:count",
+                f"count by ({_WORKLOAD}) (pod:{_ALLOCATED[0]}:sum)",
             ),
-            _hours("vgpu_allocated_gpu_hours", f"pod_device:{_ALLOCATED[1]}:sum"),
-            _hours("vgpu_used_gpu_hours", f"avg_over_time(pod_device:{_USED[1]}:sum[5m])"),
-            _hours("vgpu_idle_gpu_hours", f"pod_device:{_IDLE[1]}:sum"),
+            _hours("vgpu_allocated_gpu_hours", f"pod:{_ALLOCATED[1]}:sum"),
+            _hours("vgpu_used_gpu_hours", f"avg_over_time(pod:{_USED[1]}:sum[5m])"),
+            _hours("vgpu_idle_gpu_hours", f"pod:{_IDLE[1]}:sum"),
         ),
     ),
 )
@@ -313,7 +307,6 @@ and on ({_UUID})
 (count by ({_UUID}) (container:vgpu_memory_used_bytes:best{{mig_uuid=""}} > 0) > 1)"""
 _SEEN = "last_over_time(card:vgpu_device_info:group[1d])"
 _LIMIT = "container:vgpu_memory_limit_bytes:max"
-_HELD = "container:vgpu_memory_used_bytes:sum"
 _DOWN = f"""\
 (
   up{{job=~"{JOBS}"}} == 0
@@ -335,7 +328,7 @@ def _risen(kind: str, window: str) -> str:
 
 
 def _predicted(window: str) -> str:
-    return f"predict_linear({_HELD}[{window}], 3600) / {_LIMIT} > 1"
+    return f"predict_linear({_OF_LIMIT}[{window}], 3600) > 1"
 
 
 ALERTS = (
@@ -540,15 +533,16 @@ time() - {_once(_NODE, "vgpumonitor_gc_last_round_timestamp_seconds")}
     ),
     Group(
         "vgpu.workload",
-        "1m",
+        # What lasts for ten minutes is seen no later; a minute would cost twice as much.
+        "2m",
         (
             Alert(
                 "VgpuMemoryNearLimit",
                 f"""\
-({_HELD} / {_LIMIT} > {_at("memory_near_limit")}
+({_OF_LIMIT} > {_at("memory_near_limit")}
 )
 and
-(({_HELD} - {_HELD} offset 30m) / {_LIMIT} > {_at("memory_growth")}
+({_OF_LIMIT} - {_OF_LIMIT} offset 30m > {_at("memory_growth")}
 )
 {_UNLESS_MUTED}""",
                 "5m",
@@ -567,9 +561,9 @@ and
 and
 ({_predicted("10m")})
 and
-{_HELD} offset 30m
+{_OF_LIMIT} offset 30m
 and
-({_HELD} / {_LIMIT} > {_at("memory_predicted_from")}
+({_OF_LIMIT} > {_at("memory_predicted_from")}
 )
 {_UNLESS_MUTED}""",
                 "15m",
@@ -657,8 +651,8 @@ and
                 # Some releases of HAMi-core don't record the last kernel, and without HAMi-core
                 # nothing does: an hour of utilization stands in for it.
                 f"""\
-(pod:vgpu_allocated_memory_bytes:sum > 0)
-and
+(sum by ({_POD}) (pod:vgpu_allocated_memory_bytes:sum) > 0)
+and on ({_POD})
 (
   time() - {_once(_POD, "vgpu_last_kernel_timestamp_seconds")} > {_at("idle_seconds")}
   or
@@ -668,7 +662,7 @@ and
   unless on ({_POD})
   vgpu_last_kernel_timestamp_seconds
 )
-unless
+unless on ({_POD})
 (max_over_time(pod:vgpu_core_utilization_ratio:sum[1h]) > 0)
 {_UNLESS_MUTED}""",
                 "5m",
@@ -681,9 +675,9 @@ unless
             Alert(
                 "VgpuNeverUsed",
                 f"""\
-(pod:vgpu_allocated_memory_bytes:sum > 0)
+(sum by ({_POD}) (pod:vgpu_allocated_memory_bytes:sum) > 0)
 and
-(pod:vgpu_memory_used_bytes:sum == 0)
+(sum by ({_POD}) (pod:vgpu_memory_used_bytes:sum) == 0)
 unless on ({_POD})
 vgpu_region_info
 {_UNLESS_MUTED}""",

@@ -41,7 +41,6 @@ LONG = ("cluster", "namespace", "workload", "node", "card")
 #: What each level of recording rules has one series of.
 _ENTITY = {
     "container": "container",
-    "pod_device": "container",
     "pod": "container",
     "workload": "workload",
     "namespace": "namespace",

@@ -42,6 +42,7 @@ DEVICE = "pod, container, node, device_index"
 LEGEND = "{{pod}} {{container}}"
 #: HAMi-core's account is what it compares with the limit.
 HELD = f"container:vgpu_memory_used_bytes:sum{{{PODS}}}"
+OF_LIMIT = f"container:vgpu_memory_limit_used:ratio{{{PODS}}}"
 USED = f"container:vgpu_memory_used_bytes:best{{{PODS}}}"
 CORES = f"container:vgpu_core_utilization_ratio:best{{{PODS}}}"
 LIMIT = f"container:vgpu_memory_limit_bytes:max{{{PODS}}}"
@@ -58,6 +59,10 @@ def of_container(operation: str, expr: str) -> str:
 
 def of_device(operation: str, expr: str) -> str:
     return f"{operation} by ({DEVICE}) ({expr})"
+
+
+def of_pod(family: str) -> str:
+    return f"sum by (node, namespace, pod) (pod:{family}:sum{{{PODS}}})"
 
 
 def of_pods(family: str) -> str:
@@ -92,7 +97,7 @@ dashboard = build(
                     COUNT,
                     Query(f"count(group by (namespace, pod) (vgpu_pod_info{{{PODS}}}))", "pods"),
                     Query(
-                        f"count(pod:vgpu_memory_used_bytes:sum{{{PODS}}} == 0 "
+                        f"count({of_pod('vgpu_memory_used_bytes')} == 0 "
                         f"unless on (pod) vgpu_region_info{{{PODS}}}) or vector(0)",
                         "not yet used",
                     ),
@@ -116,7 +121,7 @@ dashboard = build(
                 gauge(
                     "Out-of-memory risk",
                     "Share of its limit that the container nearest to its limit uses.",
-                    Query(f"max({HELD} / {LIMIT})"),
+                    Query(f"max({OF_LIMIT})"),
                 ),
                 stat(
                     "Last kernel",
@@ -162,7 +167,7 @@ dashboard = build(
                     Column("Limit", of_device("max", LIMIT), BYTES),
                     Column(
                         "Of limit",
-                        of_device("max", f"{HELD} / {LIMIT}"),
+                        of_device("max", OF_LIMIT),
                         RATIO,
                         bar=True,
                         thresholds=FULLNESS,
@@ -184,9 +189,7 @@ dashboard = build(
                     "Of the ten containers that used the most memory in the time range. At 100 % "
                     "allocations fail.",
                     RATIO,
-                    Query(
-                        largest(of_container("max", f"{HELD} / {LIMIT}"), CONTAINER, HELD), LEGEND
-                    ),
+                    Query(largest(of_container("max", OF_LIMIT), CONTAINER, HELD), LEGEND),
                     thresholds=FULLNESS,
                     top=1,
                     most=2,
@@ -222,8 +225,8 @@ dashboard = build(
                         largest(
                             of_container(
                                 "max",
-                                f"clamp(predict_linear({HELD}[30m], 3600) / {LIMIT}, 0, 2) "
-                                f"and {HELD} offset 30m and ({HELD} / {LIMIT} > 0.5)",
+                                f"clamp(predict_linear({OF_LIMIT}[30m], 3600), 0, 2) "
+                                f"and {OF_LIMIT} offset 30m and ({OF_LIMIT} > 0.5)",
                             ),
                             CONTAINER,
                             HELD,

@@ -164,10 +164,10 @@ def test_rules_use_what_there_is() -> None:
 def test_recorded_names_are_level_metric_operation() -> None:
     for rule in RECORDINGS:
         level, metric, operation = rule.record.split(":")
-        assert level in {"container", "pod_device", "pod", "workload", "namespace", "card",
+        assert level in {"container", "pod", "workload", "namespace", "card",
                          "node", "cluster"}  # fmt: skip
-        assert operation in {"sum", "avg", "count", "info", "group", "best", "max", "min",
-                             "avg15m", "max5m", "avg5m", "sum5m"}  # fmt: skip
+        assert operation in {"sum", "avg", "count", "info", "group", "best", "max", "min", "ratio",
+                             "max5m", "avg5m", "sum5m"}  # fmt: skip
         assert metric.startswith("vgpu")
 
 
