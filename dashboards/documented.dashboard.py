@@ -20,6 +20,7 @@ from dashboards.panels import (
     cluster_variable,
     gauge,
     grid,
+    ranked,
     row,
     stat,
     table,
@@ -32,6 +33,7 @@ HINT = "no data: needs --metrics=documented, or vGPUmonitor"
 CLUSTERS = 'cluster=~"$cluster"'
 DEVICES = f'{CLUSTERS}, nodeid=~"$node"'
 PODS = f'{CLUSTERS}, podnamespace=~"$namespace", podname=~"$pod"'
+LARGEST = f'{CLUSTERS}, podnamespace=~"$namespace", podname=~"$largest"'
 CONTAINER = "podnamespace, podname, ctrname"
 LEGEND = "{{podname}} {{ctrname}}"
 GPU = "{{nodeid}} GPU {{deviceidx}}"
@@ -49,26 +51,26 @@ def of_devices(family: str) -> str:
     )
 
 
+def of_largest(family: str) -> str:
+    """Of each device of the containers of the ten pods that used the most memory."""
+    return f"max by ({CONTAINER}, vdeviceid, deviceuuid) ({family}{{{LARGEST}}})"
+
+
 def of_container(operation: str, expr: str) -> str:
     return f"{operation} by ({CONTAINER}) ({expr})"
 
 
-def largest(expr: str, number: int = 10) -> str:
-    """The same containers on each panel: those that used the most memory."""
-    used = f"vGPU_device_memory_usage_in_bytes{{{PODS}}}"
-    return (
-        f"{expr} and on ({CONTAINER}) topk({number}, "
-        f"max by ({CONTAINER}) (max_over_time({used}[$__range] @ end())))"
-    )
-
-
-USED = of_devices("vGPU_device_memory_usage_in_bytes")
-LIMIT = of_devices("vGPU_device_memory_limit_in_bytes")
-CORES = of_devices("Device_utilization_desc_of_container") + " / 100"
-LAST_KERNEL = of_devices("Device_last_kernel_of_container")
+USAGE, LIMITS = "vGPU_device_memory_usage_in_bytes", "vGPU_device_memory_limit_in_bytes"
+UTILIZATION, LAST = "Device_utilization_desc_of_container", "Device_last_kernel_of_container"
+USED, LIMIT = of_devices(USAGE), of_devices(LIMITS)
 #: What a container leaves idle on each device; use above a limit does not offset it.
 IDLE = f"clamp_min({LIMIT} - {USED}, 0)"
 OF_LIMIT = f"{of_container('sum', USED)} / ({of_container('sum', LIMIT)} > 0)"
+
+LARGEST_PODS = (
+    f"topk(10, sum by (podname) (max_over_time({USAGE}{{{PODS}}}[$__range]) "
+    f"and on (deviceuuid) HostGPUMemoryUsage{{{DEVICES}}}))"
+)
 
 dashboard = build(
     "vgpu-documented",
@@ -90,6 +92,7 @@ dashboard = build(
             "Pod",
             any_value=".*",
         ),
+        ranked("largest", LARGEST_PODS, "podname"),
     ],
     grid(
         (
@@ -140,8 +143,15 @@ dashboard = build(
                     Column("Limit", of_container("sum", LIMIT), BYTES),
                     Column("Of limit", OF_LIMIT, RATIO, bar=True, thresholds=FULLNESS),
                     Column("Memory idle", of_container("sum", IDLE), BYTES, bar=True),
-                    Column("Cores", of_container("max", CORES), RATIO, bar=True),
-                    Column("Last kernel", of_container("min", LAST_KERNEL), SECONDS, width=110),
+                    Column(
+                        "Cores",
+                        f"{of_container('max', of_devices(UTILIZATION))} / 100",
+                        RATIO,
+                        bar=True,
+                    ),
+                    Column(
+                        "Last kernel", of_container("min", of_devices(LAST)), SECONDS, width=110
+                    ),
                     sort="Memory idle",
                     none=HINT,
                 ),
@@ -165,13 +175,12 @@ dashboard = build(
                 ),
                 timeseries(
                     "Core utilization",
-                    "Of each GPU, according to NVML; the twenty with the most of it in the time "
-                    "range.",
+                    "Of each GPU, according to NVML; the twenty with the most of it at the end of "
+                    "the time range.",
                     RATIO,
                     Query(
                         f"{of_gpus('HostCoreUtilization')} / 100 and on (deviceuuid) topk(20, max "
-                        "by (deviceuuid) (avg_over_time"
-                        f"(HostCoreUtilization{{{DEVICES}}}[$__range] @ end())))",
+                        f"by (deviceuuid) (HostCoreUtilization{{{DEVICES}}} @ end()))",
                         GPU,
                     ),
                     top=1,
@@ -183,17 +192,18 @@ dashboard = build(
                     "documented families don't tell how much memory a GPU has.",
                     BYTES,
                     Query(
-                        f"topk(10, sum by (deviceuuid) ({LIMIT})) "
+                        "topk(10, sum by (deviceuuid) (max by "
+                        f"({CONTAINER}, vdeviceid, deviceuuid) ({LIMITS}{{{PODS}}})) "
                         "* on (deviceuuid) group_left (nodeid, deviceidx) "
                         "group by (nodeid, deviceidx, deviceuuid) "
-                        f"(HostGPUMemoryUsage{{{DEVICES}}})",
+                        f"(HostGPUMemoryUsage{{{DEVICES}}}))",
                         GPU,
                     ),
                     hint=HINT,
                 ),
             ],
         ),
-        row("The ten containers that used the most memory"),
+        row("The ten pods that used the most memory"),
         (
             9,
             [
@@ -201,7 +211,11 @@ dashboard = build(
                     "Share of the memory limit",
                     "Share of its limit that each container uses. At 100 % allocations fail.",
                     RATIO,
-                    Query(largest(OF_LIMIT), LEGEND),
+                    Query(
+                        f"{of_container('sum', of_largest(USAGE))} "
+                        f"/ ({of_container('sum', of_largest(LIMITS))} > 0)",
+                        LEGEND,
+                    ),
                     thresholds=FULLNESS,
                     top=1,
                     most=2,
@@ -211,7 +225,7 @@ dashboard = build(
                     "Memory",
                     "What each container uses.",
                     BYTES,
-                    Query(largest(of_container("sum", USED)), LEGEND),
+                    Query(of_container("sum", of_largest(USAGE)), LEGEND),
                     hint=HINT,
                 ),
             ],
@@ -223,7 +237,7 @@ dashboard = build(
                     "Core utilization",
                     "Of each container, on its busiest GPU.",
                     RATIO,
-                    Query(largest(of_container("max", CORES)), LEGEND),
+                    Query(f"{of_container('max', of_largest(UTILIZATION))} / 100", LEGEND),
                     top=1,
                     hint=HINT,
                 ),
@@ -231,7 +245,7 @@ dashboard = build(
                     "Time since the last kernel",
                     "How long ago each container last launched a kernel.",
                     SECONDS,
-                    Query(largest(of_container("min", LAST_KERNEL)), LEGEND),
+                    Query(of_container("min", of_largest(LAST)), LEGEND),
                     hint=HINT,
                 ),
             ],

@@ -557,6 +557,22 @@ def variable(
     )
 
 
+def ranked(name: str, expr: str, label: str) -> Template:
+    """All values of ``label`` in what ``expr`` gives at the end of the time range. Panels that ask
+    for these read no others, which they would to find the largest by themselves."""
+    return Template(
+        name=name,
+        query=f"query_result({expr})",
+        regex=f'/{label}="([^"]+)"/',
+        dataSource=SOURCE,
+        default="$__all",
+        includeAll=True,
+        multi=True,
+        refresh=REFRESH_ON_TIME_RANGE_CHANGE,
+        hide=HIDE_VARIABLE,
+    )
+
+
 def choice(name: str, label: str, *values: str, default: str) -> Template:
     """One of some values, or any that is typed in."""
     return Template(name=name, label=label, type="custom", query=",".join(values), default=default)

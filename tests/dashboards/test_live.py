@@ -176,10 +176,14 @@ def chosen(dashboard: dict[str, Any], source: Prometheus, **given: str) -> dict[
             found[name] = [variable["current"]["value"]]
         if variable["type"] != "query" or name in given:
             continue
-        match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+        match = re.fullmatch(r"(label_values|query_result)\((.+?)(?:, (\w+))?\)", variable["query"])
         assert match is not None
-        selector = filled(match[1], {name: values[0] for name, values in found.items()})
-        values = source.get(f"/api/v1/label/{match[2]}/values", **{"match[]": selector})
+        asked = filled(match[2], {name: values[0] for name, values in found.items()})
+        if match[1] == "label_values":
+            values = source.get(f"/api/v1/label/{match[3]}/values", **{"match[]": asked})
+        else:
+            (label,) = re.findall(r'/(\w+)="', variable["regex"])
+            values = [labels[label] for labels, _ in source.query(asked)]
         if variable["includeAll"]:
             values = [variable.get("allValue") or "|".join(values), *values]
         assert [value for value in values if value], name
