@@ -18,11 +18,19 @@ RUNBOOKS = "https://vgpumonitor.example/runbooks/"
 #: Names of alerts to leave out.
 DISABLED: frozenset[str] = frozenset()
 
+#: Thresholds of some namespaces, by a regular expression of their names, for alerts about
+#: containers and pods: {"batch-.*": {"idle_seconds": 14400}}. The expressions should not match the
+#: same namespace.
+NAMESPACES: dict[str, dict[str, float]] = {}
+
 THRESHOLDS: dict[str, float] = {
     # Seconds that a scrape may take. Prometheus gives up after 10 where nobody says otherwise.
     "scrape_seconds": 5,
     # Starts of an exporter in an hour that are more than an upgrade.
     "exporter_starts": 3,
+    # Seconds after which a list of pods is outdated that its source still reads: a file that nobody
+    # writes any more. The API server is asked again every few minutes.
+    "pods_seconds": 3600,
     # Seconds since the last round after which feedback (every 5 s) and clean-up (every 30 s)
     # count as stopped.
     "feedback_seconds": 60,

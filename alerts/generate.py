@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from alerts.config import DISABLED, RUNBOOKS
+from alerts.config import DISABLED, NAMESPACES, RUNBOOKS
 from alerts.model import Alert, Group, Recording
 from alerts.rules import ALERTS, RECORDING
 
@@ -40,12 +42,35 @@ _Dumper.add_representer(
 )
 
 
+def _of_namespaces(names: str) -> str:
+    return f'group by (namespace) (pod:vgpu_workload:info{{namespace=~"{names}"}})'
+
+
+def by_namespace(alert: Alert, namespaces: Mapping[str, Mapping[str, float]]) -> str:
+    """The alert's expression with ``namespaces`` of their own thresholds. The chart's template does
+    the same."""
+    changed: dict[str, str] = {}
+    for names, thresholds in sorted(namespaces.items()):
+        expr = alert.expr
+        for name, value in thresholds.items():
+            expr = re.sub(rf"\S+ # {name}$", f"{value} # {name}", expr, flags=re.MULTILINE)
+        if expr != alert.expr and "$labels.namespace" in alert.description:
+            changed[names] = expr
+    if not changed:
+        return alert.expr
+    own = "".join(
+        f"\nor\n(\n{expr}\n)\nand on (namespace)\n{_of_namespaces(names)}"
+        for names, expr in changed.items()
+    )
+    return f"(\n{alert.expr}\n)\nunless on (namespace)\n{_of_namespaces('|'.join(changed))}{own}"
+
+
 def _rule(rule: Recording | Alert) -> dict[str, Any]:
     if isinstance(rule, Recording):
         return {"record": rule.record, "expr": rule.expr}
     return {
         "alert": rule.name,
-        "expr": rule.expr,
+        "expr": by_namespace(rule, NAMESPACES),
         "for": rule.wait,
         "labels": {"severity": rule.severity, "audience": rule.audience},
         "annotations": {

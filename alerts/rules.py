@@ -470,6 +470,20 @@ or on ({_SCRAPE})
                 "have no pod name and no allocation, and clean-up pauses.",
             ),
             Alert(
+                "VgpuMonitorPodsOutdated",
+                f"""\
+time() - {_once(_NODE, "vgpumonitor_pod_source_synced_timestamp_seconds")}
+> {_at("pods_seconds")}
+unless on ({_NODE})
+(vgpumonitor_pod_source_up == 0)""",
+                "10m",
+                "warning",
+                "platform",
+                "The exporter's list of pods is old",
+                f"{_EXPORTER_TEXT} reads a list of pods that was complete {_AGO} ago: allocations "
+                "of pods that came or went since are missing or wrong.",
+            ),
+            Alert(
                 "VgpuMonitorAnnotationErrors",
                 f"""\
 {_once(f"{_NODE}, annotation", "increase(vgpumonitor_annotation_errors_total[15m])")}

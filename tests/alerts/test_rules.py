@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from alerts.config import DISABLED, THRESHOLDS
-from alerts.generate import files
+from alerts.generate import by_namespace, files
 from alerts.model import Alert, Recording
 from alerts.rules import ALERTS, RECORDING
 from testing.tools import require
@@ -183,6 +183,53 @@ def test_each_threshold_is_named_where_it_stands() -> None:
 
 def test_no_alert_is_switched_off_that_there_is_not() -> None:
     assert {alert.name for alert in ALL_ALERTS} >= DISABLED
+
+
+#: A namespace whose dead processes may leave more behind, and that is idle sooner.
+OF_NAMESPACES = {"batch-.*": {"dead_process_bytes": 100, "idle_seconds": 60}}
+
+
+def test_a_namespace_has_thresholds_of_its_own(tmp_path: Path) -> None:
+    """By its own where it has one, by the default otherwise; alerts without a namespace stay."""
+    changed = {
+        alert.name: by_namespace(alert, OF_NAMESPACES)
+        for alert in ALL_ALERTS
+        if by_namespace(alert, OF_NAMESPACES) != alert.expr
+    }
+    assert set(changed) == {"VgpuDeadProcessMemory", "VgpuIdle"}
+    labels = 'node="a", pod="p", container="c", device_index="0", device_uuid="GPU-0"'
+    series = [
+        {"series": f'{family}{{namespace="{namespace}", {labels}}}', "values": f"{value}x10"}
+        for family in ("vgpu_dead_process_memory_bytes", "vgpu_memory_limit_bytes")
+        for namespace, value in (("team", 90), ("batch-1", 90), ("batch-2", 110))
+    ]
+    rules = {"record": "dead", "expr": changed["VgpuDeadProcessMemory"]}
+    default = rules["expr"].replace("67108864 #", "80 #")
+    (tmp_path / "rules.yaml").write_text(
+        yaml.safe_dump({"groups": [{"name": "one", "rules": [{**rules, "expr": default}]}]})
+    )
+    test = {
+        "rule_files": ["rules.yaml", str(DIRECTORY / "recording.rules.yaml")],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": series,
+                "promql_expr_test": [
+                    {
+                        "expr": "sum by (namespace) (dead)",
+                        "eval_time": "5m",
+                        "exp_samples": [
+                            {"labels": '{namespace="team"}', "value": 90},
+                            {"labels": '{namespace="batch-2"}', "value": 110},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump(test))
+    promtool("test", "rules", str(path))
 
 
 def test_nothing_is_kept_by_the_address_of_an_exporter() -> None:

@@ -18,6 +18,9 @@ import pytest
 import yaml
 
 from alerts.config import JOBS
+from alerts.generate import by_namespace
+from alerts.model import Alert
+from alerts.rules import ALERTS
 from testing.tools import require
 from tests.deploy.chart import (
     CHART,
@@ -843,6 +846,29 @@ def test_a_threshold_that_there_is_not_is_named() -> None:
     done = template("prometheusRule.thresholds.memory_near=1")
     assert done.returncode != 0
     assert "prometheusRule.thresholds.memory_near: no alert has a threshold" in done.stderr
+
+
+def test_a_namespace_has_thresholds_of_its_own() -> None:
+    """The same expressions that the repository's generator makes."""
+    own = {"batch-.*": {"idle_seconds": 14400}, "team-x": {"oversized": 0.1, "idle_seconds": 60}}
+    made = alerts(
+        render(
+            r"prometheusRule.namespaces.batch-\.*.idle_seconds=14400",
+            "prometheusRule.namespaces.team-x.oversized=0.1",
+            "prometheusRule.namespaces.team-x.idle_seconds=60",
+        )
+    )
+    expected = {
+        rule.name: by_namespace(rule, own)
+        for group in ALERTS
+        for rule in group.rules
+        if isinstance(rule, Alert)
+    }
+    for name in ("VgpuIdle", "VgpuOversized", "VgpuDeadProcessMemory", "VgpuCardMemoryFull"):
+        assert made[name]["expr"] == expected[name]
+    done = template("prometheusRule.namespaces.team-x.card_full=1")
+    assert done.returncode != 0
+    assert "no alert about containers or pods has a threshold card_full" in done.stderr
 
 
 def test_a_group_without_rules_is_left_out() -> None:
