@@ -32,6 +32,8 @@ from grafanalib.core import (
     TimeSeries,
 )
 
+from alerts.config import RUNBOOKS
+
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 TAG = "vgpumonitor"
 _LAST = "lastNotNull"
@@ -89,13 +91,14 @@ class Query:
 @dataclass(frozen=True)
 class Column:
     """A column of a table: a label (``expr`` empty), or the value of a query by its labels.
-    ``link`` is where a click on a cell leads; ``bar`` draws the value as one, of 1 where it is a
-    ratio, otherwise of the column's largest."""
+    ``link`` is where a click on a cell leads, to what ``opens`` names; ``bar`` draws the value as
+    one, of 1 where it is a ratio, otherwise of the column's largest."""
 
     title: str
     expr: str = ""
     unit: str = ""
     link: str = ""
+    opens: str = ""
     label: str = ""
     width: int = 0
     bar: bool = False
@@ -347,7 +350,9 @@ def _of_column(column: Column) -> dict[str, Any]:
         if column.unit in (COUNT, NUMBER):
             properties["decimals"] = 1 if column.unit == NUMBER else 0
     if column.link:
-        properties["links"] = [{"title": f"Open {column.title}", "url": column.link}]
+        properties["links"] = [
+            {"title": f"Open {column.opens or column.title}", "url": column.link}
+        ]
     if column.bar:
         properties["custom.cellOptions"] = {"type": "gauge", "mode": "basic"}
         properties["min"] = 0
@@ -434,7 +439,12 @@ def alerts(where: str, description: str) -> Table:
         "Alerts",
         description,
         Column("Severity", ranks, mappings=SEVERITY, width=90),
-        Column("Alert", label="alertname"),
+        Column(
+            "Alert",
+            label="alertname",
+            link=f"{RUNBOOKS}${{__value.text}}.md" if RUNBOOKS else "",
+            opens="the runbook",
+        ),
         Column("Since", since, "dateTimeFromNow", width=140),
         Column("Cluster", label="cluster", width=100),
         Column("Node", label="node", link=TO_NODE),

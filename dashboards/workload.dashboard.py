@@ -294,8 +294,8 @@ dashboard = build(
             [
                 timeline(
                     "Launches blocked",
-                    "When a container's kernel launches waited for a higher priority. Containers "
-                    "that never waited in the time range have no row.",
+                    "When a container's kernel launches waited in fact for a higher priority. "
+                    "Containers that never waited, or can't be made to wait, have no row.",
                     Query(
                         of_container("max", f"vgpu_launches_blocked{{{PODS}}}") + " == 1", LEGEND
                     ),
@@ -304,8 +304,9 @@ dashboard = build(
                 ),
                 timeline(
                     "Core limit enforced",
-                    "When the core limit held, and when it was lifted because the container was "
-                    "alone on its GPU; of the twenty containers that used the most cores.",
+                    "When the core limit held in fact, and when it did not: there is none, it was "
+                    "lifted because the container was alone on its GPU, or HAMi-core has not found "
+                    "its process. Of the twenty containers that used the most cores.",
                     Query(
                         largest(
                             of_container("max", f"vgpu_core_limit_enforced{{{PODS}}}"),
@@ -315,7 +316,7 @@ dashboard = build(
                         ),
                         LEGEND,
                     ),
-                    mapped((1, "enforced", "green"), (0, "lifted", "blue")),
+                    mapped((1, "enforced", "green"), (0, "does not hold", "blue")),
                     hint=NEEDS_VGPU,
                 ),
                 timeline(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from alerts.config import RUNBOOKS
 from alerts.model import Recording
 from alerts.rules import RECORDING
 from dashboards.generate import files
@@ -121,6 +122,10 @@ def test_links_lead_somewhere_and_keep_time_and_variables() -> None:
                     if item["id"] != "links":
                         continue
                     (link,) = item["value"]
+                    if link["title"] == "Open the runbook":
+                        assert link["url"] == f"{RUNBOOKS}${{__value.text}}.md"
+                        found.add("runbooks")
+                        continue
                     path, _, query = link["url"].partition("?")
                     uid = path.removeprefix("/d/")
                     found.add(uid)
@@ -131,7 +136,7 @@ def test_links_lead_somewhere_and_keep_time_and_variables() -> None:
                     assert given <= {f"var-{name}" for name in LINKS[uid]}
                     if "Namespace}" in query:
                         assert "Namespace" in titles
-    assert found == set(LINKS)
+    assert found == {"runbooks", *LINKS}
 
 
 def _overrides(panel: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from alerts.config import JOBS
+from alerts.config import JOBS, RUNBOOKS
 from alerts.generate import by_namespace
 from alerts.model import Alert
 from alerts.rules import ALERTS
@@ -850,7 +850,10 @@ def test_a_threshold_that_there_is_not_is_named() -> None:
 
 def test_a_namespace_has_thresholds_of_its_own() -> None:
     """The same expressions that the repository's generator makes."""
-    own = {"batch-.*": {"idle_seconds": 14400}, "team-x": {"oversized": 0.1, "idle_seconds": 60}}
+    own: dict[str, dict[str, float]] = {
+        "batch-.*": {"idle_seconds": 14400},
+        "team-x": {"oversized": 0.1, "idle_seconds": 60},
+    }
     made = alerts(
         render(
             r"prometheusRule.namespaces.batch-\.*.idle_seconds=14400",
@@ -920,13 +923,33 @@ def test_rules_find_the_exporter_by_the_jobs_name(values: Sequence[str], jobs: s
 def test_dashboards_are_those_of_the_repository() -> None:
     files = {file.name: file.read_text() for file in (ROOT / "dashboards").glob("*.json")}
     assert files
-    maps = [item for item in render() if item["kind"] == "ConfigMap"]
-    assert {name: text for item in maps for name, text in item["data"].items()} == files
+    published = render("prometheusRule.runbookUrl=https://wiki/runbooks")
+    maps = [item for item in published if item["kind"] == "ConfigMap"]
+    assert {name: text for item in maps for name, text in item["data"].items()} == {
+        name: text.replace(RUNBOOKS, "https://wiki/runbooks/") for name, text in files.items()
+    }
     assert len(maps) == len(files)
     for item in maps:
         assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
         # An object in etcd has at most 1.5 MiB; kubectl apply keeps it twice.
         assert len(json.dumps(item)) < 512 * 1024
+
+
+def test_dashboards_link_to_no_runbooks_that_were_not_published() -> None:
+    """All else is as it was."""
+    files = {file.name: file.read_text() for file in (ROOT / "dashboards").glob("*.json")}
+    assert sum(RUNBOOKS in text for text in files.values()) == 3
+    for item in render():
+        if item["kind"] != "ConfigMap":
+            continue
+        for name, text in item["data"].items():
+            expected = json.loads(files[name])
+            for panel in expected["panels"]:
+                for override in panel.get("fieldConfig", {}).get("overrides", ()):
+                    override["properties"] = [
+                        item for item in override["properties"] if RUNBOOKS not in json.dumps(item)
+                    ]
+            assert json.loads(text) == expected
 
 
 def test_package_holds_what_it_needs_and_no_more(tmp_path: Path) -> None:
