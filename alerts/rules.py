@@ -195,6 +195,22 @@ group by ({_POD}) (
 )""",
             ),
             _used(_USED[1], f"(pod:{_USED[0]}:sum == 0)"),
+            # What sums of use leave out: what neither witness tells of.
+            Recording(
+                "pod:vgpu_use_unknown:group",
+                "\nor\n".join(
+                    f"""\
+label_replace(
+  group by ({_POD}, workload_kind, workload) (
+    pod:{allocated}:sum unless pod:{used}:sum
+  ),
+  "resource", "{resource}", "", ""
+)"""
+                    for resource, allocated, used in zip(
+                        ("memory", "cores"), _ALLOCATED, _USED, strict=True
+                    )
+                ),
+            ),
             *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
             *_sums("workload", _WORKLOAD, "pod", *_OF_PODS),
             *_sums("namespace", "cluster, namespace", "workload", *_OF_PODS),

@@ -36,6 +36,7 @@ from dashboards.panels import (
     stat,
     table,
     timeseries,
+    unknown,
     xid_marks,
 )
 from dashboards.panels import dashboard as build
@@ -119,7 +120,14 @@ dashboard = build(
         (
             5,
             [
-                stat("GPUs", "GPUs that NVML sees on the chosen nodes.", COUNT, Query(DEVICES)),
+                stat(
+                    "GPUs, pods",
+                    "GPUs that NVML sees on the chosen nodes, and pods whose use of memory or "
+                    "cores is not known: they count as allocated, and neither as used nor as idle.",
+                    COUNT,
+                    Query(DEVICES, "GPUs"),
+                    *unknown(PODS),
+                ),
                 gauge(
                     "Memory allocated",
                     "Share of all GPU memory that the scheduler has allocated to pods.",

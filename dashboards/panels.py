@@ -416,6 +416,18 @@ def table(
     )
 
 
+def unknown(where: str) -> tuple[Query, Query]:
+    """How many pods sums of use leave out."""
+    memory, cores = (
+        Query(
+            f'count(pod:vgpu_use_unknown:group{{{where}, resource="{resource}"}}) or vector(0)',
+            f"pods, {resource} unknown",
+        )
+        for resource in ("memory", "cores")
+    )
+    return memory, cores
+
+
 #: Alerts that are firing, by the labels that the tables show.
 _ALERT = "cluster, alertname, node, device_index, namespace, pod, container"
 

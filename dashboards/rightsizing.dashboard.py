@@ -28,6 +28,7 @@ from dashboards.panels import (
     stat,
     table,
     timeseries,
+    unknown,
 )
 from dashboards.panels import dashboard as build
 
@@ -128,10 +129,17 @@ dashboard = build(
                     Query(f"$price * sum({hours('allocated')})", "allocated", color=ALLOCATED),
                     Query(f"$price * sum({hours('idle')})", "idle", color=IDLE),
                 ),
+                stat(
+                    "Pods whose use is not known",
+                    "Neither HAMi-core nor the driver tells what they use now. They are in what is "
+                    "allocated, and left out of everything else here.",
+                    COUNT,
+                    *unknown(CHOSEN),
+                ),
                 gauge(
                     "Hours used",
-                    "Share of the allocated GPU hours that was used.",
-                    Query(f"sum({hours('used')}) / sum({hours('allocated')})"),
+                    "Share that was used of the GPU hours of which it is known: used, and idle.",
+                    Query(f"sum({hours('used')}) / (sum({hours('used')}) + sum({hours('idle')}))"),
                     ((0.0, "red"), (0.3, "orange"), (0.6, "green")),
                 ),
                 stat(

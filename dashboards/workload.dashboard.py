@@ -29,6 +29,7 @@ from dashboards.panels import (
     table,
     timeline,
     timeseries,
+    unknown,
     variable,
     xid_marks,
 )
@@ -92,8 +93,8 @@ dashboard = build(
             [
                 stat(
                     "Pods",
-                    "Pods that have a GPU allocated or use one, and those of them that have made "
-                    "no CUDA call yet.",
+                    "Pods that have a GPU allocated or use one, those of them that have made no "
+                    "CUDA call yet, and those whose use of memory or cores is not known.",
                     COUNT,
                     Query(f"count(group by (namespace, pod) (vgpu_pod_info{{{PODS}}}))", "pods"),
                     Query(
@@ -101,6 +102,7 @@ dashboard = build(
                         f"unless on (pod) vgpu_region_info{{{PODS}}}) or vector(0)",
                         "not yet used",
                     ),
+                    *unknown(PODS),
                 ),
                 stat(
                     "Memory",
