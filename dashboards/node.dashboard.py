@@ -47,7 +47,10 @@ LEGEND = "{{pod}} {{container}}"
 GPU = "GPU {{device_index}}"
 USED = "container:vgpu_memory_used_bytes:best"
 CORES = "container:vgpu_core_utilization_ratio:best"
+#: What most cards that lack a panel's family are.
+WITHOUT = "no data: needs --metrics=vgpu, and a GPU that has "
 TEMPERATURE = ((0.0, "green"), (80.0, "orange"), (90.0, "red"))
+REPLACED = mapped((0, "fine", "green"), (1, "pending", "orange"), (2, "failed", "red"))
 HELD_DOWN = mapped((1, "held down", "orange"))
 
 
@@ -64,7 +67,26 @@ def of_cards(family: str) -> str:
     return per_card(f"card:{family}{{{NODE}}}")
 
 
+def of_gpu(family: str, more: str = "") -> str:
+    """Of a family that the exporter serves, by card and ``more`` labels."""
+    return f"max by ({CARD}{more}) (vgpu_device_{family}{{{NODE}}})"
+
+
+def rate(family: str, more: str = "") -> str:
+    return f"max by ({CARD}{more}) (rate(vgpu_device_{family}{{{NODE}}}[$__rate_interval]))"
+
+
+def risen(family: str, more: str = "") -> str:
+    return f"max by ({CARD}{more}) (increase(vgpu_device_{family}{{{NODE}}}[1h]))"
+
+
 TOTAL_MEMORY = of_cards("vgpu_device_memory_total_bytes:max")
+
+
+def clock(of: str) -> str:
+    return f'max by ({CARD}) (vgpu_device_clock_{of}{{{NODE}, clock="sm"}})'
+
+
 THROTTLED = f"max by ({CARD}, reason) (vgpu_device_throttled{{{NODE}}}) == 1"
 
 dashboard = build(
@@ -309,6 +331,133 @@ dashboard = build(
                         GPU + " {{kind}}",
                     ),
                     hint=NEEDS_VGPU,
+                ),
+            ],
+        ),
+        row("Hardware"),
+        (
+            9,
+            [
+                table(
+                    "State of the hardware",
+                    "Of each GPU now: how close its clocks and fans are to their limits, its link "
+                    "to the host, and whether faulty memory was replaced. Columns without values "
+                    "are of what the GPU does not have. An idle GPU lowers its clocks and its "
+                    "link's generation to save power.",
+                    Column("GPU", label="device_index", width=60),
+                    Column(
+                        "SM clock",
+                        f"{clock('hertz')} / {clock('max_hertz')}",
+                        RATIO,
+                        bar=True,
+                    ),
+                    Column(
+                        "Power of its limit",
+                        f"{of_gpu('power_watts')} / {of_gpu('power_limit_watts')}",
+                        RATIO,
+                        bar=True,
+                        thresholds=FULLNESS,
+                    ),
+                    Column(
+                        "Memory",
+                        of_gpu("memory_temperature_celsius"),
+                        "celsius",
+                        width=85,
+                        thresholds=TEMPERATURE,
+                    ),
+                    Column("Fans", of_gpu("fan_speed_ratio"), RATIO),
+                    Column("P-state", of_gpu("performance_state"), COUNT),
+                    Column("PCIe gen.", of_gpu("pcie_link_generation"), COUNT, width=90),
+                    Column("Gen. max", of_gpu("pcie_link_generation_max"), COUNT, width=90),
+                    Column("Lanes", of_gpu("pcie_link_width"), COUNT, width=70),
+                    Column("Lanes max", of_gpu("pcie_link_width_max"), COUNT, width=95),
+                    Column(
+                        "Rows remapped",
+                        f"sum by ({CARD}) ({of_gpu('remapped_rows_total', ', kind')})",
+                        COUNT,
+                        width=125,
+                    ),
+                    Column(
+                        "Remapping",
+                        f"clamp_max({of_gpu('row_remap_pending')} + 2 * "
+                        f"{of_gpu('row_remap_failed')}, 2)",
+                        COUNT,
+                        width=100,
+                        mappings=REPLACED,
+                    ),
+                    Column(
+                        "Pages retired",
+                        f"sum by ({CARD}) ({of_gpu('retired_pages_total', ', cause')})",
+                        COUNT,
+                        width=115,
+                    ),
+                    Column(
+                        "Retirement",
+                        of_gpu("page_retirement_pending"),
+                        COUNT,
+                        width=100,
+                        mappings=REPLACED,
+                    ),
+                    sort="GPU",
+                    ascending=True,
+                    none=NEEDS_VGPU,
+                )
+            ],
+        ),
+        (
+            8,
+            [
+                timeseries(
+                    "SM clocks",
+                    "Clock of each GPU's multiprocessors.",
+                    "hertz",
+                    Query(clock("hertz"), GPU),
+                    hint=NEEDS_VGPU,
+                ),
+                timeseries(
+                    "PCIe",
+                    "What each GPU receives from the host and transmits to it, per second.",
+                    "Bps",
+                    Query(rate("pcie_bytes_total", ", direction"), GPU + " {{direction}}"),
+                    hint=WITHOUT + "counters of PCIe",
+                ),
+                timeseries(
+                    "NVLink",
+                    "What each GPU receives and transmits over all its NVLinks, per second.",
+                    "Bps",
+                    Query(rate("nvlink_bytes_total", ", direction"), GPU + " {{direction}}"),
+                    hint=WITHOUT + "NVLink",
+                ),
+            ],
+        ),
+        (
+            8,
+            [
+                timeseries(
+                    "Temperature of the memory",
+                    "Of each GPU that measures it.",
+                    "celsius",
+                    Query(of_gpu("memory_temperature_celsius"), GPU),
+                    hint=WITHOUT + "a sensor at its memory",
+                ),
+                timeseries(
+                    "Fans",
+                    "Speed of each fan, of its full speed.",
+                    RATIO,
+                    Query(of_gpu("fan_speed_ratio", ", fan"), GPU + " fan {{fan}}"),
+                    top=1,
+                    hint=WITHOUT + "fans of its own",
+                ),
+                timeseries(
+                    "Errors of links",
+                    "Transfers over PCIe that were repeated, and errors of NVLinks by kind, in the "
+                    "preceding hour. What did not occur has no line.",
+                    COUNT,
+                    Query(f"{risen('pcie_replays_total')} > 0", GPU + " PCIe replays"),
+                    Query(
+                        f"{risen('nvlink_errors_total', ', kind')} > 0", GPU + " NVLink {{kind}}"
+                    ),
+                    hint="none in the time range",
                 ),
             ],
         ),
