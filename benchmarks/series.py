@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -28,6 +29,8 @@ from vgpumonitor.sources.pods import Allocation, Pod, PodContainer, PodsView
 
 #: up, scrape_duration_seconds, scrape_samples_scraped, …_post_metric_relabeling, …_added.
 _OF_EACH_SCRAPE = 5
+_CLOCKS = ("graphics", "sm", "memory", "video")
+_DIRECTIONS = ("receive", "transmit")
 _THROTTLE_REASONS = (
     "hw_power_brake_slowdown",
     "hw_slowdown",
@@ -36,6 +39,30 @@ _THROTTLE_REASONS = (
     "sw_thermal_slowdown",
     "sync_boost",
 )
+#: What else NVML tells of a GPU with NVLink and without fans, such as an A100.
+_READINGS: dict[str, Any] = {
+    "encoder_utilization": 0,
+    "decoder_utilization": 0,
+    "power_limit_watts": 400.0,
+    "energy_joules": 0.0,
+    "memory_temperature_celsius": 40,
+    "temperature_thresholds": {"slowdown": 89, "shutdown": 92},
+    "clocks": dict.fromkeys(_CLOCKS, 1),
+    "max_clocks": dict.fromkeys(_CLOCKS, 1),
+    "performance_state": 0,
+    "throttled_seconds": dict.fromkeys(_THROTTLE_REASONS, 0.0),
+    "remapped_rows": {"corrected": 0, "uncorrected": 0},
+    "row_remap_pending": False,
+    "row_remap_failed": False,
+    "pcie_generation": 4,
+    "pcie_width": 16,
+    "max_pcie_generation": 4,
+    "max_pcie_width": 16,
+    "pcie_replays": 0,
+    "pcie_bytes": dict.fromkeys(_DIRECTIONS, 0),
+    "nvlink_bytes": dict.fromkeys(_DIRECTIONS, 0),
+    "nvlink_errors": dict.fromkeys(("crc_flit", "crc_data", "replay", "recovery"), 0),
+}
 #: The levels of recording rules that are worth keeping for months.
 LONG = ("cluster", "namespace", "workload", "node", "card")
 #: What each level of recording rules has one series of.
@@ -94,6 +121,7 @@ def _node(gpus: int, containers: int) -> NodeSnapshot:
                 ecc_errors={"corrected": 0, "uncorrected": 0},
                 throttled=dict.fromkeys(_THROTTLE_REASONS, False),
                 memory_reserved=1,
+                **_READINGS,
                 processes=on_device if number == 0 else (),
             )
             for number in range(gpus)

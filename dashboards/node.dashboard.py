@@ -47,8 +47,6 @@ LEGEND = "{{pod}} {{container}}"
 GPU = "GPU {{device_index}}"
 USED = "container:vgpu_memory_used_bytes:best"
 CORES = "container:vgpu_core_utilization_ratio:best"
-#: What most cards that lack a panel's family are.
-WITHOUT = "no data: needs --metrics=vgpu, and a GPU that has "
 TEMPERATURE = ((0.0, "green"), (80.0, "orange"), (90.0, "red"))
 REPLACED = mapped((0, "fine", "green"), (1, "pending", "orange"), (2, "failed", "red"))
 HELD_DOWN = mapped((1, "held down", "orange"))
@@ -290,9 +288,10 @@ dashboard = build(
             [
                 timeseries(
                     "Temperature",
-                    "Temperature of each GPU.",
+                    "Of each GPU, and of its memory where it has a sensor there.",
                     "celsius",
-                    Query(per_card(f"vgpu_device_temperature_celsius{{{NODE}}}"), GPU),
+                    Query(of_gpu("temperature_celsius"), GPU),
+                    Query(of_gpu("memory_temperature_celsius"), GPU + " memory"),
                     hint=NEEDS_VGPU,
                 ),
                 timeseries(
@@ -322,13 +321,14 @@ dashboard = build(
                     Query(of_cards("vgpu_device_memory_unattributed_bytes:max"), GPU),
                 ),
                 timeseries(
-                    "ECC errors",
-                    "Memory errors that ECC found in the preceding hour.",
+                    "Errors of memory and links",
+                    "Memory errors that ECC found, transfers over PCIe that were repeated, and "
+                    "errors of NVLinks, in the preceding hour. Links without errors have no line.",
                     COUNT,
+                    Query(risen("ecc_errors_total", ", kind"), GPU + " {{kind}}"),
+                    Query(f"{risen('pcie_replays_total')} > 0", GPU + " PCIe replays"),
                     Query(
-                        f"max by ({CARD}, kind) "
-                        f"(increase(vgpu_device_ecc_errors_total{{{NODE}}}[1h]))",
-                        GPU + " {{kind}}",
+                        f"{risen('nvlink_errors_total', ', kind')} > 0", GPU + " NVLink {{kind}}"
                     ),
                     hint=NEEDS_VGPU,
                 ),
@@ -415,49 +415,33 @@ dashboard = build(
                     hint=NEEDS_VGPU,
                 ),
                 timeseries(
-                    "PCIe",
-                    "What each GPU receives from the host and transmits to it, per second.",
+                    "PCIe and NVLink",
+                    "What each GPU receives and transmits per second, from and to the host over "
+                    "PCIe, and over all its NVLinks where it has some.",
                     "Bps",
-                    Query(rate("pcie_bytes_total", ", direction"), GPU + " {{direction}}"),
-                    hint=WITHOUT + "counters of PCIe",
+                    Query(rate("pcie_bytes_total", ", direction"), GPU + " PCIe {{direction}}"),
+                    Query(rate("nvlink_bytes_total", ", direction"), GPU + " NVLink {{direction}}"),
+                    hint=NEEDS_VGPU,
                 ),
-                timeseries(
-                    "NVLink",
-                    "What each GPU receives and transmits over all its NVLinks, per second.",
-                    "Bps",
-                    Query(rate("nvlink_bytes_total", ", direction"), GPU + " {{direction}}"),
-                    hint=WITHOUT + "NVLink",
-                ),
-            ],
-        ),
-        (
-            8,
-            [
-                timeseries(
-                    "Temperature of the memory",
-                    "Of each GPU that measures it.",
-                    "celsius",
-                    Query(of_gpu("memory_temperature_celsius"), GPU),
-                    hint=WITHOUT + "a sensor at its memory",
-                ),
-                timeseries(
-                    "Fans",
-                    "Speed of each fan, of its full speed.",
-                    RATIO,
-                    Query(of_gpu("fan_speed_ratio", ", fan"), GPU + " fan {{fan}}"),
-                    top=1,
-                    hint=WITHOUT + "fans of its own",
-                ),
-                timeseries(
-                    "Errors of links",
-                    "Transfers over PCIe that were repeated, and errors of NVLinks by kind, in the "
-                    "preceding hour. What did not occur has no line.",
-                    COUNT,
-                    Query(f"{risen('pcie_replays_total')} > 0", GPU + " PCIe replays"),
-                    Query(
-                        f"{risen('nvlink_errors_total', ', kind')} > 0", GPU + " NVLink {{kind}}"
+                table(
+                    "XIDs",
+                    "Critical errors that the driver told of since the exporter started. The "
+                    "exporter's page says what each means and what to do.",
+                    Column("GPU", label="device_index", width=60),
+                    Column("XID", label="xid", width=70),
+                    Column(
+                        "Times",
+                        f"{of_gpu('xid_errors_total', ', xid')} > 0",
+                        COUNT,
+                        thresholds=((0.0, "orange"),),
                     ),
-                    hint="none in the time range",
+                    Column(
+                        "Last",
+                        f"1000 * {of_gpu('last_xid_timestamp_seconds', ', xid')}",
+                        "dateTimeFromNow",
+                    ),
+                    sort="Last",
+                    none="none since the exporter started",
                 ),
             ],
         ),

@@ -130,7 +130,7 @@ def test_figures_of_the_declarations() -> None:
     """As docs/metrics.md has the families: for example a container on one GPU has two series
     of its allocation, four of its memory by kind, four of its processes, six of the driver's
     account, and ten more."""
-    assert sets()["vgpu"] == {"node": 0, "GPU": 18, "container": 2 + 4 + 4 + 6 + 10}
+    assert sets()["vgpu"] == {"node": 0, "GPU": 58, "container": 2 + 4 + 4 + 6 + 10}
     # Feedback and clean-up are off.
     assert sets()["documented"] == {"node": 0, "GPU": 2, "container": 5}
     assert sets()["hami"] == {"node": 1, "GPU": 7, "container": 8}

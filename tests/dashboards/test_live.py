@@ -31,9 +31,13 @@ pytestmark = pytest.mark.slow
 RUNBOOKS = sorted((ALERTS / "runbooks").glob("Vgpu*.md"))
 
 
-#: What shows faults and waiting only.
+#: What shows faults and waiting only, or what not every GPU has.
 EMPTY_WHEN_ALL_IS_WELL = {
     ("node", "Errors"),
+    ("node", "Errors of memory and links"),
+    ("node", "PCIe and NVLink"),
+    ("node", "State of the hardware"),
+    ("node", "XIDs"),
     ("node", "Memory in no container"),
     ("node", "GPU $device: memory"),
     ("workload", "Launches blocked"),
