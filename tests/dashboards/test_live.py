@@ -24,7 +24,7 @@ from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
 from testing.rules import ALERTS, looks_back_seconds, without_waits
 from testing.tools import require
-from tests.dashboards.test_json import DASHBOARDS, PANELS
+from tests.dashboards.test_json import DASHBOARDS, PANELS, panels
 
 pytestmark = pytest.mark.slow
 
@@ -230,6 +230,26 @@ def test_queries_read_nothing_that_the_variables_exclude(
             "/api/v1/query", query=filled(target["expr"], {**first, **nothing}), stats="all"
         )
         assert answer["stats"]["samples"]["totalQueryableSamples"] == 0, target["expr"]
+
+
+def test_panels_of_the_largest_pods_read_no_others(stack: Stack) -> None:
+    """The pods are found once for all of them, and not by each for itself."""
+    dashboard = DASHBOARDS["documented"]
+    values = eventually(lambda: chosen(dashboard, stack.prometheus), 30)
+    assert 1 < len(values["largest"][1:]) <= 10
+    first = {variable: options[0] for variable, options in values.items()}
+    expressions = [
+        target["expr"]
+        for panel in panels(dashboard)
+        for target in panel["targets"]
+        if "$largest" in target["expr"]
+    ]
+    assert len(expressions) == 4
+    for expr in expressions:
+        assert stack.prometheus.query(filled(expr, first))
+        nothing = filled(expr, {**first, "largest": "there-is-none"})
+        answer = stack.prometheus.get("/api/v1/query", query=nothing, stats="all")
+        assert answer["stats"]["samples"]["totalQueryableSamples"] == 0, expr
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
