@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from tests.metrics.contract import LABELS
 from vgpumonitor.metrics.dcgm import FIELDS, Field
 
 BY_NAME = {field.name: field for field in FIELDS}
@@ -57,6 +58,14 @@ def test_each_field_stands_once_and_is_here_or_says_why_not() -> None:
     assert len(BY_NAME) == len(FIELDS)
     for field in FIELDS:
         assert field.family or field.note, field.name
+
+
+def test_every_family_and_label_is_one_that_is_served() -> None:
+    for field in FIELDS:
+        for family in filter(None, (field.family, *field.minus)):
+            labels = set(LABELS[family])
+            wanted = {*field.labels, *filter(None, (field.label, field.over))}
+            assert wanted <= labels, field.name
 
 
 @pytest.mark.parametrize(
