@@ -75,10 +75,6 @@ typedef struct {
 } TemperatureV1;
 
 typedef struct {
-    unsigned long long reference, violation;
-} ViolationTime;
-
-typedef struct {
     char legacy_bus_id[16];
     unsigned int domain, bus, device, device_id, subsystem_id;
     char bus_id[32];
@@ -328,9 +324,6 @@ static Return text(const char *call, const Handle *handle, const char *field, ch
 #define READING_AT(function, type, field)                                                  \
     EXPORT Return function(const Handle *handle, unsigned int place, type *value)           \
         READ(type, field, 1, place)
-#define READING_AT_TWO(function, type, field)                                              \
-    EXPORT Return function(const Handle *handle, unsigned int first, unsigned int second,   \
-                           type *value) READ(type, field, 2, first, second)
 
 /* Two numbers. */
 #define PAIR(function, field)                                                              \
@@ -347,9 +340,7 @@ READING(nvmlDeviceGetComputeInstanceId, unsigned int, "compute_instance_id")
 PAIR(nvmlDeviceGetEncoderUtilization, "encoder")
 PAIR(nvmlDeviceGetDecoderUtilization, "decoder")
 READING(nvmlDeviceGetPowerUsage, unsigned int, "power_milliwatts")
-READING(nvmlDeviceGetPowerManagementLimit, unsigned int, "power_limit_milliwatts")
 READING(nvmlDeviceGetEnforcedPowerLimit, unsigned int, "enforced_power_limit_milliwatts")
-READING(nvmlDeviceGetTotalEnergyConsumption, unsigned long long, "energy_millijoules")
 READING_AT(nvmlDeviceGetTemperatureThreshold, unsigned int, "temperature_thresholds")
 READING_AT(nvmlDeviceGetClockInfo, unsigned int, "clocks")
 READING_AT(nvmlDeviceGetMaxClockInfo, unsigned int, "max_clocks")
@@ -357,14 +348,10 @@ READING_AT(nvmlDeviceGetFanSpeed_v2, unsigned int, "fan_speeds")
 READING(nvmlDeviceGetPerformanceState, unsigned int, "performance_state")
 READING(nvmlDeviceGetCurrentClocksEventReasons, unsigned long long, "throttle")
 READING(nvmlDeviceGetCurrentClocksThrottleReasons, unsigned long long, "throttle")
-READING(nvmlDeviceGetRetiredPagesPendingStatus, unsigned int, "retired_pages_pending")
 READING(nvmlDeviceGetCurrPcieLinkGeneration, unsigned int, "pcie_generation")
 READING(nvmlDeviceGetCurrPcieLinkWidth, unsigned int, "pcie_width")
 READING(nvmlDeviceGetMaxPcieLinkGeneration, unsigned int, "max_pcie_generation")
 READING(nvmlDeviceGetMaxPcieLinkWidth, unsigned int, "max_pcie_width")
-READING(nvmlDeviceGetPcieReplayCounter, unsigned int, "pcie_replays")
-READING_AT(nvmlDeviceGetNvLinkState, unsigned int, "nvlink_states")
-READING_AT_TWO(nvmlDeviceGetNvLinkErrorCounter, unsigned long long, "nvlink_errors")
 READING(nvmlDeviceGetSupportedEventTypes, unsigned long long, "event_types")
 
 EXPORT Return nvmlDeviceGetTemperature(const Handle *handle, unsigned int sensor,
@@ -384,20 +371,8 @@ EXPORT Return nvmlDeviceGetTotalEccErrors(const Handle *handle, unsigned int typ
     READ(unsigned long long, "ecc", 1, type)
 }
 
-EXPORT Return nvmlDeviceGetViolationStatus(const Handle *handle, unsigned int policy,
-                                           ViolationTime *time) {
-    unsigned long long *value = &time->violation;
-    READ(unsigned long long, "violation_times", 1, policy)
-}
-
 EXPORT Return nvmlDeviceGetUtilizationRates(const Handle *handle, Utilization *found) {
     return elements(__func__, handle, "utilization", 2, &found->gpu, &found->memory);
-}
-
-EXPORT Return nvmlDeviceGetRemappedRows(const Handle *handle, unsigned int *corrected,
-                                        unsigned int *uncorrected, unsigned int *pending,
-                                        unsigned int *failed) {
-    return elements(__func__, handle, "remapped_rows", 4, corrected, uncorrected, pending, failed);
 }
 
 EXPORT Return nvmlInitWithFlags(unsigned int flags) {
@@ -645,21 +620,6 @@ EXPORT Return nvmlDeviceGetNumFans(const Handle *handle, unsigned int *count) {
     if (result == SUCCESS)
         *count = json_length(fans);
     return leave(result);
-}
-
-EXPORT Return nvmlDeviceGetRetiredPages(const Handle *handle, unsigned int cause,
-                                        unsigned int *count, unsigned long long *addresses) {
-    const Json *pages = NULL;
-    Return result = enter_field(__func__, handle, "retired_pages", &pages);
-    if (result == SUCCESS)
-        result = select_from(&pages, 1, &cause);
-    if (result != SUCCESS)
-        return leave(result);
-    unsigned int found = json_length(pages), room = addresses == NULL ? 0 : *count;
-    for (unsigned int i = 0; i < found && i < room; i++)
-        addresses[i] = json_integer(json_element(pages, i));
-    *count = found;
-    return leave(found <= room ? SUCCESS : INSUFFICIENT_SIZE);
 }
 
 EXPORT Return nvmlDeviceGetFieldValues(const Handle *handle, int count, FieldValue *values) {

@@ -129,9 +129,7 @@ class SimulatedLibrary:
     nvmlDeviceGetEncoderUtilization = _Reading("encoder")
     nvmlDeviceGetDecoderUtilization = _Reading("decoder")
     nvmlDeviceGetPowerUsage = _Reading("power_milliwatts")
-    nvmlDeviceGetPowerManagementLimit = _Reading("power_limit_milliwatts")
     nvmlDeviceGetEnforcedPowerLimit = _Reading("enforced_power_limit_milliwatts")
-    nvmlDeviceGetTotalEnergyConsumption = _Reading("energy_millijoules")
     nvmlDeviceGetTemperature = _Reading("temperature")
     nvmlDeviceGetTemperatureV = _Reading("temperature")
     nvmlDeviceGetTemperatureThreshold = _Reading("temperature_thresholds", selectors=1)
@@ -142,16 +140,10 @@ class SimulatedLibrary:
     nvmlDeviceGetCurrentClocksEventReasons = _Reading("throttle")
     nvmlDeviceGetCurrentClocksThrottleReasons = _Reading("throttle")
     nvmlDeviceGetTotalEccErrors = _Reading("ecc", selectors=1)
-    nvmlDeviceGetRemappedRows = _Reading("remapped_rows")
-    nvmlDeviceGetRetiredPages = _Reading("retired_pages", selectors=1)
-    nvmlDeviceGetRetiredPagesPendingStatus = _Reading("retired_pages_pending")
     nvmlDeviceGetCurrPcieLinkGeneration = _Reading("pcie_generation")
     nvmlDeviceGetCurrPcieLinkWidth = _Reading("pcie_width")
     nvmlDeviceGetMaxPcieLinkGeneration = _Reading("max_pcie_generation")
     nvmlDeviceGetMaxPcieLinkWidth = _Reading("max_pcie_width")
-    nvmlDeviceGetPcieReplayCounter = _Reading("pcie_replays")
-    nvmlDeviceGetNvLinkState = _Reading("nvlink_states", selectors=1)
-    nvmlDeviceGetNvLinkErrorCounter = _Reading("nvlink_errors", selectors=2)
     nvmlDeviceGetSupportedEventTypes = _Reading("event_types")
 
     nvmlDeviceGetComputeRunningProcesses = _Running("compute")
@@ -244,10 +236,6 @@ class SimulatedLibrary:
 
     def nvmlDeviceGetProcessesUtilizationInfo(self, handle: _Handle, since: int) -> Any:
         return self._samples("nvmlDeviceGetProcessesUtilizationInfo", handle, since)
-
-    def nvmlDeviceGetViolationStatus(self, handle: _Handle, policy: int) -> Any:
-        times = self.value("nvmlDeviceGetViolationStatus", handle, "violation_times")
-        return SimpleNamespace(referenceTime=0, violationTime=_selected(times, policy))
 
     def nvmlDeviceGetNumFans(self, handle: _Handle) -> int:
         return len(self.value("nvmlDeviceGetNumFans", handle, "fan_speeds"))

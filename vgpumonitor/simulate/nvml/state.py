@@ -62,13 +62,10 @@ class SimulatedDevice(_Part, frozen=True, kw_only=True):
     A tuple is in the order of the NVML enumeration that selects from it, and a mapping is by
     its numbers: ``ecc`` (corrected, uncorrected) by nvmlMemoryErrorType_t,
     ``temperature_thresholds`` by nvmlTemperatureThresholds_t, ``clocks`` and ``max_clocks``
-    by nvmlClockType_t, ``violation_times`` by nvmlPerfPolicyType_t, ``retired_pages``
-    (addresses) by nvmlPageRetirementCause_t, ``nvlink_states`` and ``nvlink_errors`` by link,
-    the latter's by nvmlNvLinkErrorCounter_t. ``field_values`` are by field ID, or by field ID
-    and scope, and ``field_errors`` (codes) by field ID. ``utilization`` is core and memory in
-    percent, ``encoder`` and ``decoder`` are percent and sampling period in microseconds,
-    ``remapped_rows`` corrected, uncorrected, pending and failed, ``throttle`` is a mask of clock
-    event reasons.
+    by nvmlClockType_t. ``field_values`` are by field ID, or by field ID and scope, and
+    ``field_errors`` (codes) by field ID. ``utilization`` is core and memory in percent,
+    ``encoder`` and ``decoder`` are percent and sampling period in microseconds, ``throttle`` is
+    a mask of clock event reasons.
     """
 
     name: str | None = None
@@ -82,9 +79,7 @@ class SimulatedDevice(_Part, frozen=True, kw_only=True):
     decoder: tuple[int, int] | None = None
     process_samples: tuple[ProcessSample, ...] | None = None
     power_milliwatts: int | None = None
-    power_limit_milliwatts: int | None = None
     enforced_power_limit_milliwatts: int | None = None
-    energy_millijoules: int | None = None
     temperature: int | None = None
     temperature_thresholds: tuple[int | None, ...] | None = None
     clocks: tuple[int | None, ...] | None = None
@@ -92,18 +87,11 @@ class SimulatedDevice(_Part, frozen=True, kw_only=True):
     fan_speeds: tuple[int, ...] | None = None
     performance_state: int | None = None
     throttle: int | None = None
-    violation_times: Mapping[int, int] | None = None
     ecc: tuple[int, int] | None = None
-    remapped_rows: tuple[int, int, int, int] | None = None
-    retired_pages: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    retired_pages_pending: int | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
     max_pcie_generation: int | None = None
     max_pcie_width: int | None = None
-    pcie_replays: int | None = None
-    nvlink_states: tuple[int, ...] | None = None
-    nvlink_errors: tuple[tuple[int | None, ...], ...] | None = None
     field_values: Mapping[int, int | float | Mapping[int, int | float]] | None = None
     field_errors: Mapping[int, int] = {}
     #: A mask of the events that the device can tell of.
