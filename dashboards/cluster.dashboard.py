@@ -126,7 +126,7 @@ dashboard = build(
                     "cores is not known: they count as allocated, and neither as used nor as idle.",
                     COUNT,
                     Query(DEVICES, "GPUs"),
-                    *unknown(PODS),
+                    unknown(PODS),
                 ),
                 gauge(
                     "Memory allocated",

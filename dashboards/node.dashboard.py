@@ -341,8 +341,8 @@ dashboard = build(
                 table(
                     "State of the hardware",
                     "Of each GPU now: how close its clocks and fans are to their limits, its link "
-                    "to the host, and whether faulty memory was replaced. Columns without values "
-                    "are of what the GPU does not have. An idle GPU lowers its clocks and its "
+                    "to the host, and whether faulty memory was replaced. What no GPU of the node "
+                    "has, such as fans, has no column. An idle GPU lowers its clocks and its "
                     "link's generation to save power.",
                     Column("GPU", label="device_index", width=60),
                     Column(
@@ -502,6 +502,8 @@ dashboard = build(
                     ),
                     top=1,
                     repeat="device",
+                    hint="no data: the driver does not tell it of MIG devices, and otherwise it "
+                    "needs --metrics=vgpu and the recording rules",
                 ),
             ],
         ),

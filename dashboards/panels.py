@@ -416,16 +416,11 @@ def table(
     )
 
 
-def unknown(where: str) -> tuple[Query, Query]:
-    """How many pods sums of use leave out."""
-    memory, cores = (
-        Query(
-            f'count(pod:vgpu_use_unknown:group{{{where}, resource="{resource}"}}) or vector(0)',
-            f"pods, {resource} unknown",
-        )
-        for resource in ("memory", "cores")
-    )
-    return memory, cores
+def unknown(where: str, resource: str = ".+", legend: str = "use unknown") -> Query:
+    """How many pods sums of use leave out; ``resource`` is memory or cores."""
+    series = f'pod:vgpu_use_unknown:group{{{where}, resource=~"{resource}"}}'
+    pods = f"group by (cluster, node, namespace, pod) ({series})"
+    return Query(f"count({pods}) or vector(0)", legend)
 
 
 #: Alerts that are firing, by the labels that the tables show.

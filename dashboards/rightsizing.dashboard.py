@@ -134,7 +134,8 @@ dashboard = build(
                     "Neither HAMi-core nor the driver tells what they use now. They are in what is "
                     "allocated, and left out of everything else here.",
                     COUNT,
-                    *unknown(CHOSEN),
+                    unknown(CHOSEN, "memory", "memory"),
+                    unknown(CHOSEN, "cores", "cores"),
                 ),
                 gauge(
                     "Hours used",

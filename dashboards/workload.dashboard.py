@@ -102,7 +102,7 @@ dashboard = build(
                         f"unless on (pod) vgpu_region_info{{{PODS}}}) or vector(0)",
                         "not yet used",
                     ),
-                    *unknown(PODS),
+                    unknown(PODS),
                 ),
                 stat(
                     "Memory",
