@@ -134,6 +134,32 @@ def test_those_who_ask_at_once_share_a_collection(disk: HangingDisk) -> None:
     asyncio.run(run())
 
 
+def test_what_was_found_lately_costs_no_scrape(
+    disk: HangingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.answers.set()
+    disk.directory.joinpath(NAME, "x.cache").write_bytes(b"nothing of ours")
+
+    async def found(scraper: Scraper) -> list[str]:
+        return [finding.kind.id for finding in await scraper.findings()]
+
+    async def run() -> None:
+        scraper = scraper_of(disk)
+        first = await found(scraper)
+        assert "region-unreadable" in first
+        assert await found(scraper) == first
+        assert disk.reads == 1
+        put("hami-2.9.0-three-processes", disk.directory / NAME / "x.cache")
+        await scraper.collect()
+        assert "region-unreadable" not in await found(scraper)
+        assert disk.reads == 2
+        monkeypatch.setattr(scrape_module, "FRESH", -1.0)
+        await found(scraper)
+        assert disk.reads == 3
+
+    asyncio.run(run())
+
+
 def test_one_who_gives_up_takes_the_text_from_nobody(tmp_path: Path) -> None:
     rendering, go_on = threading.Event(), threading.Event()
 

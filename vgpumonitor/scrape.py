@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from vgpumonitor.diagnosis import Finding, findings
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
@@ -30,6 +31,8 @@ from vgpumonitor.sources.pods import PodSource
 if TYPE_CHECKING:
     from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 
+#: Seconds for which what was found counts, for those who ask of nothing else.
+FRESH = 60.0
 #: Seconds that a scrape waits for the disk and for the driver, side by side.
 DISK_TIMEOUT = 2.0
 DEVICES_TIMEOUT = 1.0
@@ -90,6 +93,8 @@ class Scraper:
         self._last_containers = ContainersView()
         self._disk_timeouts = 0
         self._running: asyncio.Task[Scrape] | None = None
+        self._found: tuple[Finding, ...] = ()
+        self._found_at: float | None = None
         self._count = self._highest_count = 0
 
     async def collect(self) -> Scrape:
@@ -100,6 +105,13 @@ class Scraper:
             self._running.add_done_callback(self._let_go)
         # One who gives up must not take the scrape away from the others.
         return await asyncio.shield(self._running)
+
+    async def findings(self) -> tuple[Finding, ...]:
+        """What the last scrape found to be wrong; a new one's where there was none lately, so
+        that a probe costs a scrape a minute at most."""
+        if self._found_at is None or time.monotonic() - self._found_at > FRESH:
+            await self.collect()
+        return self._found
 
     def _let_go(self, _done: asyncio.Task[Scrape]) -> None:
         """Its texts go with the last who reads them, not with the next scrape."""
@@ -112,9 +124,10 @@ class Scraper:
             _timed(seconds, "regions", self._read_containers()),
             _timed(seconds, "devices", self._sample_devices()),
         )
-        snapshot = await asyncio.wrap_future(
-            self._renderer.submit(lambda: self._snapshot(now, containers, devices, seconds))
+        snapshot, self._found = await asyncio.wrap_future(
+            self._renderer.submit(lambda: self._diagnosed(now, containers, devices, seconds))
         )
+        self._found_at = time.monotonic()
         return Scrape(snapshot, self._exposition, self._renderer)
 
     async def _read_containers(self) -> ContainersView:
@@ -139,6 +152,16 @@ class Scraper:
         if self._devices is None:
             return ()
         return await self._devices.sample(DEVICES_TIMEOUT) or ()
+
+    def _diagnosed(
+        self,
+        now: float,
+        containers: ContainersView,
+        devices: tuple[Device, ...],
+        seconds: dict[str, float],
+    ) -> tuple[NodeSnapshot, tuple[Finding, ...]]:
+        snapshot = self._snapshot(now, containers, devices, seconds)
+        return snapshot, findings(snapshot)
 
     def _snapshot(
         self,

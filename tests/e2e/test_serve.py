@@ -127,7 +127,9 @@ class TestHealth:
 
     def test_ready(self, exporter: Exporter) -> None:
         eventually(lambda: exporter.status("/readyz")[0] == 200)
-        assert exporter.status("/readyz")[1] == "[+] containers directory ok\n[+] pods (none) ok\n"
+        sources, _, found = exporter.status("/readyz")[1].partition("[!]")
+        assert sources == "[+] containers directory ok\n[+] pods (none) ok\n"
+        assert " info pods-source-none: No source of pods is used: --pods=none" in found
 
     def test_a_missing_hook_path_is_no_reason_to_end(self, tmp_path: Path) -> None:
         missing = tmp_path / "nowhere" / "containers"

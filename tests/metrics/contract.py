@@ -142,6 +142,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "vgpumonitor_annotation_errors_total": ("node", "annotation"),
     "vgpumonitor_watch_events_total": ("node",),
     "vgpumonitor_host_processes_visible": ("node",),
+    "vgpumonitor_findings": ("node", "id", "severity"),
     "vgpumonitor_nvml_up": ("node",),
     "vgpumonitor_nvml_errors_total": ("node", "call", "device_uuid"),
     "vgpumonitor_feedback_rounds_total": ("node",),

@@ -327,6 +327,18 @@ class TestText:
         found = parsed(text_of(only(name)))
         assert list(found[name].values()) == values
 
+    def test_a_finding_has_a_series_and_what_is_in_order_has_none(self) -> None:
+        (found,) = parsed(text_of(only("vgpumonitor_findings"))).values()
+        assert {
+            (dict(labels)["id"], dict(labels)["severity"]): v for labels, v in found.items()
+        } == {
+            ("process-bypasses", "warning"): 1,
+            ("region-unreadable", "warning"): 1,
+            ("annotation-invalid", "warning"): 1,
+            ("no-cuda-call", "info"): 1,
+            ("nvml-calls-fail", "info"): 1,
+        }
+
     def test_byte_counts_of_the_memory_description_are_labels(self) -> None:
         found = parsed(text_of(only("Device_memory_desc_of_container")))
         first = dict(next(iter(found["Device_memory_desc_of_container"])))

@@ -35,6 +35,7 @@ from testing.values import (
 from tests.web.page_server import PageServer
 from vgpumonitor import __version__
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
+from vgpumonitor.diagnosis import KINDS
 from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, PodAllocation, XidContainer
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import (
@@ -164,7 +165,7 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
 
 class TestDocument:
     def test_of_an_empty_node(self) -> None:
-        found = document(snapshot())
+        found = document(snapshot(live=()))
         assert found == {
             "version": 1,
             "exporter_version": __version__,
@@ -183,6 +184,7 @@ class TestDocument:
             "feedback": None,
             "cleanup": None,
             "region_errors": {},
+            "findings": [],
         }
 
     def test_of_a_card(self) -> None:
@@ -479,6 +481,29 @@ class TestDocument:
             },
             {"name": "pods (file)", "up": False, "synced": None, "error": None},
             {"name": "GPUs (NVML)", "up": False, "synced": None, "error": None},
+        ]
+
+
+class TestFindings:
+    def test_say_what_where_and_why(self) -> None:
+        bad = entry(None, error="magic \x1b\udcff")
+        found = document(snapshot(bad, pods=pods_view(POD), live=()))["findings"]
+        (kind,) = [kind for kind in KINDS if kind.id == "region-unreadable"]
+        assert found == [
+            {
+                "id": "region-unreadable",
+                "severity": "warning",
+                "title": kind.title,
+                "why": kind.why,
+                "mend": kind.mend,
+                "document": "docs/troubleshooting.md#region-unreadable",
+                "seen": [
+                    {
+                        "subject": "team-a/train-0/train",
+                        "text": f"magic \x1b\\udcff ({UID}_train)",
+                    }
+                ],
+            }
         ]
 
 

@@ -7,7 +7,7 @@ not look at.
 
 from vgpumonitor.diagnosis.examination import Examination, ExporterFound, Library
 from vgpumonitor.diagnosis.kinds import KINDS, SEVERITIES, Kind, Severity
-from vgpumonitor.diagnosis.model import Finding, Seen
+from vgpumonitor.diagnosis.model import Finding, Seen, in_a_line
 from vgpumonitor.diagnosis.rules import findings
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "Seen",
     "Severity",
     "findings",
+    "in_a_line",
 ]

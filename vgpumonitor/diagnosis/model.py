@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from vgpumonitor.diagnosis.kinds import KINDS, SEVERITIES, Kind
+from vgpumonitor.formatting import plain
 
 
 class Seen(Struct, frozen=True, gc=False):
@@ -42,6 +43,15 @@ class Found:
         return sort(
             Finding(kind, tuple(self._seen[kind.id])) for kind in KINDS if kind.id in self._seen
         )
+
+
+def in_a_line(finding: Finding) -> str:
+    """What it is and the first place where it was seen: text without control characters."""
+    first, more = finding.seen[0], len(finding.seen) - 1
+    where = f"{first.subject}: {first.text}" if first.subject else first.text
+    rest = f" (and {more} more)" if more else ""
+    kind = finding.kind
+    return plain(f"[!] {kind.severity} {kind.id}: {kind.title}: {where}{rest}")
 
 
 def sort(findings: Iterable[Finding]) -> tuple[Finding, ...]:

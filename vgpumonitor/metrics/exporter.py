@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from vgpumonitor import __version__
+from vgpumonitor.diagnosis import findings
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.region.model import REASONS
 from vgpumonitor.snapshot import NodeSnapshot
@@ -67,6 +68,11 @@ def _nvml_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
     if snapshot.health.devices is not None:
         for (call, uuid), count in snapshot.health.devices.errors.items():
             yield (snapshot.node, call, uuid), count
+
+
+def _findings(snapshot: NodeSnapshot) -> Iterable[Sample]:
+    for finding in findings(snapshot):
+        yield (snapshot.node, finding.kind.id, finding.kind.severity), len(finding.seen)
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -133,6 +139,12 @@ FAMILIES: tuple[Family, ...] = (
         "Whether the host's processes can be seen (1), or all is as HAMi-core says (0)",
         ("node",),
         samples=_one(lambda snapshot: int(snapshot.health.host_processes_visible)),
+    ),
+    NodeFamily(
+        "vgpumonitor_findings",
+        "Places where something is wrong, by what it is (docs/troubleshooting.md)",
+        ("node", "id", "severity"),
+        samples=_findings,
     ),
     NodeFamily(
         "vgpumonitor_nvml_up",

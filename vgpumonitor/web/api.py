@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from vgpumonitor import __version__
+from vgpumonitor.diagnosis import Finding, findings
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.model import Region
 from vgpumonitor.snapshot import Container, ContainerDevice, ContainerProcess, NodeSnapshot
@@ -121,7 +122,26 @@ def snapshot_document(snapshot: NodeSnapshot) -> Document:
         "region_errors": {
             reason: count for reason, count in snapshot.health.region_errors.items() if count
         },
+        "findings": findings_document(findings(snapshot)),
     }
+
+
+def findings_document(found: Iterable[Finding]) -> list[Document]:
+    """The findings in values that JSON has, in the form of the schema."""
+    return [
+        {
+            "id": finding.kind.id,
+            "severity": finding.kind.severity,
+            "title": finding.kind.title,
+            "why": finding.kind.why,
+            "mend": finding.kind.mend,
+            "document": finding.kind.document,
+            "seen": [
+                {"subject": _text(seen.subject), "text": _text(seen.text)} for seen in finding.seen
+            ],
+        }
+        for finding in found
+    ]
 
 
 #: The names here of a container's figures.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
+from vgpumonitor.diagnosis import in_a_line
 from vgpumonitor.metrics.exposition import OPENMETRICS, TEXT
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.web.api import api_routes
@@ -29,7 +30,7 @@ def make_app(scraper: Scraper, readiness: Readiness, health: Check) -> web.Appli
         [
             web.get("/metrics", _Metrics(scraper).answer),
             web.get("/healthz", _Healthz(health).answer),
-            web.get("/readyz", _Readyz(readiness).answer),
+            web.get("/readyz", _Readyz(readiness, scraper).answer),
             *api_routes(scraper),
             *page_routes(),
         ]
@@ -81,10 +82,12 @@ class _Healthz:
 
 
 class _Readyz:
-    """Whether each source that is switched on has had its first sync, one line per source."""
+    """Whether each source that is switched on has had its first sync, a line for each; below, what
+    is wrong on the node, which is no reason to take its exporter away."""
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, readiness: Readiness, scraper: Scraper) -> None:
         self._readiness = readiness
+        self._scraper = scraper
 
     async def answer(self, _request: web.Request) -> web.Response:
         reasons = {name: reason() for name, reason in self._readiness.items()}
@@ -93,4 +96,5 @@ class _Readyz:
             for name, reason in reasons.items()
         ]
         ready = all(reason is None for reason in reasons.values())
+        lines += map(in_a_line, await self._scraper.findings())
         return web.Response(status=200 if ready else 503, text="\n".join(lines) + "\n")
