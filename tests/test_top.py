@@ -40,7 +40,7 @@ from tests.web.page_server import PageServer
 from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, XidContainer
 from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Pod, PodsView
-from vgpumonitor.top.draw import once, problems, render
+from vgpumonitor.top.draw import once, render
 from vgpumonitor.top.fetch import FetchError, from_url
 from vgpumonitor.top.rows import SORTS, rows_of
 from vgpumonitor.top.view import View, parse_keys, press, shown
@@ -195,13 +195,16 @@ class TestScreen:
 
     def test_says_what_is_wrong(self) -> None:
         made = snapshot(
-            entry(None, error="a pipe\x1b[31m"), pods=PodsView(up=False, synced=NOW - 200)
+            entry(None, error="a pipe\x1b[31m"),
+            pods=PodsView(up=False, synced=NOW - 200),
+            live=(),
         )
-        assert problems(document(made)) == [
-            "pods (file) can't be read: last read 3 min ago",
-            f"/{UID}/train can't be read: a pipe\x1b[31m",
+        lines = once(document(made), View()).splitlines()
+        assert [line for line in lines if line[:2] in ("▲ ", "! ", "i ")] == [
+            f"! A region file can't be read  {UID}/train: a pipe\\x1b[31m ({UID}_train)",
+            "! The pods can't be read  file, last read 3 min ago: no answer yet",
         ]
-        text = "\n".join(screen(document(made), View(), 100, 24, trouble="no answer"))
+        text = "\n".join(screen(document(made), View(), 120, 24, trouble="no answer"))
         assert "a pipe\\x1b[31m" in text
         assert "! no answer" in text
         assert "\x1b" not in text
@@ -244,10 +247,13 @@ class TestOnce:
         assert lines[1].endswith(
             "20.0 GiB of 40.0 GiB  cores  75%  in no pod 700 MiB  250 W  61 °C  A100"
         )
-        assert " ".join(lines[3].split()) == (
+        assert lines[3].startswith(
+            "i A container has a directory and no region file  team-b/infer-0/idle"
+        )
+        assert " ".join(lines[4].split()) == (
             "NAMESPACE POD CONTAINER GPU MEMORY DRIVER LIMIT CORES DRIVER LIMIT IDLE STATE"
         )
-        assert len(lines) == 4 + 201
+        assert len(lines) == 5 + 201
         assert lines[-1].split() == ["team-b", "infer-0", "idle", *"––––––––", "waiting"]
         assert not any(line != line.rstrip() for line in lines)
 

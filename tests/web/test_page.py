@@ -42,9 +42,10 @@ from testing.values import (
 )
 from tests.web.page_server import PageServer
 from vgpumonitor import formatting
+from vgpumonitor.diagnosis import KINDS
 from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, XidContainer
 from vgpumonitor.sources.containers import ContainersView
-from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
+from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Allocation, Pod, PodsView
 from vgpumonitor.sources.processes import ContainerRef
 
@@ -130,6 +131,7 @@ def hostile() -> NodeSnapshot:
         ),
         pods=pods_view(Pod(UID, "__proto__", evil), OTHER_POD),
         cards=[card(name=evil, throttled={evil: True})],
+        live=(),
     )
     return replace(
         made,
@@ -341,10 +343,10 @@ class TestFigures:
         ]
 
     def test_of_an_empty_node(self, opened: Any, server: PageServer) -> None:
-        server.scraper.snapshot = snapshot()
+        server.scraper.snapshot = snapshot(live=())
         page = opened()
         expect(page.locator("#empty")).to_contain_text("No container has used a shared GPU yet")
-        expect(page.locator("#problems")).to_be_hidden()
+        expect(page.locator("#findings")).to_be_hidden()
         expect(page.locator("#table")).to_be_hidden()
 
     def test_what_is_the_matter_with_a_gpu_stands_on_it(
@@ -615,7 +617,13 @@ class TestConnection:
         watched.errors.clear()
 
 
-class TestProblems:
+def told(page: Page) -> list[str]:
+    """The lines of what is wrong."""
+    lines = page.locator("#finding-list summary").all_inner_texts()
+    return [" ".join(line.split()) for line in lines]
+
+
+class TestFindings:
     def test_processes_that_hami_core_does_not_know_of(
         self, opened: Any, server: PageServer
     ) -> None:
@@ -638,14 +646,11 @@ class TestProblems:
             on_devices={207: ContainerRef(UID, ""), 307: ContainerRef(OTHER, "")},
         )
         page = opened()
-        told = [
-            " ".join(text.split()) for text in page.locator("#problem-list li").all_inner_texts()
-        ]
-        assert told == [
-            "! team-a/train-0/train: processes that HAMi-core does not know of "
-            "2.00 GiB on GPU 0, to which no limit applies",
-            "! team-b/infer-0/around: processes that HAMi-core does not know of "
-            "4.00 GiB on GPU 0, to which no limit applies",
+        assert told(page) == [
+            "! warning A container uses a GPU without HAMi-core "
+            f"team-b/infer-0/around: 4.00 GiB on GPU 0, and no region file in {OTHER}_around",
+            "! warning Processes that HAMi-core does not know of use a GPU "
+            "team-a/train-0/train: 2.00 GiB on GPU 0",
         ]
         shown = [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in rows(page)]
         assert [row[2:9] for row in shown] == [
@@ -658,7 +663,7 @@ class TestProblems:
             "team-b/infer-0/around: 4.00 GiB limit unknown",
         ]
 
-    def test_sources_and_regions_are_told_with_their_reasons(
+    def test_are_told_with_their_reasons_the_worst_first(
         self, opened: Any, server: PageServer
     ) -> None:
         made = snapshot(
@@ -666,31 +671,44 @@ class TestProblems:
             entry(region(process(use(data=50 * GIB))), OTHER),
             pods=PodsView({UID: POD}, up=False, synced=NOW - 200),
             cards=[card()],
+            live=(100,),
         )
-        server.scraper.snapshot = made
+        server.scraper.snapshot = replace(
+            made, health=replace(made.health, devices=DeviceHealth("NVML", False, {}, "no driver"))
+        )
         page = opened()
-        told = [
-            " ".join(text.split()) for text in page.locator("#problem-list li").all_inner_texts()
-        ]
-        assert told == [
-            "▲ pods (file) can't be read last read 3 min ago",
-            "✕ team-a/train-0/train: region can't be read "
+        assert told(page) == [
+            "▲ critical NVML does not answer no driver",
+            "! warning A region file can't be read team-a/train-0/train: "
             f"not a regular file but a pipe ({UID}_train)",
-            f"! {OTHER}/train: region holds nonsense "
-            "memory_used_bytes of its GPU 0 is more than the GPU has",
+            "! warning A region file has contents that can't be true "
+            f"{OTHER}/train: memory on GPU 0 is more than there can be",
+            "! warning The pods can't be read file, last read 3 min ago: no answer yet",
         ]
-        server.scraper.snapshot = node(NOW + 3)
+        server.scraper.snapshot = snapshot(live=())
         again(page)
-        expect(page.locator("#problems")).to_be_hidden()
+        expect(page.locator("#findings")).to_be_hidden()
 
-    def test_many_are_counted(self, opened: Any, server: PageServer) -> None:
+    def test_unfold_and_stay_unfolded(self, opened: Any, server: PageServer) -> None:
         entries = [entry(None, OTHER, f"c{place}", error="empty") for place in range(30)]
-        server.scraper.snapshot = snapshot(*entries)
+        server.scraper.snapshot = snapshot(*entries, live=())
         page = opened()
-        assert page.locator("#problem-list li").count() == 21
-        expect(page.locator("#problem-list")).to_contain_text(
-            "10 regions that can't be read besides"
-        )
+        (kind,) = [kind for kind in KINDS if kind.id == "region-unreadable"]
+        finding = page.locator("#finding-list > li")
+        expect(finding).to_have_count(1)
+        expect(finding).to_contain_text("c0: empty")
+        expect(finding).to_contain_text("(and 29 others)")
+        expect(finding.locator(".mend")).to_be_hidden()
+        finding.locator("summary").click()
+        expect(finding.locator(".mend")).to_have_text(f"What to do: {kind.mend}".replace("`", ""))
+        expect(finding.locator(".document")).to_contain_text(kind.document)
+        expect(finding.locator("code", has_text="vgpumonitor inspect")).to_be_visible()
+        assert finding.locator(".seen li").count() == 21
+        expect(finding.locator(".seen li").last).to_have_text("and 10 more")
+        server.scraper.snapshot = snapshot(entries[0], live=())
+        again(page)
+        expect(finding.locator(".seen li")).to_have_text([f"{OTHER}/c0: empty ({OTHER}_c0)"])
+        expect(finding.locator(".mend")).to_be_visible()
 
 
 #: One that took the GPU with it, one of a program on a MIG device, and one that is news to us.
@@ -803,7 +821,9 @@ class TestSafety:
         for place in ("#node", ".name", ".sensors", "#versions"):
             expect(page.locator(place)).to_contain_text(evil)
         expect(page.locator("#rows .pod", has_text=evil)).to_have_count(1)
-        reasons = page.locator("#problem-list .why").all_inner_texts()
+        for finding in page.locator("#finding-list summary").all():
+            finding.click()
+        reasons = page.locator("#finding-list .seen li").all_inner_texts()
         assert len(reasons) == 3
         assert all(evil in reason for reason in reasons)
         assert "__proto__" in column(page, "namespace")
@@ -887,7 +907,8 @@ class TestAccess:
             xids=XIDS,
         )
         page = opened(viewport, color_scheme=scheme)
-        expect(page.locator("#problem-list li")).to_have_count(2)
+        expect(page.locator("#finding-list > li")).to_have_count(4)
+        page.locator("#finding-list summary").first.click()
         name = f"{'phone' if viewport is PHONE else 'desktop'}-{scheme}"
         page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
         assert violations(page) == []

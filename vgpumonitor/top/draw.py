@@ -39,10 +39,10 @@ def render(
     if len(devices) > fitting:
         head.append(Text(f"and {len(devices) - fitting} more GPUs", style="dim"))
     few = max(1, height // 8)
-    head += [_problem(line, width) for line in problems(document)[:few]]
+    head += _findings(document, width)[:few]
     head += [_xid(error, document["time"], width) for error in document["xid_errors"][:few]]
     if trouble is not None:
-        head.append(_problem(trouble, width))
+        head.append(_cut(Text(f"! {plain(trouble)}", "yellow"), width))
     # A line each for the table's heading and the keys.
     page = max(1, height - len(head) - 2)
     view = replace(view, first=max(0, min(view.first, len(rows) - page)))
@@ -100,24 +100,25 @@ def _device(device: Document, document: Document, width: int) -> Text:
     return text
 
 
-def problems(document: Document) -> list[str]:
-    """What is wrong, a line each."""
+#: How a finding is marked, by its severity.
+_MARKS = {"critical": ("▲", "red"), "warning": ("!", "yellow"), "info": ("i", "dim")}
+
+
+def _findings(document: Document, width: int) -> list[Text]:
+    """What is wrong, a line each, the worst first."""
     lines = []
-    for source in document["sources"]:
-        if source["up"] is False:
-            synced = source["synced"]
-            since = "" if synced is None else f"last read {ago(document['time'] - synced)}"
-            lines.append(f"{source['name']} can't be read: {source['error'] or since or 'no data'}")
-    unreadable = [one for one in document["containers"] if one["region_state"] == "unreadable"]
-    lines += [
-        f"{one['namespace']}/{one['pod']}/{one['container']} can't be read: {one['error']}"
-        for one in unreadable
-    ]
+    for finding in document["findings"]:
+        mark, style = _MARKS[finding["severity"]]
+        seen, more = finding["seen"][0], len(finding["seen"]) - 1
+        where = f"{seen['subject']}: {seen['text']}" if seen["subject"] else seen["text"]
+        rest = f" (and {more} more)" if more else ""
+        text = Text(f"{mark} {plain(finding['title'])}", style)
+        text.append(f"  {plain(where)}{rest}", "dim")
+        lines.append(_cut(text, width))
     return lines
 
 
-def _problem(line: str, width: int) -> Text:
-    text = Text(f"! {plain(line)}", "yellow")
+def _cut(text: Text, width: int) -> Text:
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -228,8 +229,8 @@ def once(document: Document, view: View) -> str:
         console.print(_title(document, _UNBOUND))
         for device in document["devices"]:
             console.print(_device(device, document, _UNBOUND))
-        for line in problems(document):
-            console.print(_problem(line, _UNBOUND))
+        for line in _findings(document, _UNBOUND):
+            console.print(line)
         for error in document["xid_errors"]:
             console.print(_xid(error, document["time"], _UNBOUND))
         console.print(_rows_table(shown(rows_of(document), view), _UNBOUND))

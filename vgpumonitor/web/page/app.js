@@ -3,9 +3,9 @@
 import { gpuHistory, Gpus } from "./gpus.js";
 import { Detail, detailHistory } from "./detail.js";
 import { setText } from "./dom.js";
+import { showFindings } from "./findings.js";
 import { clock, count, shortUuid, size } from "./format.js";
 import { History } from "./history.js";
-import { showProblems } from "./problems.js";
 import { gpuNames, COLUMNS, rowsOf, STATES } from "./rows.js";
 import { Table } from "./table.js";
 import { showXids } from "./xids.js";
@@ -59,7 +59,7 @@ function show(snapshot) {
   ];
   if (total) texts.push(`${size(used)} of ${size(total)} in use`);
   setText(get("totals"), texts.join(" · "));
-  showProblems(get("problems"), get("problem-list"), snapshot);
+  showFindings(get("findings"), get("finding-list"), snapshot.findings);
   gpus.update(snapshot, rows, history);
   showXids(get("xids"), get("xid-list"), get("xids-more"), snapshot);
   table.update(rows, snapshot.time, snapshot.devices);
