@@ -56,6 +56,11 @@ COMMANDS = (
         "Show a node in the terminal, from the exporter at URL.",
     ),
     LazyCommand(
+        "doctor",
+        "vgpumonitor.doctor.command",
+        "Say what is wrong on this node, and what to do.",
+    ),
+    LazyCommand(
         "compare",
         "vgpumonitor.compare",
         "Compare what two exporters serve; the exit status is 1 if they differ.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -42,6 +43,12 @@ try:
 finally:
     demo.terminate()
     demo.wait(timeout=30)
+# As `kubectl exec` calls it: by its name, without a shell.
+doctor = subprocess.run(
+    ["vgpumonitor", "doctor", "--json"], stdout=subprocess.PIPE, timeout=60, check=False
+)
+if doctor.returncode not in (0, 1, 2) or "findings" not in json.loads(doctor.stdout):
+    sys.exit(f"vgpumonitor doctor ended with status {doctor.returncode}")
 if not families.get("vGPU_device_memory_usage_in_bytes"):
     sys.exit(f"the demo's scrape has no container: {sorted(families)}")
 print(f"the image's demo serves {sum(families.values())} samples of {len(families)} families")

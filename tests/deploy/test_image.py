@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -54,6 +56,22 @@ def test_the_image_runs_unprivileged_and_without_a_shell() -> None:
         assert re.search(rf'^(?: +)?{instruction} \["', final, re.MULTILINE), instruction
     assert 'ENTRYPOINT ["/usr/bin/vgpumonitor"]' in final
     assert "RUN" not in re.findall(r"^[A-Z]+", final, re.MULTILINE)
+
+
+def test_the_command_is_there_by_its_name() -> None:
+    """For `kubectl exec POD -- vgpumonitor doctor`: a program without a shell."""
+    found = re.search(r"printf '%s\\n' (.*?) \\\n +> /image/usr/bin/vgpumonitor ", DOCKERFILE)
+    assert found is not None
+    first, *lines = re.findall(r"'([^']*)'", found[1])
+    assert f'"{first.removeprefix("#!")}"' in DOCKERFILE.partition("ENTRYPOINT")[2]
+    assert re.search(r"^ +PATH=/usr/bin ", DOCKERFILE, re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines), "doctor", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Say what is wrong on this node" in done.stdout
 
 
 def test_the_image_asserts_nothing_of_the_flags_that_it_is_run_with() -> None:

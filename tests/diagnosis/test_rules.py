@@ -162,10 +162,28 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         [Seen("", "NVML counts 0 GPUs")],
         lambda: node(devices=DeviceHealth("NVML", False, {}), cards=()),
     ),
+    "gpu-lost": (
+        lambda: node(cards=[card(up=False)], pods=pods_view()),
+        [Seen(f"GPU 0 ({CARD})", "the driver knew it and does not answer for it any more")],
+        lambda: node(pods=pods_view()),
+    ),
+    "gpu-memory-damaged": (
+        lambda: node(
+            cards=[
+                card(row_remap_failed=True, row_remap_pending=True, page_retirement_pending=True)
+            ]
+        ),
+        [
+            Seen(f"GPU 0 ({CARD})", "the remapping of a memory row failed"),
+            Seen(f"GPU 0 ({CARD})", "the remapping of a memory row is pending"),
+            Seen(f"GPU 0 ({CARD})", "the retirement of a memory page is pending"),
+        ],
+        lambda: node(cards=[card(row_remap_failed=False, row_remap_pending=False)]),
+    ),
     "nvml-calls-fail": (
         lambda: node(devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 4})),
         [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times")],
-        # Once: the GPU does not support it.
+        # Once may pass.
         lambda: node(
             devices=DeviceHealth(
                 "NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 1, ("nvmlInit", ""): 9}

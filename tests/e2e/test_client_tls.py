@@ -1,4 +1,4 @@
-"""``top`` and ``compare`` with an exporter that asks for client certificates."""
+"""``top``, ``compare`` and ``doctor`` with an exporter that asks for client certificates."""
 
 from __future__ import annotations
 
@@ -80,6 +80,9 @@ def test_a_client_with_a_certificate_is_answered(
     done = run("compare", url, url, "--tolerance=1e9", *flags)
     assert done.stderr == ""
     assert " 0 different, 0 only in A, 0 only in B" in done.stdout
+    done = run("doctor", url, *flags)
+    assert done.stderr == ""
+    assert done.stdout.startswith("node-1: ")
 
 
 def test_the_key_may_be_in_the_certificates_file(
@@ -92,14 +95,14 @@ def test_the_key_may_be_in_the_certificates_file(
 
 
 def test_an_exporter_of_an_unknown_authority_is_not_believed(url: str) -> None:
-    for done in (run("top", url, "--once"), run("compare", url, url)):
+    for done in (run("top", url, "--once"), run("compare", url, url), run("doctor", url)):
         assert done.returncode in (1, 2)
         assert "certificate verify failed" in done.stderr
         assert "Traceback" not in done.stderr
 
 
 def test_a_client_without_a_certificate_is_refused(url: str, authority: Authority) -> None:
-    for command in (("top", url, "--once"), ("compare", url, url)):
+    for command in (("top", url, "--once"), ("compare", url, url), ("doctor", url)):
         done = run(*command, f"--ca-file={authority.cert}")
         assert done.returncode in (1, 2)
         assert f"{url}/" in done.stderr or f"{url}:" in done.stderr
@@ -119,7 +122,7 @@ class TestWrongFiles:
         ],
     )
     def test_are_named(self, flag: str, message: str) -> None:
-        for command in (("top",), ("compare", "http://a", "http://b")):
+        for command in (("top",), ("compare", "http://a", "http://b"), ("doctor",)):
             done = run(*command, flag)
             assert done.returncode == 2
             assert message in done.stderr

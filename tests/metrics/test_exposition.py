@@ -335,6 +335,7 @@ class TestText:
             ("process-bypasses", "warning"): 1,
             ("region-unreadable", "warning"): 1,
             ("annotation-invalid", "warning"): 1,
+            ("gpu-memory-damaged", "warning"): 1,
             ("no-cuda-call", "info"): 1,
             ("nvml-calls-fail", "info"): 1,
         }

@@ -361,14 +361,33 @@ NO_GPU = Kind(
     "The exporter's container was given none of the node's GPUs, or there is none.",
     "In a pod set `NVIDIA_VISIBLE_DEVICES=all`. On a node without GPUs, don't run the exporter.",
 )
+GPU_LOST = Kind(
+    "gpu-lost",
+    "critical",
+    "A GPU is lost",
+    "It was there since the exporter's start, and the driver does not answer for it any more. What "
+    "runs on it fails.",
+    "Look for XID errors (79: it has fallen off the bus) in the kernel's log. Drain the node and "
+    "restart it; if the GPU is lost again, have it exchanged.",
+    alert="VgpuCardLost",
+)
+GPU_MEMORY_DAMAGED = Kind(
+    "gpu-memory-damaged",
+    "warning",
+    "A GPU found damage in its memory, and needs a reset",
+    "It sets damaged rows or pages aside at its next reset. Until then they are in use, and "
+    "programs on the GPU may fail with ECC errors.",
+    "Drain the node and reset the GPU (`nvidia-smi --gpu-reset`) or restart the node. Where the "
+    "remapping failed, no spare rows are left: have the GPU exchanged.",
+)
 NVML_CALLS_FAIL = Kind(
     "nvml-calls-fail",
     "info",
     "Calls of NVML fail",
     "The driver answers as a whole, and not to these calls. Only the figures that they give are "
     "missing.",
-    "*Not Supported* is a property of the GPU. An *Unknown Error* that lasts points to a GPU that "
-    "needs a reset: look for XID errors.",
+    "An *Unknown Error* that lasts points to a GPU that needs a reset: look for XID errors in the "
+    "kernel's log. The exporter's log has the reason of each.",
     alert="VgpuMonitorNvmlErrors",
 )
 FEEDBACK_STOPPED = Kind(
@@ -527,6 +546,8 @@ KINDS: tuple[Kind, ...] = (
     NVML_DOWN,
     NVML_RELEASED,
     NO_GPU,
+    GPU_LOST,
+    GPU_MEMORY_DAMAGED,
     NVML_CALLS_FAIL,
     PODS_REFUSED,
     PODS_OF_ANOTHER_NODE,

@@ -21,7 +21,7 @@ from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.snapshot.identity import slots_in_use
 from vgpumonitor.snapshot.model import Container, ContainerDevice, NodeSnapshot
 from vgpumonitor.snapshot.over import unreliable
-from vgpumonitor.sources.devices import parts_of
+from vgpumonitor.sources.devices import Device, parts_of
 from vgpumonitor.sources.pods import Pod
 from vgpumonitor.sources.pods.objects import ISOLATION
 
@@ -39,7 +39,7 @@ FEEDBACK_ROUND, CLEANUP_ROUND = 60.0, 300.0
 ANOTHER_MONITOR = 600.0
 #: Seconds after which a directory that nobody removed is told; HAMi removes them after 300.
 LEFT = 3600.0
-#: Failures of a NVML call that are told. A call that a GPU does not support fails once.
+#: Failures of a NVML call that are told: one may pass.
 FAILURES = 2
 #: The last major version of the driver with which HAMi-core before HAMi 2.6.0 works.
 OLD_DRIVER = 570
@@ -245,11 +245,25 @@ def _devices(snapshot: NodeSnapshot, found: Found, examination: Examination | No
         for (call, uuid), count in health.errors.items():
             if count >= FAILURES and call not in ("nvmlInit", "timeout"):
                 found.add(kinds.NVML_CALLS_FAIL, uuid, f"{call} failed {count} times")
+    for device in snapshot.devices:
+        _health(device, found)
     _allocations(snapshot, found)
     for uuid, bytes_ in snapshot.unattributed.items():
         if bytes_ > UNATTRIBUTED:
             index = next((d.index for d in snapshot.devices if d.uuid == uuid), None)
             found.add(kinds.MEMORY_UNATTRIBUTED, _gpu(index, uuid), size(bytes_))
+
+
+def _health(device: Device, found: Found) -> None:
+    gpu = f"{_gpu(device.index, device.uuid)} ({device.uuid})"
+    if not device.up:
+        found.add(kinds.GPU_LOST, gpu, "the driver knew it and does not answer for it any more")
+    if device.row_remap_failed:
+        found.add(kinds.GPU_MEMORY_DAMAGED, gpu, "the remapping of a memory row failed")
+    if device.row_remap_pending:
+        found.add(kinds.GPU_MEMORY_DAMAGED, gpu, "the remapping of a memory row is pending")
+    if device.page_retirement_pending:
+        found.add(kinds.GPU_MEMORY_DAMAGED, gpu, "the retirement of a memory page is pending")
 
 
 def _allocations(snapshot: NodeSnapshot, found: Found) -> None:

@@ -1,0 +1,59 @@
+"""Who answers at the exporter's port on this machine, and what it found."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Any
+
+import aiohttp
+
+from vgpumonitor.diagnosis import ExporterFound
+from vgpumonitor.settings import Address
+
+#: Seconds for an answer.
+TIMEOUT = 5.0
+
+Document = dict[str, Any]
+
+
+async def ask_here(
+    address: Address, tls: ssl.SSLContext
+) -> tuple[ExporterFound, tuple[Document, ...]]:
+    """Who answers at ``address``, and the findings of an exporter there, as its JSON has them."""
+    host = "127.0.0.1" if address.host is None else address.host
+    place = str(Address(host, address.port))
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for scheme in ("http", "https"):
+            try:
+                async with session.get(f"{scheme}://{place}/api/v1/snapshot", ssl=tls) as response:
+                    return await _answer(place, response)
+            except aiohttp.ClientConnectorCertificateError:
+                text = "answers with TLS, and its certificate is not trusted (--ca-file)"
+                return ExporterFound(place, "exporter", text), ()
+            except aiohttp.ClientConnectorError as error:
+                if not isinstance(error, aiohttp.ClientSSLError):
+                    reason = os.strerror(error.errno) if error.errno else str(error)
+                    return ExporterFound(place, "nobody", reason), ()
+            except (aiohttp.ClientError, TimeoutError):
+                pass  # It speaks no HTTP: perhaps TLS.
+    return ExporterFound(place, "other", "it speaks neither HTTP nor TLS"), ()
+
+
+async def _answer(
+    place: str, response: aiohttp.ClientResponse
+) -> tuple[ExporterFound, tuple[Document, ...]]:
+    if response.status == 401:
+        text = "asks for a password: `doctor URL` with one in it tells more"
+        return ExporterFound(place, "exporter", text), ()
+    try:
+        document = await response.json() if response.status == 200 else None
+    except (aiohttp.ClientError, ValueError):
+        document = None
+    if not isinstance(document, dict) or document.get("version") != 1:
+        text = f"it answers {response.status} to GET {response.url.path}"
+        return ExporterFound(place, "other", text), ()
+    writes = document["feedback"] is not None or document["cleanup"] is not None
+    text = f"vgpumonitor {document['exporter_version']} answers"
+    return ExporterFound(place, "exporter", text, writes), tuple(document["findings"])
