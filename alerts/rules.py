@@ -29,6 +29,7 @@ from alerts.model import UUID as _UUID
 from alerts.model import Alert, Group, Recording
 from alerts.model import at as _at
 from alerts.model import once as _once
+from vgpumonitor.diagnosis import KINDS
 
 #: Five-minute peaks that a container must have to be called oversized; seven days have 2016.
 OVERSIZED_PEAKS = 1900
@@ -333,6 +334,10 @@ _DOWN = f"""\
 )"""
 
 
+#: Findings that have no alert of their own.
+_OTHER_FINDINGS = f'{{severity!="info", id!~"{"|".join(kind.id for kind in KINDS if kind.alert)}"}}'
+
+
 def _throttled(reasons: str) -> str:
     return _once(_CARD, f"avg_over_time(vgpu_device_throttled{reasons}[10m])")
 
@@ -510,6 +515,16 @@ unless on ({_NODE})
                 "An allocation of a pod can't be understood",
                 f"{_EXPORTER_TEXT} could not understand {{{{ $labels.annotation }}}} of a pod "
                 f"{_TIMES} times in 15 minutes: what the pod was allocated is not known.",
+            ),
+            Alert(
+                "VgpuMonitorFinding",
+                f"{_once(f'{_NODE}, id', f'vgpumonitor_findings{_OTHER_FINDINGS}')} > 0",
+                "15m",
+                "warning",
+                "platform",
+                "An exporter finds something wrong on its node",
+                f"{_EXPORTER_TEXT} has found {{{{ $labels.id }}}} in {{{{ $value }}}} places for "
+                "15 minutes: `vgpumonitor doctor` says what it is and what to do.",
             ),
             Alert(
                 "VgpuMonitorFeedbackStopped",

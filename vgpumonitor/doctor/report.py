@@ -84,8 +84,8 @@ def looked_at(
     listed = health.pods.pods.values()
     pods = f"{len(listed)} on this node, {sum(1 for pod in listed if pod.allocations)} with GPUs"
     found = {
-        "containers directory": f"{settings.containers}: "
-        + (health.containers.error or _directories(snapshot, examination)),
+        "containers directory": health.containers.error
+        or f"{settings.containers}: {_directories(snapshot, examination)}",
         "HAMi-core in use": "; ".join(
             f"{layout.shipped_in} (layout {layout.name}): {layouts[layout.name]}"
             for layout in LAYOUTS
