@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from vgpumonitor.diagnosis import KINDS, Kind
+from vgpumonitor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,5 +38,9 @@ class TestKind:
     def test_names_documents_and_flags_that_exist(self, kind: Kind) -> None:
         for document in re.findall(r"docs/[a-z-]+\.md", kind.why + kind.mend):
             assert (ROOT / document).is_file()
+        flags = set(re.findall(r"(?<![-\w])--[a-z][a-z-]+", kind.why + kind.mend))
+        assert flags <= {f"--{field.name.replace('_', '-')}" for field in fields(Settings)} | {
+            *("--as", "--gpu-reset"),  # of kubectl and nvidia-smi
+        }
         for title in re.findall(r"docs/migration\.md, \"([^\"]+)\"", kind.why + kind.mend):
             assert f"\n## {title}\n" in (ROOT / "docs/migration.md").read_text()

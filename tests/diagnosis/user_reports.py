@@ -164,7 +164,7 @@ REPORTS = (
             pods=pods_view(replace(hami_pod(), phase="Succeeded")),
             live=(),
         ),
-        ("directories-left",),
+        instead="containers that finished have no series",
     ),
     Report(
         "Koordinator #2560, #2171",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from testing import pods
 from testing.exporter import free_port, running
 from testing.nvml import simulated_nvml
 from testing.region_files import put
-from testing.values import CARD, GIB, UID
+from testing.values import CARD, GIB, OTHER, UID
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedNvml
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
@@ -183,6 +184,17 @@ class TestExporterHere:
             status, document = node.json()
         assert status == 1
         assert ids(document)["monitors-compete"] == ["vGPUmonitor's PIDs: 900"]
+
+    @pytest.mark.parametrize("cleans", [False, True])
+    def test_what_is_left_to_clean_up_depends_on_whether_it_does(
+        self, node: Node, cleans: bool
+    ) -> None:
+        left = node.hook_path / "containers" / f"{OTHER}_train"
+        left.mkdir()
+        os.utime(left, (1_700_000_000, 1_700_000_000))
+        with self.exporter(node, "--pods=none", *(["--gc"] if cleans else [])):
+            _, document = node.json()
+        assert ("directories-left" in ids(document)) != cleans
 
     def test_another_program(self, node: Node) -> None:
         class NotFound(BaseHTTPRequestHandler):

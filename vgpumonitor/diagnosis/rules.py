@@ -96,10 +96,12 @@ def _directory(snapshot: NodeSnapshot, found: Found) -> None:
         found.add(kind, "", view.error or "it has not been looked at yet")
     if snapshot.health.cleanup is None and view.containers:
         shown = {container.key for container in snapshot.containers}
+        listed = snapshot.health.pods.pods
         left = [
             reading.changed
             for reading in view.containers
-            if (reading.pod_uid, reading.container) not in shown
+            if reading.pod_uid not in listed
+            and (reading.pod_uid, reading.container) not in shown
             and snapshot.time - reading.changed > LEFT
         ]
         if left:

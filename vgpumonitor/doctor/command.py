@@ -14,7 +14,7 @@ from rich.console import Console
 from vgpumonitor import logs
 from vgpumonitor.client_tls import tls_options
 from vgpumonitor.diagnosis import findings
-from vgpumonitor.doctor.exporter import ask_here
+from vgpumonitor.doctor.exporter import ask_here, with_controllers
 from vgpumonitor.doctor.node import look
 from vgpumonitor.doctor.report import Report, looked_at, merged, render
 from vgpumonitor.doctor.traces import examination
@@ -76,10 +76,13 @@ def examine(settings: Settings, tls: ssl.SSLContext, nvml_library: Any = None) -
     # What the sources would log is told as findings.
     logs.configure("error", "logfmt")
     snapshot = asyncio.run(look(settings, nvml_library))
-    exporter, told = asyncio.run(ask_here(settings.listen_address[0], tls))
+    exporter, document = asyncio.run(ask_here(settings.listen_address[0], tls))
+    if document is not None:
+        snapshot = with_controllers(snapshot, document)
     traces = examination(settings, snapshot, exporter)
+    own = findings_document(findings(snapshot, traces))
     return Report(
         snapshot.node,
-        merged(findings_document(findings(snapshot, traces)), told),
+        merged(own, () if document is None else document["findings"]),
         looked_at(settings, snapshot, traces),
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import ssl
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 
+from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.diagnosis import ExporterFound
 from vgpumonitor.settings import Address
+from vgpumonitor.snapshot import NodeSnapshot
 
 #: Seconds for an answer.
 TIMEOUT = 5.0
@@ -17,10 +20,8 @@ TIMEOUT = 5.0
 Document = dict[str, Any]
 
 
-async def ask_here(
-    address: Address, tls: ssl.SSLContext
-) -> tuple[ExporterFound, tuple[Document, ...]]:
-    """Who answers at ``address``, and the findings of an exporter there, as its JSON has them."""
+async def ask_here(address: Address, tls: ssl.SSLContext) -> tuple[ExporterFound, Document | None]:
+    """Who answers at ``address``, and the snapshot of an exporter there, as its JSON has it."""
     host = "127.0.0.1" if address.host is None else address.host
     place = str(Address(host, address.port))
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
@@ -31,29 +32,43 @@ async def ask_here(
                     return await _answer(place, response)
             except aiohttp.ClientConnectorCertificateError:
                 text = "answers with TLS, and its certificate is not trusted (--ca-file)"
-                return ExporterFound(place, "exporter", text), ()
+                return ExporterFound(place, "exporter", text), None
             except aiohttp.ClientConnectorError as error:
                 if not isinstance(error, aiohttp.ClientSSLError):
                     reason = os.strerror(error.errno) if error.errno else str(error)
-                    return ExporterFound(place, "nobody", reason), ()
+                    return ExporterFound(place, "nobody", reason), None
             except (aiohttp.ClientError, TimeoutError):
                 pass  # It speaks no HTTP: perhaps TLS.
-    return ExporterFound(place, "other", "it speaks neither HTTP nor TLS"), ()
+    return ExporterFound(place, "other", "it speaks neither HTTP nor TLS"), None
 
 
 async def _answer(
     place: str, response: aiohttp.ClientResponse
-) -> tuple[ExporterFound, tuple[Document, ...]]:
+) -> tuple[ExporterFound, Document | None]:
     if response.status == 401:
         text = "asks for a password: `doctor URL` with one in it tells more"
-        return ExporterFound(place, "exporter", text), ()
+        return ExporterFound(place, "exporter", text), None
     try:
         document = await response.json() if response.status == 200 else None
     except (aiohttp.ClientError, ValueError):
         document = None
     if not isinstance(document, dict) or document.get("version") != 1:
         text = f"it answers {response.status} to GET {response.url.path}"
-        return ExporterFound(place, "other", text), ()
+        return ExporterFound(place, "other", text), None
     writes = document["feedback"] is not None or document["cleanup"] is not None
     text = f"vgpumonitor {document['exporter_version']} answers"
-    return ExporterFound(place, "exporter", text, writes), tuple(document["findings"])
+    return ExporterFound(place, "exporter", text, writes), document
+
+
+def with_controllers(snapshot: NodeSnapshot, document: Document) -> NodeSnapshot:
+    """The snapshot with what the exporter here says of its feedback and clean-up."""
+    feedback, cleanup = document["feedback"], document["cleanup"]
+    return replace(
+        snapshot,
+        health=replace(
+            snapshot.health,
+            feedback=feedback
+            and FeedbackHealth(feedback["rounds"], last_round=feedback["last_round"]),
+            cleanup=cleanup and CleanupHealth(cleanup["removed"], cleanup["last_round"]),
+        ),
+    )
