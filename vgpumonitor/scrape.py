@@ -109,7 +109,7 @@ class Scraper:
     async def findings(self) -> tuple[Finding, ...]:
         """What the last scrape found to be wrong; a new one's where there was none lately, so
         that a probe costs a scrape a minute at most."""
-        if self._found_at is None or time.monotonic() - self._found_at > FRESH:
+        if self._found_at is None or time.perf_counter() - self._found_at > FRESH:
             await self.collect()
         return self._found
 
@@ -127,7 +127,7 @@ class Scraper:
         snapshot, self._found = await asyncio.wrap_future(
             self._renderer.submit(lambda: self._diagnosed(now, containers, devices, seconds))
         )
-        self._found_at = time.monotonic()
+        self._found_at = time.perf_counter()
         return Scrape(snapshot, self._exposition, self._renderer)
 
     async def _read_containers(self) -> ContainersView:
