@@ -28,16 +28,18 @@ from testing.values import (
 from tests.diagnosis.nodes import NVML, busy, hami_pod, node, pod
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.diagnosis import KINDS, Finding, Seen, findings
-from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.snapshot import DeviceXid, NodeSnapshot
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, PodsView
 from vgpumonitor.sources.processes import ContainerRef
+from vgpumonitor.xids import xid_of
 
 TRAIN = "team-a/train-0/train"
 #: A region in order: a process that lives, is known to HAMi-core, and has a core limit.
 SOUND = region(process(use(data=GIB, sm=30)))
 SECOND = region(process(use(data=GIB, sm=30), hostpid=200, pid=8))
+XID_79 = DeviceXid(0, CARD, "", 79, 1, NOW - 3600, ())
 TWO = pods_view(pod(), pod(OTHER, "train-1"))
 LIFTED = {"utilization_switch": 0}
 
@@ -166,6 +168,17 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(cards=[card(up=False)], pods=pods_view()),
         [Seen(f"GPU 0 ({CARD})", "the driver knew it and does not answer for it any more")],
         lambda: node(pods=pods_view()),
+    ),
+    "gpu-xid": (
+        lambda: replace(node(pods=pods_view()), xids=(XID_79,)),
+        [
+            Seen(
+                "GPU 0",
+                f"XID 79 1 h ago: {xid_of(79).meaning}. {xid_of(79).action}",
+            )
+        ],
+        # A program's error.
+        lambda: replace(node(pods=pods_view()), xids=(structs.replace(XID_79, xid=31),)),
     ),
     "gpu-memory-damaged": (
         lambda: node(

@@ -29,7 +29,7 @@ from tests.diagnosis.nodes import busy, hami_pod, node, pod
 from vgpumonitor.diagnosis import Examination, findings
 from vgpumonitor.diagnosis.model import Finding
 from vgpumonitor.region.model import GONE
-from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.snapshot import DeviceXid, NodeSnapshot
 from vgpumonitor.sources.containers import ContainersView
 from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, MigAllocation
@@ -320,8 +320,11 @@ REPORTS = (
     Report(
         "dcgm-exporter #190, #239, #309, #500, #620; HAMi #2717",
         "XID errors",
-        lambda: node(pods=pods_view(), cards=[card(up=False)]),
-        ("gpu-lost",),
+        lambda: replace(
+            node(pods=pods_view(), cards=[card().without_readings()]),
+            xids=(DeviceXid(0, CARD, "", 79, 1, NOW - 60, ()),),
+        ),
+        ("gpu-lost", "gpu-xid"),
     ),
     Report(
         "dcgm-exporter #26, #99, #423, #515, #564; gpu-operator #2103",

@@ -371,6 +371,16 @@ GPU_LOST = Kind(
     "restart it; if the GPU is lost again, have it exchanged.",
     alert="VgpuCardLost",
 )
+GPU_XID = Kind(
+    "gpu-xid",
+    "warning",
+    "The driver reported errors (XID) of a GPU that needs a reset or a repair",
+    "Errors of programs are not told here: of these the GPU, its memory, its power or its links "
+    "are the cause, or it works again only after a reset.",
+    "What is named beside each error. Drain the node before. The finding goes a day after the last "
+    "one.",
+    alert="VgpuCardXidHardware",
+)
 GPU_MEMORY_DAMAGED = Kind(
     "gpu-memory-damaged",
     "warning",
@@ -379,6 +389,7 @@ GPU_MEMORY_DAMAGED = Kind(
     "programs on the GPU may fail with ECC errors.",
     "Drain the node and reset the GPU (`nvidia-smi --gpu-reset`) or restart the node. Where the "
     "remapping failed, no spare rows are left: have the GPU exchanged.",
+    alert="VgpuCardRowRemapPending",
 )
 NVML_CALLS_FAIL = Kind(
     "nvml-calls-fail",
@@ -547,6 +558,7 @@ KINDS: tuple[Kind, ...] = (
     NVML_RELEASED,
     NO_GPU,
     GPU_LOST,
+    GPU_XID,
     GPU_MEMORY_DAMAGED,
     NVML_CALLS_FAIL,
     PODS_REFUSED,

@@ -24,6 +24,7 @@ from vgpumonitor.snapshot.over import unreliable
 from vgpumonitor.sources.devices import Device, parts_of
 from vgpumonitor.sources.pods import Pod
 from vgpumonitor.sources.pods.objects import ISOLATION
+from vgpumonitor.xids import xid_of
 
 #: Seconds for which a container may have a directory and no region file before it is told.
 WAITING = 600.0
@@ -39,6 +40,8 @@ FEEDBACK_ROUND, CLEANUP_ROUND = 60.0, 300.0
 ANOTHER_MONITOR = 600.0
 #: Seconds after which a directory that nobody removed is told; HAMi removes them after 300.
 LEFT = 3600.0
+#: Seconds for which an XID is told.
+XID = 86_400.0
 #: Failures of a NVML call that are told: one may pass.
 FAILURES = 2
 #: The last major version of the driver with which HAMi-core before HAMi 2.6.0 works.
@@ -249,6 +252,15 @@ def _devices(snapshot: NodeSnapshot, found: Found, examination: Examination | No
                 found.add(kinds.NVML_CALLS_FAIL, uuid, f"{call} failed {count} times")
     for device in snapshot.devices:
         _health(device, found)
+    for error in snapshot.xids:
+        xid = xid_of(error.xid)
+        since = snapshot.time - error.last_time
+        if xid.of in ("reset", "hardware") and since < XID:
+            found.add(
+                kinds.GPU_XID,
+                _gpu(error.device_index, error.device_uuid),
+                f"XID {xid.code} {ago(since)}: {xid.meaning}. {xid.action}",
+            )
     _allocations(snapshot, found)
     for uuid, bytes_ in snapshot.unattributed.items():
         if bytes_ > UNATTRIBUTED:
