@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,23 @@ class TestExporterHere:
         assert status == 2
         assert ids(document)["port-taken"] == [
             f"127.0.0.1:{node.port}: it answers 404 to GET /api/v1/snapshot"
+        ]
+
+    def test_a_program_of_another_protocol(self, node: Node) -> None:
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(b"SSH-2.0-other\r\n")
+
+        server = socket.create_server(("127.0.0.1", node.port))
+        threading.Thread(target=greet, daemon=True).start()
+        with server:
+            status, document = node.json()
+        assert status == 2
+        assert ids(document)["port-taken"] == [
+            f"127.0.0.1:{node.port}: it speaks neither HTTP nor TLS"
         ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from testing.exporter import free_port, serve_arguments
 from testing.polling import eventually
 from tests.web.certificates import Authority, Pair, openssl
+from vgpumonitor import __version__
 
 WEB_CONFIG = """\
 tls_server_config:
@@ -83,6 +85,24 @@ def test_a_client_with_a_certificate_is_answered(
     done = run("doctor", url, *flags)
     assert done.stderr == ""
     assert done.stdout.startswith("node-1: ")
+
+
+def test_doctor_finds_it_at_the_port_of_this_machine(
+    url: str, authority: Authority, client: Pair, tmp_path: Path
+) -> None:
+    def port(*flags: str) -> str:
+        address = url.removeprefix("https://")
+        node = (f"--listen-address={address}", f"--hook-path={tmp_path}", "--nvml=off")
+        done = run("doctor", "--json", "--pods=none", *node, *flags)
+        assert done.stderr == ""
+        text: str = json.loads(done.stdout)["looked_at"]["port"]
+        return text.removeprefix(f"{address}: ")
+
+    certificate = f"--cert-file={client.cert}", f"--key-file={client.key}"
+    assert port(f"--ca-file={authority.cert}", *certificate) == f"vgpumonitor {__version__} answers"
+    assert port() == "answers with TLS, and its certificate is not trusted (--ca-file)"
+    wanted = "answers with TLS, and wants a client's certificate (--cert-file)"
+    assert port(f"--ca-file={authority.cert}") == wanted
 
 
 def test_the_key_may_be_in_the_certificates_file(

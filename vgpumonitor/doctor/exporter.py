@@ -37,8 +37,14 @@ async def ask_here(address: Address, tls: ssl.SSLContext) -> tuple[ExporterFound
                 if not isinstance(error, aiohttp.ClientSSLError):
                     reason = os.strerror(error.errno) if error.errno else str(error)
                     return ExporterFound(place, "nobody", reason), None
-            except (aiohttp.ClientError, TimeoutError):
-                pass  # It speaks no HTTP: perhaps TLS.
+            except TimeoutError:
+                text = f"it does not answer within {TIMEOUT:g} s"
+                return ExporterFound(place, "other", text), None
+            except aiohttp.ClientError:
+                # It speaks no HTTP, so perhaps TLS.
+                if scheme == "https":
+                    text = "answers with TLS, and wants a client's certificate (--cert-file)"
+                    return ExporterFound(place, "exporter", text), None
     return ExporterFound(place, "other", "it speaks neither HTTP nor TLS"), None
 
 
