@@ -62,7 +62,7 @@ COMMANDS = (
     ),
     LazyCommand(
         "compare",
-        "vgpumonitor.compare",
+        "vgpumonitor.compare.command",
         "Compare what two exporters serve; the exit status is 1 if they differ.",
     ),
 )

@@ -1,0 +1,70 @@
+"""Two exporters' /metrics, both asked at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from vgpumonitor.compare.exposition import CompareError, Exposition, parse
+
+#: Seconds that a whole /metrics may take.
+TIMEOUT = 30.0
+#: Seconds between two scrapes.
+INTERVAL = 1.0
+
+
+async def scrapes(
+    url_a: str, url_b: str, tls: ssl.SSLContext, wait: float
+) -> AsyncIterator[tuple[Exposition, Exposition]]:
+    """One scrape of both, and one each INTERVAL until ``wait`` seconds are over. Raises
+    CompareError."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    headers = {"Accept": "text/plain;version=0.0.4"}
+    connector = aiohttp.TCPConnector(ssl=tls)
+    begin = time.monotonic()
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, headers=headers
+    ) as session:
+        while True:
+            yield await asyncio.gather(_scrape(session, url_a), _scrape(session, url_b))
+            if time.monotonic() - begin + INTERVAL > wait:
+                return
+            await asyncio.sleep(INTERVAL)
+
+
+async def _scrape(session: aiohttp.ClientSession, url: str) -> Exposition:
+    shown = without_login(url)
+    try:
+        async with session.get(_metrics_at(url)) as response:
+            if response.status != 200:
+                raise CompareError(
+                    f"{shown}: status {response.status} {response.reason}, expected 200"
+                )
+            if response.content_type != "text/plain":
+                raise CompareError(
+                    f"{shown}: content type {response.content_type}, expected text/plain"
+                )
+            at = time.monotonic()
+            return parse(await response.text("utf-8"), shown, at)
+    except TimeoutError as error:
+        raise CompareError(f"{shown}: no complete answer within {TIMEOUT:g} s") from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+        raise CompareError(
+            f"{shown}: invalid URL: expected http:// or https:// and a host"
+        ) from error
+    except (aiohttp.ClientError, UnicodeDecodeError) as error:
+        raise CompareError(f"{shown}: {error}") from error
+
+
+def _metrics_at(url: str) -> str:
+    """An exporter's address stands for its /metrics; any other path is taken as it is."""
+    return re.sub(r"^(https?://[^/?#]+)/?(?=\?|$)", r"\1/metrics", url)
+
+
+def without_login(url: str) -> str:
+    return re.sub(r"(?<=//)[^/@]*@", "", url)
