@@ -56,6 +56,12 @@ def test_a_container_whose_file_one_side_has_no_longer() -> None:
     assert shown(causes_of(a, b)) == [("container", ("n", "p2", "c"), 3, 4)]
 
 
+def test_a_layout_of_one_container_is_that_container() -> None:
+    a, b = container(1, usage=9000, utilization=90) + container(2), container(1) + container(2)
+    layouts = region(1, "1.2") + region(2, "1.1")
+    assert shown(causes_of(a, b + layouts)) == [("container", ("n", "p1", "c"), 3, 4)]
+
+
 def test_a_container_that_one_side_does_not_have() -> None:
     a = "".join(map(container, range(3)))
     assert shown(causes_of(a, a + container(3))) == [("container", ("n", "p3", "c"), 4, 4)]

@@ -69,6 +69,15 @@ def test_families_of_one_side_are_counted_and_are_no_series_that_differ() -> Non
     assert {series.family for series in comparison.series}.isdisjoint(("old", "vgpu_region_info"))
 
 
+def test_a_family_that_is_declared_and_has_no_series_is_one_that_the_side_has() -> None:
+    """All memory of a container's GPU is missing, and with it the family's only series."""
+    series = 'x_bytes{pod="p"} 1\n'
+    comparison = compared("# TYPE x_bytes gauge\n", series)
+    assert verdicts(comparison) == [("x_bytes", "only in B")]
+    assert (comparison.only_a, comparison.only_b) == ({}, {})
+    assert compared("y 1\n", series).only_b == {"x_bytes": 1}
+
+
 def test_what_exporters_say_of_themselves_is_left_out() -> None:
     comparison = compared(VGPUMONITOR, VGPUMONITOR + "vgpumonitor_regions 1\nhami_build_info 1\n")
     assert (comparison.only_a, comparison.only_b) == ({}, {})

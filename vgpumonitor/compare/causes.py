@@ -102,12 +102,15 @@ def _offset(one: Series) -> str:
 
 
 def layouts(*sides: Exposition) -> dict[Names, str]:
-    """The layout of each container's region, where a side serves it."""
-    return {
+    """The layout of each container's region, where a side serves it. A layout that one container
+    alone has explains nothing that the container doesn't."""
+    found = {
         container_of(series): dict(series).get("layout", "")
         for side in sides
         for series in side.values.get("vgpu_region_info", {})
     }
+    number = Counter(found.values())
+    return {container: layout for container, layout in found.items() if number[layout] > 1}
 
 
 def container_of(labels: Labels) -> Names:

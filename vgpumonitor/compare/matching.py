@@ -63,19 +63,25 @@ def compare(scrapes: Sequence[tuple[Exposition, Exposition]], tolerances: Tolera
     a, b = readings(sides_a), readings(sides_b)
     names_a, names_b = _label_names(sides_a), _label_names(sides_b)
     types_a, types_b = sides_a[-1].types, sides_b[-1].types
+    # A family that is declared and has no series just now is one that the side serves.
+    has_a, has_b = a.keys() | types_a.keys(), b.keys() | types_b.keys()
     shared: list[SharedFamily] = []
     series: list[Series] = []
-    for name in sorted(a.keys() & b.keys()):
+    for name in sorted((a.keys() | b.keys()) & has_a & has_b):
+        own_a, own_b = a.get(name, {}), b.get(name, {})
         labels_a, labels_b = names_a[name], names_b[name]
+        both = own_a and own_b
+        only_a = tuple(sorted(labels_a - labels_b)) if both else ()
+        only_b = tuple(sorted(labels_b - labels_a)) if both else ()
         types = types_a.get(name, ""), types_b.get(name, "")
-        only_a, only_b = tuple(sorted(labels_a - labels_b)), tuple(sorted(labels_b - labels_a))
         shared.append(SharedFamily(name, only_a, only_b, types))
-        series += _matched(name, a[name], b[name], labels_a & labels_b, tolerances.of(name))
+        matched_by = labels_a & labels_b
+        series += _matched(name, own_a, own_b, matched_by, tolerances.of(name))
     return Comparison(
         tuple(shared),
         tuple(series),
-        {name: len(a[name]) for name in sorted(a.keys() - b.keys())},
-        {name: len(b[name]) for name in sorted(b.keys() - a.keys())},
+        {name: len(a[name]) for name in sorted(a.keys() - has_b)},
+        {name: len(b[name]) for name in sorted(b.keys() - has_a)},
     )
 
 

@@ -121,13 +121,13 @@ def _signed(offset: str) -> str:
 def _by(cause: Cause) -> str:
     """By how much, where that is the same, or in the same proportion, for all."""
     pairs = [(_last(one.a), _last(one.b)) for one in cause.series if one.a and one.b]
-    if cause.kind == "offset" or len(pairs) < 2:
+    if cause.kind == "offset" or len(pairs) < len(cause.series) or len(pairs) < 2:
         return ""
     offsets = {f"{b - a:+.12g}" for a, b in pairs}
     if len(offsets) == 1:
         return f": B is A {_signed(offsets.pop())}"
     factors = {f"{b / a:.6g}" if a else "" for a, b in pairs}
-    if len(factors) == 1 and "" not in factors:
+    if len(factors) == 1 and not factors & {"", "0"}:
         return f": B is A × {factors.pop()}"
     return ""
 
