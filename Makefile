@@ -49,7 +49,7 @@ dashboards: .venv/dev
 alerts: .venv/dev
 	$(BIN)/python -m alerts.generate
 
-# The tables of docs/metrics.md.
+# The tables of docs/metrics.md and docs/migration.md.
 docs: .venv/dev
 	$(BIN)/python -m docs.generate
 

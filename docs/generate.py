@@ -1,4 +1,4 @@
-"""``python -m docs.generate``: writes the tables of metrics.md and xids.md from the code, and the
+"""``python -m docs.generate``: writes what the pages have of the declarations: tables, and the
 findings of troubleshooting.md.
 
 What is generated stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; all else on a
@@ -20,8 +20,11 @@ from vgpumonitor.region.model import REASONS
 from vgpumonitor.xids import XIDS
 
 PAGE = Path(__file__).parent / "metrics.md"
-TROUBLESHOOTING = PAGE.with_name("troubleshooting.md")
-XIDS_PAGE = PAGE.with_name("xids.md")
+#: All that have something generated.
+PAGES = [
+    PAGE,
+    *map(PAGE.with_name, ("migration.md", "troubleshooting.md", "xids.md")),
+]
 
 _TABLE = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -34,6 +37,7 @@ def with_tables(page: str) -> str:
         "processes": _families(vgpu.PROCESS_FAMILIES),
         "exporter": _families(exporter.FAMILIES),
         "dcgm": _dcgm(),
+        "dcgm_default": _dcgm_default(),
         "reasons": _table(("reason", "meaning"), REASONS.items()),
         "findings": _findings(KINDS),
         "xids": _xids(),
@@ -64,6 +68,17 @@ def _dcgm() -> str:
     return _table(
         ("DCGM's field", "in its lists", "here", "what differs"),
         [(f"`{each.name}`", _LISTED[each.listed], _here(each), each.note) for each in dcgm.FIELDS],
+    )
+
+
+def _dcgm_default() -> str:
+    return _table(
+        ("DCGM's field", "here"),
+        [
+            (f"`{each.name}`", _here(each) if each.expression else f"not here: {each.note}")
+            for each in dcgm.FIELDS
+            if each.listed in ("default", "dcp")
+        ],
     )
 
 
@@ -116,5 +131,5 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    for page in (PAGE, TROUBLESHOOTING, XIDS_PAGE):
+    for page in PAGES:
         page.write_text(with_tables(page.read_text()))
