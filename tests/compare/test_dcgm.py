@@ -202,6 +202,18 @@ def test_a_field_that_is_missing_here() -> None:
     ]
 
 
+def test_what_dcgm_does_not_have_of_a_gpu_is_no_difference_but_the_gpu_itself_is() -> None:
+    theirs = of_dcgm("DCGM_FI_DEV_GPU_TEMP", 54) + of_dcgm("DCGM_FI_DEV_FB_USED", 5, SECOND)
+    temperatures = "".join(
+        of_ours("vgpu_device_temperature_celsius", 54, uuid) for uuid in (FIRST, SECOND, "GPU-new")
+    )
+    memory = of_ours("vgpu_device_memory_used_bytes", 5 * MIB, SECOND)
+    comparison = compared(theirs, info() + info(SECOND) + temperatures + memory)
+    assert [(one.labels, one.verdict) for one in comparison.differences] == [
+        ((("UUID", "GPU-new"),), "only in B")
+    ]
+
+
 def test_mig_devices_are_matched_by_gpu_instance() -> None:
     instances = (("3", "2g.20gb", 1200), ("9", "1g.10gb", 40))
     theirs = "".join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vgpumonitor.compare.exposition import CompareError, Exposition, Labels
@@ -91,7 +91,8 @@ def translated(
     before: Exposition | None = None
     for scrape in scrapes:
         dcgm, ours = _of_dcgm(scrape[number]), scrape[1 - number]
-        own = {name: _of_ours(BY_NAME[name], dcgm[name], ours, before) for name in dcgm}
+        gpus = {_uuid(labels) for series in dcgm.values() for labels in series}
+        own = {name: _of_ours(BY_NAME[name], dcgm[name], gpus, ours, before) for name in dcgm}
         both = _exposition(dcgm), _exposition({name: of for name, of in own.items() if of})
         found.append(both if number == 0 else both[::-1])
         before = ours
@@ -139,15 +140,20 @@ def _blank(value: float) -> bool:
 
 
 def _of_ours(
-    field: Field, dcgm: Mapping[Labels, float], scrape: Exposition, before: Exposition | None
+    field: Field,
+    dcgm: Mapping[Labels, float],
+    gpus: Collection[str],
+    scrape: Exposition,
+    before: Exposition | None,
 ) -> dict[Labels, float]:
-    """Our values of ``field``, in DCGM's units: of a GPU's instances where DCGM's side has
-    instances of the GPU, otherwise of the GPU."""
-    instances = {dict(labels).get("UUID") for labels in dcgm if labels[0][0] == "GPU_I_ID"}
+    """Our values of ``field``, in DCGM's units: of the GPUs, and of the GPUs whose instances
+    have the field, for which DCGM's side has it, and of those that aren't among its ``gpus``."""
+    instances = {_uuid(labels) for labels in dcgm if labels[0][0] == "GPU_I_ID"}
+    wholes = {_uuid(labels) for labels in dcgm if labels[0][0] != "GPU_I_ID"}
     found = {
         _labels(uuid, text=text): value
         for (uuid, text), value in _by_gpu(field, scrape, before).items()
-        if uuid not in instances or _labels(uuid) in dcgm
+        if uuid in wholes or uuid not in gpus
     }
     if instances:
         found |= {
@@ -156,6 +162,10 @@ def _of_ours(
             if uuid in instances
         }
     return found
+
+
+def _uuid(labels: Labels) -> str:
+    return dict(labels).get("UUID", "")
 
 
 def _by_gpu(

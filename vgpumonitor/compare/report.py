@@ -71,7 +71,7 @@ def _types_differ(family: SharedFamily) -> bool:
 def _left_out(left_out: Sequence[NotCompared], width: int) -> Iterator[str]:
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for one in left_out:
-        by_reason[one.reason].append(one.name)
+        by_reason[one.reason.replace("`", "")].append(one.name)
     for reason, names in by_reason.items():
         yield from _wrapped(f"Not compared ({reason}):", names, width)
 
