@@ -11,7 +11,7 @@ from vgpumonitor.snapshot import (
     SnapshotBuilder,
     SourceViews,
 )
-from vgpumonitor.snapshot.identity import identify, slot_owners
+from vgpumonitor.snapshot.identity import Unfound, identify, slot_owners
 from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices import Device
 from vgpumonitor.sources.pods import Pod, PodsView
@@ -117,12 +117,13 @@ def snapshot(
     pods: PodsView | None = None,
     cards: Iterable[Device] = (),
     live: Iterable[int] | None = None,
+    unfound: Unfound = "believed",
     on_devices: Mapping[int, ContainerRef | None] | None = None,
     builder: SnapshotBuilder | None = None,
     time: float = NOW,
 ) -> NodeSnapshot:
     """``live`` are the host PIDs of the regions' processes that live; None where nobody looks,
-    and HAMi-core is believed. ``on_devices`` are containers of other host processes."""
+    and each process is ``unfound``. ``on_devices`` are containers of other host processes."""
     cards = tuple(cards)
     pods = pods or pods_view()
     return (builder or SnapshotBuilder("node-1")).build(
@@ -133,7 +134,9 @@ def snapshot(
             pods=pods,
             devices=cards,
             known_devices=cards,
-            identities=identities(entries, pods, live, on_devices or {}),
+            identities=Identities(unfound=unfound)
+            if live is None
+            else identities(entries, pods, live, on_devices or {}),
         )
     )
 
@@ -141,11 +144,9 @@ def snapshot(
 def identities(
     entries: Iterable[ContainerReading],
     pods: PodsView,
-    live: Iterable[int] | None,
+    live: Iterable[int],
     on_devices: Mapping[int, ContainerRef | None],
 ) -> Identities:
-    if live is None:
-        return Identities()
     live = set(live)
     owners = slot_owners(entries, pods)
     host = {

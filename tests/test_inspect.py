@@ -127,6 +127,21 @@ def test_no_limit_says_so(tmp_path: Path) -> None:
     assert cells(text_of(one(path)), "0")[3::2] == ["none", "none"]
 
 
+def test_what_is_not_known_is_no_number(tmp_path: Path) -> None:
+    """HAMi-core measures no cores without a host PID, and NVML's "not available" is no size. One
+    process' count wrapped below zero, and is right again in the sum."""
+    data = bytearray(recorded_bytes(RECENT))
+    head: Any = V1_2.region.from_buffer(data)
+    first = next(slot for slot in head.procs if slot.status == 1)
+    first.hostpid, first.monitorused[0] = 0, (1 << 64) - 1
+    first.device_util[0].sm = 0
+    first.used[0].total = (1 << 64) - (2 << 20)
+    path = tmp_path / "a.cache"
+    path.write_bytes(data)
+    found = cells(text_of(one(path)), str(first.pid))
+    assert (found[1], found[4], found[9], found[10]) == ("–", "-2.00 MiB", "–", "–")
+
+
 def test_nonsense_in_a_file_is_told_and_the_rest_shown(tmp_path: Path) -> None:
     data = bytearray(recorded_bytes(RECENT))
     head: Any = V1_2.head.from_buffer(data)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from testing.exporter import free_port
@@ -40,6 +41,7 @@ from tests.web.page_server import PageServer
 from vgpumonitor.snapshot import DeviceXid, NodeSnapshot, XidContainer
 from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 from vgpumonitor.sources.pods import Pod, PodsView
+from vgpumonitor.sources.processes import ContainerRef
 from vgpumonitor.top.draw import once, render
 from vgpumonitor.top.fetch import FetchError, from_url
 from vgpumonitor.top.rows import SORTS, rows_of
@@ -275,6 +277,32 @@ class TestOnce:
         )
         assert "  page retirement pending  PCIe x8 of x16  20.0 GiB of 40.0 GiB" in lines
         assert "  lost  0 B  A100\n" in lines
+
+    def test_what_is_not_known_is_unknown_and_no_zero(self) -> None:
+        """A GPU whose driver tells nothing, with a container that was never seen whole and one
+        whose limit can't be true; and one that only the driver knows, without a limit that
+        anybody would know."""
+        torn = structs.replace(region(process(use(data=GIB))), torn=1, missing=1)
+        nonsense = region(process(use(data=2 * GIB), hostpid=101), limit=1 << 60, sm_limit=100)
+        driver = DeviceProcess(300, None, None)
+        made = snapshot(
+            entry(torn),
+            entry(nonsense, OTHER, "nonsense"),
+            cards=[
+                card(memory_used=None, core_utilization=None),
+                card(CARD_2, 1, memory_used=None, processes=(driver,)),
+            ],
+            live=(100, 101),
+            on_devices={300: ContainerRef(UID, "")},
+        )
+        lines = once(document(made), View()).splitlines()
+        assert "at least 2.00 GiB of 40.0 GiB  cores    –" in lines[1]
+        assert "memory unknown of 40.0 GiB  cores  75%" in lines[2]
+        assert "░" not in lines[2]
+        shown = {" ".join(line.split()[2:4]): line.split()[4:] for line in lines[4:]}
+        assert shown["train 0"][:6] == ["–", "–", "10.0", "GiB", "0%", "–"]
+        assert shown["nonsense 0"][:7] == ["2.00", "GiB", "–", "–", "–", "–", "none"]
+        assert shown["train 1"][:6] == ["–"] * 6
 
     def test_a_blocked_container_says_for_whom_it_waits(self) -> None:
         high = Pod(OTHER, "team-a", "chat-0", "Running")

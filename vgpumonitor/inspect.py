@@ -19,9 +19,21 @@ from rich.table import Table
 from rich.text import Text
 
 from vgpumonitor.formatting import NONE, ago, percent, plain, size
-from vgpumonitor.region.model import GONE, RUNNING, SUSPENDED, Region, RegionError, RegionProcess
+from vgpumonitor.region.launches import measures
+from vgpumonitor.region.model import (
+    GONE,
+    RUNNING,
+    SUSPENDED,
+    Region,
+    RegionError,
+    RegionProcess,
+    wrapped,
+)
 from vgpumonitor.region.reader import RegionFile, io_error, open_regular
 from vgpumonitor.sources.containers import parse_name
+
+#: What NVML gives for bytes that it can't tell.
+_NOT_AVAILABLE = (1 << 64) - 1
 
 _STATES = {GONE: "gone", RUNNING: "running", SUSPENDED: "suspended"}
 
@@ -183,12 +195,17 @@ def _devices(region: Region) -> Table:
     table = _table(["device", "UUID"], ["memory", "limit", "cores", "core limit"])
     for index, device in enumerate(region.devices):
         uses = [process.devices[index] for process in _in_use(region)]
+        cores = [
+            process.devices[index].sm_util
+            for process in _in_use(region)
+            if _measured(process, device.sm_limit_percent, index)
+        ]
         table.add_row(
             str(index),
             device.uuid or NONE,
-            size(sum(use.total for use in uses)),
+            _bytes(wrapped(sum(use.total for use in uses))),
             size(device.memory_limit_bytes) if device.memory_limit_bytes else "none",
-            percent(sum(use.sm_util for use in uses)),
+            percent(sum(cores) if cores or not uses else None),
             "none" if device.sm_limit_percent in (0, 100) else percent(device.sm_limit_percent),
         )
     return table
@@ -206,6 +223,8 @@ def _processes(region: Region) -> Table:
     for process in region.processes:
         for index, use in enumerate(process.devices):
             other = max(0, use.total - use.context - use.module - use.data)
+            told = use.monitor_used != _NOT_AVAILABLE
+            measured = _measured(process, region.devices[index].sm_limit_percent, index)
             names = (
                 str(process.pid),
                 str(process.hostpid or NONE),
@@ -214,10 +233,22 @@ def _processes(region: Region) -> Table:
             table.add_row(
                 *(names if index == 0 else ("", "", "")),
                 str(index),
-                *map(size, (use.total, use.context, use.module, use.data, other, use.monitor_used)),
-                percent(use.sm_util),
+                *map(_bytes, (use.total, use.context, use.module, use.data, other)),
+                size(use.monitor_used if told else None),
+                percent(use.sm_util if measured else None),
             )
     return table
+
+
+def _measured(process: RegionProcess, core_limit: int, index: int) -> bool:
+    """Whether the cores of the process on a device are known. Where HAMi-core doesn't measure, a
+    0 says nothing; another value is shown, since it is in the file."""
+    return measures(process, core_limit) or process.devices[index].sm_util > 0
+
+
+def _bytes(count: int) -> str:
+    """HAMi-core up to 2.8.0 counts without a lock, and below zero."""
+    return size(count) if count < 1 << 63 else f"-{size((1 << 64) - count)}"
 
 
 def _table(names: Iterable[str], numbers: Iterable[str]) -> Table:

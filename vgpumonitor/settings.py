@@ -97,6 +97,7 @@ class Settings:
         "",
         "Labels of pods that vgpu_pod_info has as label_…, separated by commas.",
         type=Parsed("NAMES", _pod_labels),
+        default_shown="none",
     )
     pod_logs_dir: Path = flag(Path("/var/log/pods"), "Kubelet's directory of pod logs.")
     nvml: Literal["auto", "off"] = flag(

@@ -82,6 +82,13 @@ class TestMemory:
         assert device.core_utilization == 5
         assert [p.state for p in container.processes] == ["running", "dead", "dead"]
 
+    def test_of_the_dead_is_unknown_where_processes_can_not_be_identified(self) -> None:
+        found = region(process(use(data=300), hostpid=100), process(use(data=7), hostpid=0, pid=9))
+        (container,) = snapshot(entry(found), unfound="unidentified").containers
+        (device,) = container.devices
+        assert [p.state for p in container.processes] == ["unidentified", "unidentified"]
+        assert (device.memory, device.dead_memory) == (MemoryUse(data=307, total=307), None)
+
     def test_where_nobody_looks_nobody_is_dead(self) -> None:
         found = region(process(use(data=50), hostpid=101))
         (container,) = snapshot(entry(found), live=None).containers

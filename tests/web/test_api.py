@@ -441,6 +441,13 @@ class TestDocument:
         )
         assert [one["dead_memory_bytes"] for one in found["devices"]] == [7 * MIB]
 
+    def test_dead_memory_is_unknown_where_that_of_a_container_is(self) -> None:
+        found = document(
+            snapshot(entry(region(process(use(data=MIB)))), cards=[card()], unfound="unidentified")
+        )
+        assert found["containers"][0]["devices"][0]["dead_memory_bytes"] is None
+        assert found["devices"][0]["dead_memory_bytes"] is None
+
     def test_text_of_a_container_stays_text_that_json_has(self) -> None:
         hostile = structs.replace(
             entry(None, error="<img src=x>\udcff\x1b[31m"), path='a/<b>"\udcfe\n.cache'

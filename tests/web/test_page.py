@@ -237,6 +237,16 @@ def figure(card: Locator, name: str) -> str:
     return " ".join(" ".join(spans).split())
 
 
+def facts_of(dialog: Locator) -> dict[str, str]:
+    return dict(
+        zip(
+            dialog.locator("dt").all_inner_texts(),
+            dialog.locator("dd").all_inner_texts(),
+            strict=True,
+        )
+    )
+
+
 def rows(page: Page) -> list[list[str]]:
     return [row.locator("th, td").all_inner_texts() for row in page.locator("#rows tr").all()]
 
@@ -374,6 +384,71 @@ class TestFigures:
         article = opened().locator("#gpus article")
         expect(article.locator("h3")).to_contain_text("GPU-8664316c")
         expect(article.locator(".memory-figure")).to_contain_text("1.00 GiB used")
+
+    def test_what_is_not_known_is_unknown_and_no_zero(
+        self, opened: Any, server: PageServer
+    ) -> None:
+        """A GPU whose driver tells nothing, with a container that was never seen whole, one whose
+        limit can't be true, one in no region, and one that is; a pod without an amount."""
+        torn = structs.replace(region(process(use(data=GIB))), torn=1, missing=1)
+        nonsense = region(process(use(data=2 * GIB)), limit=1 << 60, sm_limit=100)
+        allocations = Allocation(CARD, 3, None, None), Allocation(CARD, 3, 4 * GIB, 0.5)
+        pods = pods_view(
+            replace(POD, allocations=allocations[:1]),
+            replace(OTHER_POD, allocations=allocations[1:]),
+        )
+        server.scraper.snapshot = snapshot(
+            entry(torn),
+            entry(nonsense, OTHER, "nonsense"),
+            pods=pods,
+            cards=[
+                card(memory_used=None, core_utilization=None, power_watts=None),
+                card(CARD_2, 1, memory_used=GIB),
+            ],
+            unfound="unidentified",
+        )
+        page = opened()
+        expect(page.locator("#totals")).to_have_text(
+            "2 GPUs · 2 containers · 1.00 GiB of 40.0 GiB in use · use of 1 GPU unknown"
+        )
+        first = page.locator("#gpus article").first
+        assert figure(first, "memory") == (
+            "Memory 2.00 GiB and 1 unknown of 40.0 GiB used limits 10.0 GiB · "
+            "allocated 4.00 GiB and 1 unknown"
+        )
+        assert figure(first, "cores") == "Cores unknown containers 0% and 1 unknown · limits 50%"
+        blocks = first.locator(".block").all()
+        assert [block.get_attribute("title") for block in blocks] == [
+            "team-a/train-0/train: unknown of 10.0 GiB",
+            "team-b/infer-0/nonsense: 2.00 GiB limit unknown",
+        ]
+        assert [block.get_attribute("class") for block in blocks] == [
+            "block limited unknown",
+            "block unlimited",
+        ]
+        shown = [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in rows(page)]
+        assert [row[2:-1] for row in shown] == [
+            ["nonsense", "0", "2.00 GiB", "–", "–", "–", "–", "none", "1 min ago"],
+            ["train", "0", "–", "–", "10.0 GiB", "0%", "–", "50%", "1 min ago"],
+        ]
+        expect(page.locator("#help dt", has_text="–")).to_have_text("–")
+        page.get_by_role("button", name="train-0").click()
+        facts = facts_of(page.get_by_role("dialog"))
+        assert facts["Memory"] == "unknown of 10.0 GiB"
+        assert facts["Held by dead processes"] == "unknown"
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="infer-0").click()
+        facts = facts_of(page.get_by_role("dialog"))
+        assert facts["Memory"] == "2.00 GiB, limit unknown"
+        assert facts["Cores"] == "not measured by HAMi-core, no limit"
+
+    def test_of_a_node_of_which_nothing_is_known(self, opened: Any, server: PageServer) -> None:
+        server.scraper.snapshot = snapshot(cards=[card(memory_used=None, core_utilization=None)])
+        page = opened()
+        expect(page.locator("#totals")).to_have_text("1 GPU · 0 containers · use of 1 GPU unknown")
+        article = page.locator("#gpus article")
+        assert figure(article, "memory") == "Memory unknown, of 40.0 GiB"
+        assert figure(article, "cores") == "Cores unknown"
 
 
 class TestTable:
@@ -767,13 +842,7 @@ class TestDetail:
         page.locator("#rows tr", has_text="blocked").get_by_role("button").click()
         dialog = page.get_by_role("dialog", name="team-b / infer-0 / blocked")
         expect(dialog).to_be_visible()
-        facts = dict(
-            zip(
-                dialog.locator("dt").all_inner_texts(),
-                dialog.locator("dd").all_inner_texts(),
-                strict=True,
-            )
-        )
+        facts = facts_of(dialog)
         assert facts["State"] == "blocked"
         assert facts["Blocked by"] == (
             "team-a/train-0/train (priority 0), team-b/infer-0/near (priority 1)"

@@ -9,7 +9,7 @@ there is no limit or the limit is lifted, and so waits only where a limit holds.
 from __future__ import annotations
 
 from vgpumonitor.region.layouts import LAYOUTS
-from vgpumonitor.region.model import Region, RegionDevice
+from vgpumonitor.region.model import Region, RegionDevice, RegionProcess
 
 _LATE = frozenset(layout.name for layout in LAYOUTS if layout.late_order)
 
@@ -22,6 +22,12 @@ def late_order(region: Region) -> bool:
 def is_limit(percent: int) -> bool:
     """Whether a core limit is one: 0 and 100 are none."""
     return 0 < percent < 100
+
+
+def measures(slot: RegionProcess, core_limit: int) -> bool:
+    """Whether HAMi-core measures the cores of the process: its watcher runs where there is a core
+    limit, and does nothing for a process whose host PID it has not found."""
+    return slot.hostpid > 0 and is_limit(core_limit)
 
 
 def limit_holds(region: Region, device: RegionDevice, host_pid_known: bool) -> bool:

@@ -12,6 +12,11 @@ from msgspec import Struct
 GONE, RUNNING, SUSPENDED = 0, 1, 2
 
 
+def wrapped(size: int) -> int:
+    """A sum of HAMi-core's byte counts as its own 64 bits have it."""
+    return size & ((1 << 64) - 1)
+
+
 class RegionError(Exception):
     """A region file can't be used.
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from vgpumonitor.region.launches import is_limit, limit_holds, waits
-from vgpumonitor.region.model import SUSPENDED, Region, RegionProcess
+from vgpumonitor.region.launches import limit_holds, measures, waits
+from vgpumonitor.region.model import SUSPENDED, Region, RegionProcess, wrapped
 from vgpumonitor.snapshot.attribution import Attribution, Part
 from vgpumonitor.snapshot.identity import Identities, Key, Unfound, slots_in_use
 from vgpumonitor.snapshot.model import (
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 _SCALING = 16
 #: Bytes that are believed where neither the device's memory nor a limit is known.
 _UNKNOWN_MOST = 1 << 50
-#: HAMi-core's sums are of 64 bits, and wrap.
-_WRAP = (1 << 64) - 1
 
 
 class _Place(Struct, frozen=True, gc=False):
@@ -270,9 +268,11 @@ def _region_devices(
                 device.sm_limit_percent,
                 None if region.missing else _memory_use(live, index, most, implausible),
                 _core_utilization(device.sm_limit_percent, live, index, implausible),
-                _believed(
+                None
+                if "unidentified" in states
+                else _believed(
                     "dead_memory",
-                    sum([slot.devices[index].total for slot in dead]) & _WRAP,
+                    wrapped(sum([slot.devices[index].total for slot in dead])),
                     most,
                     implausible,
                 ),
@@ -307,7 +307,7 @@ def _memory_use(
         total += use.total
     return MemoryUse(
         *[
-            _believed("memory", size & _WRAP, most, implausible)
+            _believed("memory", wrapped(size), most, implausible)
             for size in (context, module, data, total)
         ]
     )
@@ -316,10 +316,9 @@ def _memory_use(
 def _core_utilization(
     core_limit: int, live: Iterable[RegionProcess], index: int, implausible: list[str]
 ) -> int | None:
-    """Percent, summed, where HAMi-core measures: its watcher runs where there is a core limit,
-    and does nothing for a process whose host PID it has not found."""
-    shares = [slot.devices[index].sm_util for slot in live if slot.hostpid > 0]
-    if not is_limit(core_limit) or not shares:
+    """Percent, summed, where HAMi-core measures."""
+    shares = [slot.devices[index].sm_util for slot in live if measures(slot, core_limit)]
+    if not shares:
         return None
     if max(shares) > 100:
         implausible.append("core_utilization")
@@ -380,7 +379,7 @@ def _slot_processes(
             use = slot.devices[device.index]
             driver = by_pid.get((device.uuid, host_pid)) if process is not None else None
             core = None if driver is None or driver.utilization is None else driver.utilization.core
-            measured = slot.hostpid > 0 and is_limit(device.core_limit or 0)
+            measured = measures(slot, device.core_limit or 0)
             uses.append(
                 ProcessDeviceUse(
                     place,

@@ -68,8 +68,9 @@ class ContainerDevice(Struct, frozen=True, gc=False):
     Of the region: ``memory_limit`` in bytes, 0 where there is none; ``core_limit`` in percent, 0
     or 100 where there is none; ``memory`` is None where a process was never seen whole;
     ``core_utilization`` in percent, None where HAMi-core does not measure it; ``dead_memory`` in
-    bytes; ``core_limit_enforced`` and ``launches_blocked`` as they are in fact. What can't be
-    true is None, and named in ``implausible``. All are None without a region.
+    bytes, None where a process is unidentified; ``core_limit_enforced`` and ``launches_blocked``
+    as they are in fact. What can't be true is None, and named in ``implausible``. All are None
+    without a region.
 
     Of the driver: ``driver``, None where the container has no process there; ``bypassed`` is
     what it says of the processes that should be in a slot and are not, in bytes, None where

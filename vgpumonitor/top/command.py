@@ -37,7 +37,10 @@ from vgpumonitor.top.view import View
 def command(
     url: str, sort: str, terms: str, interval: float, once: bool, tls: ssl.SSLContext
 ) -> None:
-    """Show a node in the terminal, from the exporter at URL."""
+    """Show a node in the terminal, from the exporter at URL.
+
+    A dash stands for what is unknown.
+    """
     view = View(sort=sort, filter=terms)
     try:
         fetch = from_url(url, tls)

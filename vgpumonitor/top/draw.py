@@ -65,18 +65,12 @@ def _title(document: Document, width: int) -> Text:
 
 
 def _device(device: Document, document: Document, width: int) -> Text:
-    used, total = device["memory_used_bytes"], device["memory_total_bytes"]
-    if used is None:
-        used = sum(
-            part["memory_used_bytes"] or 0
-            for container in document["containers"]
-            for part in container["devices"]
-            if part["device_uuid"] == device["uuid"]
-        )
+    total = device["memory_total_bytes"]
+    used, at_least = _memory_used(device, document)
     name = short_uuid(device["uuid"]) if device["index"] is None else f"{device['index']:>2}"
-    texts = [f"{size(used)} of {size(total)}" if total else size(used)]
-    if device["core_utilization_percent"] is not None:
-        texts.append(f"cores {percent(device['core_utilization_percent']):>4}")
+    memory = "memory unknown" if used is None else f"{'at least ' * at_least}{size(used)}"
+    texts = [f"{memory} of {size(total)}" if total else memory]
+    texts.append(f"cores {percent(device['core_utilization_percent']):>4}")
     if device["dead_memory_bytes"]:
         texts.append(f"dead {size(device['dead_memory_bytes'])}")
     if device["unattributed_memory_bytes"]:
@@ -88,9 +82,12 @@ def _device(device: Document, document: Document, width: int) -> Text:
     if device["temperature_celsius"] is not None:
         texts.append(f"{device['temperature_celsius']:.0f} °C")
     bar = max(8, min(40, width // 5))
-    filled = round(bar * min(1.0, used / total)) if total else 0
     text = Text(f"{name} ")
-    text.append("█" * filled, "cyan").append("░" * (bar - filled), "dim")
+    if used is None or not total:
+        text.append("·" * bar, "dim")  # An empty bar would be a 0.
+    else:
+        filled = round(bar * min(1.0, used / total))
+        text.append("█" * filled, "cyan").append("░" * (bar - filled), "dim")
     for condition in device["conditions"]:
         text.append(f"  {condition}", "red" if device["up"] is False else "yellow")
     text.append("  " + "  ".join(texts))
@@ -98,6 +95,23 @@ def _device(device: Document, document: Document, width: int) -> Text:
         text.append(f"  {plain(device['name'])}", "dim")
     text.truncate(width, overflow="ellipsis")
     return text
+
+
+def _memory_used(device: Document, document: Document) -> tuple[int | None, bool]:
+    """Bytes in use on the device, by the driver; otherwise what is known of its containers, and
+    whether that leaves some out."""
+    if device["memory_used_bytes"] is not None:
+        return device["memory_used_bytes"], False
+    sizes = [
+        (part["driver"] or {}).get("memory_used_bytes")
+        if part["memory_used_bytes"] is None
+        else part["memory_used_bytes"]
+        for container in document["containers"]
+        for part in container["devices"]
+        if part["device_uuid"] == device["uuid"]
+    ]
+    known = [each for each in sizes if each is not None]
+    return (sum(known) if known else None), len(known) < len(sizes)
 
 
 #: How a finding is marked, by its severity.
@@ -175,13 +189,13 @@ def _rows_table(rows: list[Row], width: int) -> Table:
                 if both
                 else (Text(size(row.used_memory), style),)
             ),
-            Text(_limit(row, size(row.memory_limit), row.memory_limit)),
+            Text("none" if row.no_memory_limit else size(row.memory_limit)),
             *(
                 (Text(percent(row.cores)), Text(percent(row.driver_cores)))
                 if both
                 else (Text(percent(row.used_cores)),)
             ),
-            Text(_limit(row, percent(row.core_limit), row.core_limit)),
+            Text("none" if row.no_core_limit else percent(row.core_limit)),
             Text(ago(row.idle).removesuffix(" ago")),
             Text(_state(row, wide), "red" if row.bypassed else _STATE_STYLES.get(row.state, "")),
         )
@@ -203,10 +217,6 @@ def _name(text: str) -> Text:
     return Text(plain(text), no_wrap=True, overflow="ellipsis")
 
 
-def _limit(row: Row, text: str, limit: int | None) -> str:
-    return "none" if limit is None and row.device is not None else text
-
-
 def _keys(view: View, rows: int, part: int, width: int) -> Text:
     if view.typing:
         text = Text(f"/{view.filter}", "bold").append("▏  enter keeps, esc clears", "not bold dim")
@@ -217,6 +227,7 @@ def _keys(view: View, rows: int, part: int, width: int) -> Text:
         if width < 120:
             letters = f"[{''.join(key for key, _, _ in SORTS.values())}]"
         line = f"{place}{kept}  [q]uit  [/] filter  [r]everse  {letters} sort: {view.sort}"
+        line += f"  {NONE} unknown"
         text = Text(line, "dim")
     text.truncate(width, overflow="ellipsis")
     return text

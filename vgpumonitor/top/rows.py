@@ -13,8 +13,9 @@ from vgpumonitor.top.fetch import Document
 @dataclass(frozen=True, slots=True)
 class Row:
     """One container on one device. Memory is in bytes, cores in percent, ``idle`` in seconds
-    since the last kernel; None where it is unknown. What HAMi-core accounts for and what the
-    driver says are two figures; ``bypassed`` is what the driver says of processes that HAMi-core
+    since the last kernel; None where it is unknown, and of a limit also where there is none
+    (``no_memory_limit``, ``no_core_limit``). What HAMi-core accounts for and what the driver says
+    are two figures; ``bypassed`` is what the driver says of processes that HAMi-core
     does not account for. ``blocked_by`` are the pods for which a blocked container waits."""
 
     namespace: str
@@ -27,6 +28,8 @@ class Row:
     cores: int | None
     driver_cores: int | None
     core_limit: int | None
+    no_memory_limit: bool
+    no_core_limit: bool
     bypassed: int | None
     idle: float | None
     state: str
@@ -92,6 +95,7 @@ def rows_of(document: Document) -> list[Row]:
             device.get("core_utilization_percent"),
             driver.get("core_utilization_percent"),
             device.get("core_limit_percent"),
+            *_no_limits(device),
             device.get("bypassed_memory_bytes"),
             None if last is None else document["time"] - last,
             found["status"],
@@ -103,3 +107,15 @@ def rows_of(document: Document) -> list[Row]:
         for device in found["devices"] or [{}]
         for driver in [device.get("driver") or {}]
     ]
+
+
+def _no_limits(device: Document) -> tuple[bool, bool]:
+    """Whether it is known that there is no limit of memory, and none of cores: a region says so
+    of its devices alone, and what can't be true says nothing."""
+    if device.get("index") is None:
+        return False, False
+    no_memory = device["memory_limit_bytes"] is None
+    return (
+        no_memory and "memory_limit_bytes" not in device["implausible"],
+        device["core_limit_percent"] is None,
+    )

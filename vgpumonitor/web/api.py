@@ -261,13 +261,15 @@ def _xid_errors(snapshot: NodeSnapshot) -> list[Document]:
     ]
 
 
-def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int:
-    return sum(
-        device.dead_memory or 0
+def _dead_memory(containers: Iterable[Container], uuids: set[str]) -> int | None:
+    """What the regions say; None where one of them can't be told."""
+    sizes = [
+        device.dead_memory
         for container in containers
         for device in container.devices
-        if device.uuid in uuids
-    )
+        if device.uuid in uuids and device.index is not None
+    ]
+    return sum([size for size in sizes if size is not None]) if None not in sizes else None
 
 
 def _container(container: Container, active: Mapping[str, list[Container]]) -> Document:

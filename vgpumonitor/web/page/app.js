@@ -6,7 +6,7 @@ import { setText } from "./dom.js";
 import { showFindings } from "./findings.js";
 import { clock, count, shortUuid, size } from "./format.js";
 import { History } from "./history.js";
-import { gpuNames, COLUMNS, rowsOf, STATES } from "./rows.js";
+import { gpuNames, COLUMNS, rowsOf, STATES, sumOfKnown } from "./rows.js";
 import { Table } from "./table.js";
 import { showXids } from "./xids.js";
 
@@ -51,13 +51,16 @@ function show(snapshot) {
   history.add(snapshot.time, new Map([...gpuHistory(snapshot, rows), ...detailHistory(rows)]));
   document.title = `${snapshot.node} – vgpumonitor`;
   setText(get("node"), snapshot.node);
-  const used = snapshot.devices.reduce((sum, gpu) => sum + (gpu.memory_used_bytes || 0), 0);
-  const total = snapshot.devices.reduce((sum, gpu) => sum + (gpu.memory_total_bytes || 0), 0);
+  const told = snapshot.devices.filter((gpu) => gpu.memory_used_bytes !== null && gpu.memory_total_bytes !== null);
+  const used = sumOfKnown(told.map((gpu) => gpu.memory_used_bytes));
+  const total = sumOfKnown(told.map((gpu) => gpu.memory_total_bytes));
+  const untold = snapshot.devices.length - told.length;
   const texts = [
     count(snapshot.devices.length, "GPU", "GPUs"),
     count(snapshot.containers.length, "container", "containers"),
   ];
   if (total) texts.push(`${size(used)} of ${size(total)} in use`);
+  if (untold) texts.push(`use of ${count(untold, "GPU", "GPUs")} unknown`);
   setText(get("totals"), texts.join(" · "));
   showFindings(get("findings"), get("finding-list"), snapshot.findings);
   gpus.update(snapshot, rows, history);

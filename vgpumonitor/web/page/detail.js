@@ -101,7 +101,6 @@ export function detailHistory(rows) {
 
 function facts(row, time) {
   const { source, device } = row;
-  const noLimit = row.hasRegion ? ", no limit" : "";
   const found = [["State", STATES[row.state]]];
   if (source.error) found.push(["Error", source.error]);
   if (source.blocked_by.length) {
@@ -112,37 +111,46 @@ function facts(row, time) {
   }
   if (device) {
     found.push(["GPU", `${row.gpu} · ${device.uuid}`]);
-    found.push(["Memory", `${size(row.memory)}${row.memoryLimit === null ? noLimit : ` of ${size(row.memoryLimit)}`}`]);
+    found.push(["Memory", `${known(row.memory, size)}${limitText(row.memoryLimit, row.noMemoryLimit, size)}`]);
     if (device.memory_by_kind) {
-      const { context, module, data, other } = device.memory_by_kind;
-      found.push([
-        "Memory by kind",
-        `context ${size(context)} · module ${size(module)} · data ${size(data)} · other ${size(other)}`,
-      ]);
+      const kinds = Object.entries(device.memory_by_kind);
+      found.push(["Memory by kind", kinds.map(([kind, bytes]) => `${kind} ${known(bytes, size)}`).join(" · ")]);
     }
     if (device.driver) {
-      found.push(["Memory, as the driver says", size(device.driver.memory_used_bytes)]);
+      found.push(["Memory, as the driver says", known(device.driver.memory_used_bytes, size)]);
     }
     if (device.bypassed_memory_bytes) {
       found.push(["Unknown to HAMi-core", `${size(device.bypassed_memory_bytes)}: no limit applies to it`]);
     }
-    if (device.dead_memory_bytes) found.push(["Held by dead processes", size(device.dead_memory_bytes)]);
-    found.push(["Cores", `${percent(row.cores)}${row.coreLimit === null ? noLimit : ` of ${percent(row.coreLimit)}`}`]);
+    if (device.index !== null && device.dead_memory_bytes !== 0) {
+      found.push(["Held by dead processes", known(device.dead_memory_bytes, size)]);
+    }
+    const cores = row.cores === null && device.index !== null ? "not measured by HAMi-core" : known(row.cores, percent);
+    found.push(["Cores", `${cores}${limitText(row.coreLimit, row.noCoreLimit, percent)}`]);
     if (device.driver) {
-      found.push(["Cores, as the driver says", percent(device.driver.core_utilization_percent)]);
+      found.push(["Cores, as the driver says", known(device.driver.core_utilization_percent, percent)]);
     }
   }
   if (source.core_limit_enforced !== null) {
     found.push(["Core limit holds now", source.core_limit_enforced ? "yes" : "no"]);
     found.push(["Priority", String(source.priority)]);
     const last = source.last_kernel_time;
-    found.push(["Last kernel", last === null ? NONE : `${ago(time - last)}, at ${clock(last)}`]);
+    found.push(["Last kernel", last === null ? "none yet, or unknown" : `${ago(time - last)}, at ${clock(last)}`]);
     found.push(["Region layout", source.layout]);
   }
   found.push(["Pod UID", source.pod_uid + (source.pod_known ? "" : " (not known to the pod source)")]);
   if (source.path !== null) found.push(["File", source.path]);
   for (const problem of source.problems) found.push(["Problem", problem.message]);
   return found;
+}
+
+function known(value, write) {
+  return value === null ? "unknown" : write(value);
+}
+
+function limitText(limit, none, write) {
+  if (none) return ", no limit";
+  return limit === null ? ", limit unknown" : ` of ${write(limit)}`;
 }
 
 function processTable({ source, device }) {

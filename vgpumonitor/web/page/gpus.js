@@ -2,8 +2,8 @@
 
 import { PercentChart } from "./charts.js";
 import { element, reconcile, setAttribute, setText } from "./dom.js";
-import { count, NONE, percent, shortUuid, size } from "./format.js";
-import { sumOfKnown } from "./rows.js";
+import { count, percent, shortUuid, size } from "./format.js";
+import { sumOfKnown, sumText } from "./rows.js";
 
 const LINES = [
   { label: "GPU", colour: "--accent", filled: true },
@@ -107,16 +107,16 @@ export class Gpus {
       });
     }
     const sum = (values) => values.reduce((total, value) => total + (value || 0), 0);
-    const used = gpu.memory_used_bytes ?? sumOfKnown(rows.map(memoryOf));
     const limits = sumOfKnown(rows.map((row) => row.memoryLimit));
     const total = gpu.memory_total_bytes;
     const scale = Math.max(total || 0, sum(blocks.map((block) => block.width)), 1);
 
-    const texts = [
-      total === null ? `${size(used)} used` : `${size(used)} of ${size(total)} used`,
-    ];
+    const used =
+      gpu.memory_used_bytes === null ? sumText(rows.map(memoryOf), size) : size(gpu.memory_used_bytes);
+    const texts = [total === null ? `${used} used` : `${used} of ${size(total)} used`];
+    if (used === "unknown") texts[0] = total === null ? "unknown" : `${used}, of ${size(total)}`;
     if (limits !== null) texts.push(`limits ${size(limits)}`);
-    if (allocations.length) texts.push(`allocated ${size(sum(allocations.map((one) => one.memory_bytes)))}`);
+    if (allocations.length) texts.push(`allocated ${sumText(allocations.map((one) => one.memory_bytes), size)}`);
     if (gpu.dead_memory_bytes) texts.push(`✕ dead ${size(gpu.dead_memory_bytes)}`);
     if (unattributed) texts.push(`? in no container ${size(unattributed)}`);
     figure(part(".memory-figure"), "Memory", texts);
@@ -132,13 +132,12 @@ export class Gpus {
     part(".end").hidden = !over;
     if (over) part(".end").style.left = `${(100 * total) / scale}%`;
 
-    const containers = sumOfKnown(rows.map(coresOf));
+    const containers = rows.map(coresOf);
     const limited = rows.filter((row) => row.coreLimit !== null);
-    const cores = [];
-    if (gpu.core_utilization_percent !== null) cores.push(percent(gpu.core_utilization_percent));
-    if (containers !== null) cores.push(`containers ${percent(containers)}`);
+    const cores = [gpu.core_utilization_percent === null ? "unknown" : percent(gpu.core_utilization_percent)];
+    if (sumOfKnown(containers) !== null) cores.push(`containers ${sumText(containers, percent)}`);
     if (limited.length) cores.push(`limits ${percent(sum(limited.map((row) => row.coreLimit)))}`);
-    figure(part(".cores-figure"), "Cores", cores.length ? cores : [NONE]);
+    figure(part(".cores-figure"), "Cores", cores);
     setAttribute(part(".chart"), "aria-label", `Cores over the last minutes; now: ${cores.join(", ")}`);
     let chart = this.charts.get(gpu.uuid);
     if (!chart) {
@@ -155,7 +154,7 @@ export class Gpus {
       (item, mig) =>
         setText(
           item,
-          `${mig.name || shortUuid(mig.uuid)}: ${size(mig.memory_used_bytes)} of ${size(mig.memory_total_bytes)}`,
+          `${mig.name || shortUuid(mig.uuid)}: ${sumText([mig.memory_used_bytes], size)} of ${sumText([mig.memory_total_bytes], size)}`,
         ),
     );
   }
@@ -202,7 +201,8 @@ function blockOf(row) {
   const memory = memoryOf(row);
   const used = memory || 0;
   const dead = row.device.dead_memory_bytes || 0;
-  const limit = row.memoryLimit === null ? (row.hasRegion ? "no limit" : "limit unknown") : `of ${size(row.memoryLimit)}`;
+  const limit =
+    row.memoryLimit === null ? (row.noMemoryLimit ? "no limit" : "limit unknown") : `of ${size(row.memoryLimit)}`;
   const name = [row.namespace, row.pod, row.container].filter(Boolean).join("/");
   return {
     key: row.key,
@@ -210,8 +210,8 @@ function blockOf(row) {
     used,
     dead,
     width: Math.max(row.memoryLimit || 0, used + dead),
-    kind: row.memoryLimit === null ? "unlimited" : "limited",
-    title: `${name}: ${size(memory)} ${limit}${dead ? `, ${size(dead)} held by dead processes` : ""}`,
+    kind: `${row.memoryLimit === null ? "unlimited" : "limited"}${memory === null ? " unknown" : ""}`,
+    title: `${name}: ${sumText([memory], size)} ${limit}${dead ? `, ${size(dead)} held by dead processes` : ""}`,
   };
 }
 

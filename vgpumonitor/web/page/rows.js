@@ -46,6 +46,7 @@ export function rowsOf(snapshot, names, shortUuid) {
     const devices = container.devices.length ? container.devices : [null];
     for (const device of devices) {
       const named = device && names.get(device.uuid);
+      const inRegion = device !== null && device.index !== null;
       const row = {
         key: `${container.pod_uid}/${container.container}/${device ? device.uuid : ""}`,
         source: container,
@@ -63,8 +64,9 @@ export function rowsOf(snapshot, names, shortUuid) {
         coreLimit: device ? device.core_limit_percent : null,
         lastKernel: container.last_kernel_time,
         state: container.status,
-        // Without a region nobody knows a limit.
-        hasRegion: container.region_state === "ok",
+        // A region says so of its devices alone, and what can't be true says nothing.
+        noMemoryLimit: inRegion && device.memory_limit_bytes === null && !device.implausible.includes("memory_limit_bytes"),
+        noCoreLimit: inRegion && device.core_limit_percent === null,
       };
       row.text = [row.namespace, row.pod, row.container, row.gpu, STATES[row.state], device && device.uuid]
         .filter(Boolean)
@@ -80,6 +82,14 @@ export function rowsOf(snapshot, names, shortUuid) {
 export function sumOfKnown(values) {
   const known = values.filter((value) => value !== null);
   return known.length ? known.reduce((total, value) => total + value, 0) : null;
+}
+
+// A sum of what is known, as text that says how many it leaves out.
+export function sumText(values, write) {
+  const sum = sumOfKnown(values);
+  if (sum === null) return "unknown";
+  const unknown = values.filter((value) => value === null).length;
+  return unknown ? `${write(sum)} and ${unknown} unknown` : write(sum);
 }
 
 // Rows that have every word of the text, on the GPU and in the state that were chosen.

@@ -55,7 +55,15 @@ export class Table {
 
   #header() {
     for (const column of COLUMNS) {
-      const button = element("button", { type: "button" }, column.title, element("span", { class: "arrow", "aria-hidden": "true" }));
+      const words = column.title.split(" ");
+      const last = words.pop();
+      const arrow = element("span", { class: "arrow", "aria-hidden": "true" });
+      const button = element(
+        "button",
+        { type: "button" },
+        words.map((word) => `${word} `).join(""),
+        element("span", { class: "last" }, last, arrow),
+      );
       button.addEventListener("click", () => {
         if (this.view.sort === column.key) this.view.descending = !this.view.descending;
         else Object.assign(this.view, { sort: column.key, descending: Boolean(column.number) });
@@ -189,17 +197,16 @@ function fillRow(node, row, time) {
   node.row = row;
   const [namespace, pod, container, gpu, memory, driverMemory, memoryLimit, ...others] = node.children;
   const [cores, driverCores, coreLimit, lastKernel, state] = others;
-  const noLimit = row.hasRegion ? "none" : NONE;
   setText(namespace, row.namespace || NONE);
   setText(pod.firstChild, row.pod);
   setText(container, row.container);
   setText(gpu, row.gpu ?? NONE);
   meter(memory, size(row.memory), row.memory, row.memoryLimit);
   setText(driverMemory, size(row.driverMemory));
-  setText(memoryLimit, row.memoryLimit === null ? noLimit : size(row.memoryLimit));
+  setText(memoryLimit, row.noMemoryLimit ? "none" : size(row.memoryLimit));
   meter(cores, percent(row.cores), row.cores, row.coreLimit ?? 100);
   setText(driverCores, percent(row.driverCores));
-  setText(coreLimit, row.coreLimit === null ? noLimit : percent(row.coreLimit));
+  setText(coreLimit, row.noCoreLimit ? "none" : percent(row.coreLimit));
   setText(lastKernel, row.lastKernel === null ? NONE : ago(time - row.lastKernel));
   setAttribute(lastKernel, "title", row.lastKernel === null ? "" : `last kernel at ${clock(row.lastKernel)}`);
   setAttribute(state, "class", `state ${row.state}`);
