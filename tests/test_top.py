@@ -296,7 +296,7 @@ class TestOnce:
             on_devices={300: ContainerRef(UID, "")},
         )
         lines = once(document(made), View()).splitlines()
-        assert "at least 2.00 GiB of 40.0 GiB  cores    –" in lines[1]
+        assert "2.00 GiB of 40.0 GiB by containers, 1 unknown  cores    –" in lines[1]
         assert "memory unknown of 40.0 GiB  cores  75%" in lines[2]
         assert "░" not in lines[2]
         shown = {" ".join(line.split()[2:4]): line.split()[4:] for line in lines[4:]}

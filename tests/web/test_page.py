@@ -383,7 +383,7 @@ class TestFigures:
         server.scraper.snapshot = snapshot(entry(region(process(use(data=GIB)))))
         article = opened().locator("#gpus article")
         expect(article.locator("h3")).to_contain_text("GPU-8664316c")
-        expect(article.locator(".memory-figure")).to_contain_text("1.00 GiB used")
+        expect(article.locator(".memory-figure")).to_contain_text("1.00 GiB by containers")
 
     def test_what_is_not_known_is_unknown_and_no_zero(
         self, opened: Any, server: PageServer
@@ -413,7 +413,7 @@ class TestFigures:
         )
         first = page.locator("#gpus article").first
         assert figure(first, "memory") == (
-            "Memory 2.00 GiB and 1 unknown of 40.0 GiB used limits 10.0 GiB · "
+            "Memory 2.00 GiB and 1 unknown of 40.0 GiB by containers limits 10.0 GiB · "
             "allocated 4.00 GiB and 1 unknown"
         )
         assert figure(first, "cores") == "Cores unknown containers 0% and 1 unknown · limits 50%"
@@ -447,7 +447,7 @@ class TestFigures:
         page = opened()
         expect(page.locator("#totals")).to_have_text("1 GPU · 0 containers · use of 1 GPU unknown")
         article = page.locator("#gpus article")
-        assert figure(article, "memory") == "Memory unknown, of 40.0 GiB"
+        assert figure(article, "memory") == "Memory unknown of 40.0 GiB"
         assert figure(article, "cores") == "Cores unknown"
 
 

@@ -66,10 +66,10 @@ def _title(document: Document, width: int) -> Text:
 
 def _device(device: Document, document: Document, width: int) -> Text:
     total = device["memory_total_bytes"]
-    used, at_least = _memory_used(device, document)
+    used, more = _memory_used(device, document)
     name = short_uuid(device["uuid"]) if device["index"] is None else f"{device['index']:>2}"
-    memory = "memory unknown" if used is None else f"{'at least ' * at_least}{size(used)}"
-    texts = [f"{memory} of {size(total)}" if total else memory]
+    memory = "memory unknown" if used is None else size(used)
+    texts = [f"{memory} of {size(total)}{more}" if total else f"{memory}{more}"]
     texts.append(f"cores {percent(device['core_utilization_percent']):>4}")
     if device["dead_memory_bytes"]:
         texts.append(f"dead {size(device['dead_memory_bytes'])}")
@@ -97,11 +97,11 @@ def _device(device: Document, document: Document, width: int) -> Text:
     return text
 
 
-def _memory_used(device: Document, document: Document) -> tuple[int | None, bool]:
+def _memory_used(device: Document, document: Document) -> tuple[int | None, str]:
     """Bytes in use on the device, by the driver; otherwise what is known of its containers, and
-    whether that leaves some out."""
+    words that say so."""
     if device["memory_used_bytes"] is not None:
-        return device["memory_used_bytes"], False
+        return device["memory_used_bytes"], ""
     sizes = [
         (part["driver"] or {}).get("memory_used_bytes")
         if part["memory_used_bytes"] is None
@@ -111,7 +111,10 @@ def _memory_used(device: Document, document: Document) -> tuple[int | None, bool
         if part["device_uuid"] == device["uuid"]
     ]
     known = [each for each in sizes if each is not None]
-    return (sum(known) if known else None), len(known) < len(sizes)
+    if not known:
+        return None, ""
+    unknown = len(sizes) - len(known)
+    return sum(known), " by containers" + (f", {unknown} unknown" if unknown else "")
 
 
 #: How a finding is marked, by its severity.

@@ -111,10 +111,7 @@ export class Gpus {
     const total = gpu.memory_total_bytes;
     const scale = Math.max(total || 0, sum(blocks.map((block) => block.width)), 1);
 
-    const used =
-      gpu.memory_used_bytes === null ? sumText(rows.map(memoryOf), size) : size(gpu.memory_used_bytes);
-    const texts = [total === null ? `${used} used` : `${used} of ${size(total)} used`];
-    if (used === "unknown") texts[0] = total === null ? "unknown" : `${used}, of ${size(total)}`;
+    const texts = [useText(gpu, rows)];
     if (limits !== null) texts.push(`limits ${size(limits)}`);
     if (allocations.length) texts.push(`allocated ${sumText(allocations.map((one) => one.memory_bytes), size)}`);
     if (gpu.dead_memory_bytes) texts.push(`✕ dead ${size(gpu.dead_memory_bytes)}`);
@@ -185,6 +182,15 @@ function figure(node, label, texts) {
   setText(first, texts[0]);
   // A value stays on one line with what it is.
   setText(rest, texts.slice(1).map((text) => text.replaceAll(" ", "\u00a0")).join(" · "));
+}
+
+// What is in use of the GPU, by the driver; otherwise what is known of its containers.
+function useText(gpu, rows) {
+  const of = gpu.memory_total_bytes === null ? "" : ` of ${size(gpu.memory_total_bytes)}`;
+  if (gpu.memory_used_bytes !== null) return `${size(gpu.memory_used_bytes)}${of} used`;
+  const byContainers = rows.map(memoryOf);
+  if (sumOfKnown(byContainers) === null) return `unknown${of}`;
+  return `${sumText(byContainers, size)}${of} by containers`;
 }
 
 // What a container holds: HAMi-core's account and what it does not know of, or the driver's where
