@@ -147,15 +147,17 @@ def test_command_shows_the_differences_and_what_one_side_has(base: str) -> None:
         "Only in B, 1 family, 2 series: vgpu_region_info",
         "Labels only in B: devicetype, nodeid, of HostGPUMemoryUsage",
         "",
-        "vGPU_device_memory_usage_in_bytes: 2 of 3 series differ (1 only in A, 1 only in B)",
-        '  vGPU_device_memory_usage_in_bytes{ctrname="c",podname="q",zone="vGPU"}  A 5  B missing',
-        '  vGPU_device_memory_usage_in_bytes{ctrname="c",podname="r",zone="vGPU"}  A missing  B 6',
-        "",
         "GPU GPU-b: its one series differs",
         '  HostGPUMemoryUsage{deviceidx="1",deviceuuid="GPU-b",zone="vGPU"}'
         "  A 2000000000  B 3000000000",
         "",
-        "2 series agree, 3 differ for 2 causes",
+        "Container q/c: its one series is only in A",
+        '  vGPU_device_memory_usage_in_bytes{ctrname="c",podname="q",zone="vGPU"}  A 5  B missing',
+        "",
+        "Container r/c: its one series is only in B",
+        '  vGPU_device_memory_usage_in_bytes{ctrname="c",podname="r",zone="vGPU"}  A missing  B 6',
+        "",
+        "2 series agree, 3 differ for 3 causes",
     ]
 
 
@@ -205,6 +207,25 @@ def test_a_long_cause_is_shown_by_some_of_its_series(
     ]
     listed = run(a, b, "--list").stdout.splitlines()
     assert listed[4:-2] == [f'  x{{n="{n}"}}  A {n}  B {2 * n}' for n in range(1, 9)]
+
+
+def test_many_causes_are_a_line_each(live: Callable[[str, Iterable[str]], str]) -> None:
+    def series(pod: str) -> str:
+        return "".join(f'{name}{{pod="{pod}"}} 1\n' for name in "uvwxyz")
+
+    pods = {f"p{n:02}": series(f"p{n:02}") for n in range(24)}
+    a = live("/a", ["".join(pods.values())])
+    b = live("/b", ["".join(text for pod, text in pods.items() if pod < "p10")])
+    shown = run(a, b).stdout.splitlines()
+    assert shown[-4:] == [
+        "Pod p22: all its 6 series are only in A",
+        "Pod p23: all its 6 series are only in A",
+        "",
+        "60 series agree, 84 differ for 14 causes",
+    ]
+    assert sum(line.startswith("Pod ") for line in shown) == 14
+    assert sum("{" in line for line in shown) == 30
+    assert sum("{" in line for line in run(a, b, "--list").stdout.splitlines()) == 84
 
 
 def test_values_that_move_are_looked_at_again(live: Callable[[str, Iterable[str]], str]) -> None:

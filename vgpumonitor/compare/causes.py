@@ -37,7 +37,7 @@ def causes(series: Sequence[Series], layout_of: Mapping[Names, str]) -> list[Cau
     difference has one. ``layout_of`` a container is known from ``layouts``.
 
     A cause explains well what it has many of, and few that agree: the next one is always the one
-    with most differences that no other explains, times their share of what it has."""
+    with most differences that no other explains, times their share of what it has, squared."""
     totals: Counter[_Key] = Counter()
     open_: defaultdict[_Key, dict[int, Series]] = defaultdict(dict)
     keys_of: list[tuple[int, list[_Key]]] = []
@@ -60,7 +60,7 @@ def causes(series: Sequence[Series], layout_of: Mapping[Names, str]) -> list[Cau
     by_number = dict(keys_of)
     found: list[Cause] = []
     while open_:
-        best = max(open_, key=lambda key: (len(open_[key]) ** 2 / totals[key], _rank(key)))
+        best = max(open_, key=lambda key: (_worth(len(open_[key]), totals[key]), _rank(key)))
         explained = open_[best]
         found.append(Cause(best[0], best[1], tuple(explained.values()), totals[best]))
         for number in list(explained):
@@ -69,6 +69,12 @@ def causes(series: Sequence[Series], layout_of: Mapping[Names, str]) -> list[Cau
                 if not open_[key]:
                     del open_[key]
     return found
+
+
+def _worth(number: int, total: int) -> float:
+    """The share counts twice: containers of which all is missing say more than families in which
+    half is."""
+    return number * (number / total) ** 2
 
 
 def _rank(key: _Key) -> int:

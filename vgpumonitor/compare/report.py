@@ -13,7 +13,8 @@ from vgpumonitor.compare.exposition import Readings
 from vgpumonitor.compare.matching import Comparison, Series, SharedFamily
 from vgpumonitor.formatting import plain
 
-#: Series that are shown of a cause, unless all are.
+#: Causes of which some series are shown, and how many, unless all are.
+CAUSES = 10
 SHOWN = 3
 
 
@@ -28,12 +29,16 @@ def report(
     one_sided = [*_one_sided(comparison, width), *_left_out(left_out, width)]
     if one_sided:
         yield from (*one_sided, "")
-    for cause in found:
+    for place, cause in enumerate(found):
         yield _heading(cause)
+        if not every_series and place >= CAUSES:
+            continue
         shown = cause.series if every_series else cause.series[:SHOWN]
         yield from (f"  {_series(one)}" for one in shown)
         if len(shown) < len(cause.series):
             yield f"  and {len(cause.series) - len(shown)} more (--list shows all)"
+        yield ""
+    if not every_series and len(found) > CAUSES:
         yield ""
     yield _summary(comparison, found)
 
