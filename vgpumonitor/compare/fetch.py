@@ -31,13 +31,20 @@ async def scrapes(
         connector=connector, timeout=timeout, headers=headers
     ) as session:
         while True:
-            yield await asyncio.gather(_scrape(session, url_a), _scrape(session, url_b))
+            # Parsed only once both are there: it takes long enough to hold the other one up.
+            texts = await asyncio.gather(_text(session, url_a), _text(session, url_b))
+            a, b = (
+                parse(text, without_login(url), at)
+                for url, (text, at) in zip((url_a, url_b), texts, strict=True)
+            )
+            yield a, b
             if time.monotonic() - begin + INTERVAL > wait:
                 return
             await asyncio.sleep(INTERVAL)
 
 
-async def _scrape(session: aiohttp.ClientSession, url: str) -> Exposition:
+async def _text(session: aiohttp.ClientSession, url: str) -> tuple[str, float]:
+    """The text, and when it came."""
     shown = without_login(url)
     try:
         async with session.get(_metrics_at(url)) as response:
@@ -50,7 +57,7 @@ async def _scrape(session: aiohttp.ClientSession, url: str) -> Exposition:
                     f"{shown}: content type {response.content_type}, expected text/plain"
                 )
             at = time.monotonic()
-            return parse(await response.text("utf-8"), shown, at)
+            return await response.text("utf-8"), at
     except TimeoutError as error:
         raise CompareError(f"{shown}: no complete answer within {TIMEOUT:g} s") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
