@@ -1,16 +1,16 @@
-# make demo and make test set up all that they need in .venv and tests/web/node_modules, and touch
-# nothing else.
+# make demo and make test set up all that they need in .venv and two node_modules under tests, and
+# touch nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: demo test test-fast test-cluster test-node lint test-tools dashboards alerts docs bench stack image lock clean
+.PHONY: demo test test-fast test-cluster test-node lint test-tools dashboards pictures alerts docs bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
-test: lint tests/web/node_modules
+test: lint tests/web/node_modules tests/dashboards/render/node_modules
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster
 
 # All but the slow ones, on all cores: those that run the exporter, a browser or a Prometheus as a
@@ -46,6 +46,10 @@ test-tools: .venv/serve
 dashboards: .venv/dev
 	$(BIN)/python -m dashboards.generate
 
+# Draws the dashboards over simulated nodes: the pictures in docs/dashboards. Needs test-tools, npm.
+pictures: .venv/dev tests/dashboards/render/node_modules
+	$(BIN)/python -m dashboards.pictures
+
 alerts: .venv/dev
 	$(BIN)/python -m alerts.generate
 
@@ -79,12 +83,12 @@ lock: .venv/dev
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-tests/web/node_modules: tests/web/package-lock.json
+%/node_modules: %/package-lock.json
 	@if command -v npm >/dev/null || [ "$$CI" = true ]; then \
-		npm --prefix tests/web ci --silent --no-audit --no-fund && touch $@; \
+		npm --prefix $* ci --silent --no-audit --no-fund && touch $@; \
 	else \
-		echo "npm is not installed: the tests of the page's accessibility skip"; \
+		echo "npm is not installed: the tests of the page's accessibility and of pictures skip"; \
 	fi
 
 clean:
-	rm -rf .venv build tests/web/node_modules *.egg-info
+	rm -rf .venv build tests/web/node_modules tests/dashboards/render/node_modules *.egg-info

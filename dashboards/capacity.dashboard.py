@@ -115,7 +115,7 @@ dashboard = build(
                     thresholds=((0.0, "red"), (1.0, "green")),
                 ),
                 stat(
-                    "Nodes with room for one",
+                    "Nodes with room",
                     "Nodes on which one more pod of the chosen size fits.",
                     COUNT,
                     Query(f"count({of_node('max', PODS)} > 0) or vector(0)"),
@@ -141,7 +141,7 @@ dashboard = build(
                     ROOM,
                 ),
                 stat(
-                    "Largest memory on one GPU",
+                    "Most memory free",
                     "The most memory that a pod can still be allocated on one GPU, whatever its "
                     "cores.",
                     BYTES,
@@ -218,10 +218,10 @@ dashboard = build(
                     "GPU models",
                     "What is free of each model.",
                     Column("Model", label="name"),
-                    Column("GPUs", of_model("count", FREE), COUNT, width=60),
-                    Column("Memory free", of_model("sum", FREE_MEMORY), BYTES, width=105),
-                    Column("Of", of_model("sum", TOTAL_MEMORY), BYTES),
-                    Column("Cores free", of_model("sum", FREE_CORES), NUMBER, width=100),
+                    Column("GPUs", of_model("count", FREE), COUNT, width=55),
+                    Column("Memory free", of_model("sum", FREE_MEMORY), BYTES, width=100),
+                    Column("Of", of_model("sum", TOTAL_MEMORY), BYTES, width=75),
+                    Column("Cores free", of_model("sum", FREE_CORES), NUMBER, width=90),
                     Column(
                         "Largest share",
                         of_model("max", FREE),

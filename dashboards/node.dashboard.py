@@ -113,7 +113,7 @@ dashboard = build(
                     mappings=UP,
                 ),
                 stat(
-                    "GPUs and containers",
+                    "GPUs, containers",
                     "GPUs of the node, and containers that have a region or a process on one.",
                     COUNT,
                     Query(f"node:vgpu_device_info:count{{{NODE}}}", "GPUs"),

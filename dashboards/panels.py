@@ -286,6 +286,9 @@ def stat(
         "justifyMode": "auto",
         "textMode": "value_and_name" if named else "auto",
     }
+    if named:
+        # Grafana's own choice fills each panel, so that beside each other they differ.
+        panel.extraJson["options"]["text"] = {"titleSize": 14, "valueSize": 22}
     panel.extraJson["fieldConfig"]["overrides"] = [
         override for query in queries for override in _of_line(query)
     ]
@@ -358,6 +361,9 @@ def _of_column(column: Column) -> dict[str, Any]:
         properties["min"] = 0
         if column.unit == RATIO:
             properties["max"] = 1
+        else:
+            # Otherwise the largest is that of all columns, of whatever unit.
+            properties["fieldMinMax"] = True
         properties["color"] = {"mode": "thresholds"}
     if column.thresholds:
         properties["thresholds"] = {"mode": "absolute", "steps": _steps(column.thresholds)}

@@ -169,7 +169,7 @@ dashboard = build(
                     "and the peak with the headroom. Frees is the sum over the workload's shares "
                     "of now. Days is how much of the seven days is known.",
                     Column("Namespace", label="namespace", link=TO_NAMESPACE, width=120),
-                    Column("Kind", label="workload_kind", width=90),
+                    Column("Kind", label="workload_kind", width=105),
                     Column("Workload", label="workload", link=TO_WORKLOAD),
                     Column("Shares", SHARES, COUNT, width=70),
                     Column("Allocated", MEMORY_EACH, BYTES, width=95),
@@ -192,7 +192,7 @@ dashboard = build(
                     "days, and the 95th percentile with the headroom. Frees is the sum over the "
                     "workload's shares of now, in whole GPUs.",
                     Column("Namespace", label="namespace", link=TO_NAMESPACE, width=120),
-                    Column("Kind", label="workload_kind", width=90),
+                    Column("Kind", label="workload_kind", width=105),
                     Column("Workload", label="workload", link=TO_WORKLOAD),
                     Column("Shares", SHARES, COUNT, width=70),
                     Column("Allocated", CORES_EACH, RATIO, width=95),
@@ -213,7 +213,7 @@ dashboard = build(
                     "GPU hours of each workload in the time range, and their cost.",
                     WORKLOAD,
                     Column("Namespace", label="namespace", link=TO_NAMESPACE, width=120),
-                    Column("Kind", label="workload_kind", width=90),
+                    Column("Kind", label="workload_kind", width=105),
                     Column("Workload", label="workload", link=TO_WORKLOAD),
                 ),
             ],

@@ -34,10 +34,12 @@ _VARIABLE = (
 )  # fmt: skip
 #: The options of panels for which grafanalib writes those of older ones.
 _OPTIONS = {
-    "stat": ("reduceOptions", "orientation", "textMode", "colorMode", "graphMode", "justifyMode"),
+    "stat": (
+        "reduceOptions", "orientation", "textMode", "colorMode", "graphMode", "justifyMode", "text",
+    ),
     "gauge": ("reduceOptions", "orientation", "showThresholdLabels", "showThresholdMarkers"),
     "bargauge": ("reduceOptions", "orientation", "displayMode", "valueMode", "showUnfilled"),
-}
+}  # fmt: skip
 
 
 def _only(given: Json, names: Iterable[str]) -> Json:

@@ -23,8 +23,12 @@ class Prometheus:
 
     port: int
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def get(self, path: str, **parameters: str) -> Any:
-        url = f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(parameters)}"
+        url = f"{self.url}{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=30) as response:
             answer = json.load(response)
         assert answer["status"] == "success", answer

@@ -1,0 +1,140 @@
+"""``python -m dashboards.pictures``: draws the dashboards over simulated nodes, for README.
+
+A real Prometheus scrapes ``demo``, evaluates the rules, and holds the past of the same nodes; the
+panels are Grafana's own components (tests/dashboards/render).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import yaml
+
+from testing.exporter import free_ports, running
+from testing.history import CONFIG, FLAG, spans, write_history
+from testing.polling import eventually
+from testing.prometheus import Prometheus, prometheus
+from testing.rules import ALERTS
+from testing.tools import MissingToolError, require
+
+DIRECTORY = Path(__file__).parent
+PICTURES = DIRECTORY.parent / "docs" / "dashboards"
+RENDER = DIRECTORY.parent / "tests" / "dashboards" / "render"
+#: What of the variables is chosen, where it is not what a dashboard opens with.
+CHOSEN = {"workload": "var-namespace=team-nlp"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One that was drawn: ``rows`` of a table, series otherwise; and what is wrong with it."""
+
+    title: str
+    shown: str
+    type: str
+    rows: int
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    errors: list[str]
+    panels: list[Panel]
+
+
+@contextmanager
+def simulated_cluster(nodes: int, days: float) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes ``nodes`` demo nodes, and has done so for ``days``."""
+    require("prometheus")
+    first = free_ports(nodes)
+    targets = [f"127.0.0.1:{first + number}" for number in range(nodes)]
+    scraping = {
+        **yaml.safe_load(CONFIG),
+        "global": {"scrape_interval": "5s", "scrape_timeout": "5s"},
+        "rule_files": [f"{ALERTS}/*.rules.yaml"],
+        "scrape_configs": [
+            {
+                "job_name": "vgpumonitor",
+                "honor_labels": True,
+                "static_configs": [{"targets": targets}],
+            }
+        ],
+    }
+    with tempfile.TemporaryDirectory() as name:
+        data = f"--storage.tsdb.path={name}/data"
+        with prometheus(Path(name), CONFIG, data, FLAG) as source:
+            names = [f"gpu-node-{number + 1}" for number in range(nodes)]
+            past = spans(int(time.time()), days)
+            write_history(source, dict(zip(names, targets, strict=True)), past)
+        with (
+            running(
+                "demo", f"--nodes={nodes}", "--node-name=gpu-node", "--metrics=all", port=first
+            ),
+            # Alerts go on from the past that was written.
+            prometheus(
+                Path(name), yaml.safe_dump(scraping), data, "--rules.alert.for-grace-period=0s"
+            ) as source,
+        ):
+            now = f"count(timestamp(up) >= {time.time():.0f}) == {nodes}"
+            eventually(lambda: source.query(now), 60)
+            yield source
+
+
+def draw(
+    source: Prometheus, out: Path, names: Sequence[str], directory: Path = DIRECTORY
+) -> list[Picture]:
+    """NAME.png in ``out`` of each of ``names``: NAME.json in ``directory``. Raises
+    MissingToolError."""
+    if not (RENDER / "node_modules").is_dir():
+        raise MissingToolError(f"{RENDER}/node_modules is not installed")
+    done = subprocess.run(
+        [
+            require("node"),
+            RENDER / "draw.mjs",
+            f"--dashboards={directory}",
+            f"--prometheus={source.url}",
+            f"--out={out}",
+            f"--chromium={require('chromium')}",
+            *(f"{name}?{CHOSEN.get(name, '')}" for name in names),
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return [
+        Picture(one["name"], one["errors"], [Panel(**panel) for panel in one["panels"]])
+        for one in found
+    ]
+
+
+@click.command()
+@click.option("--nodes", default=3, show_default=True)
+@click.option("--days", default=7.0, show_default=True, help="Length of the nodes' past.")
+@click.option("--out", default=PICTURES, type=click.Path(path_type=Path), show_default=True)
+def main(nodes: int, days: float, out: Path) -> None:
+    """Draw each dashboard over simulated nodes."""
+    names = sorted(path.stem for path in DIRECTORY.glob("*.json"))
+    with simulated_cluster(nodes, days) as source:
+        for picture in draw(source, out, names):
+            kilobytes = (out / f"{picture.name}.png").stat().st_size // 1024
+            click.echo(f"{out / picture.name}.png: {len(picture.panels)} panels, {kilobytes} KiB")
+            for error in picture.errors:
+                click.echo(f"  {error}")
+            for panel in picture.panels:
+                for problem in panel.problems:
+                    click.echo(f"  {panel.shown}: {problem}")
+                if not panel.rows:
+                    click.echo(f"  {panel.shown}: empty")
+
+
+if __name__ == "__main__":
+    main()
