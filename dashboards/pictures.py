@@ -88,17 +88,21 @@ def simulated_cluster(nodes: int, days: float) -> Iterator[Prometheus]:
             yield source
 
 
+def renderer(program: str) -> tuple[str, str]:
+    """The command of a program in RENDER. Raises MissingToolError."""
+    if not (RENDER / "node_modules").is_dir():
+        raise MissingToolError(f"{RENDER}/node_modules is not installed")
+    return require("node"), str(RENDER / program)
+
+
 def draw(
     source: Prometheus, out: Path, names: Sequence[str], directory: Path = DIRECTORY
 ) -> list[Picture]:
     """NAME.png in ``out`` of each of ``names``: NAME.json in ``directory``. Raises
     MissingToolError."""
-    if not (RENDER / "node_modules").is_dir():
-        raise MissingToolError(f"{RENDER}/node_modules is not installed")
     done = subprocess.run(
         [
-            require("node"),
-            RENDER / "draw.mjs",
+            *renderer("draw.mjs"),
             f"--dashboards={directory}",
             f"--prometheus={source.url}",
             f"--out={out}",

@@ -67,6 +67,7 @@ def _panel(given: Json) -> Json:
         panel["options"] = _only(options, names)
     if "legend" in options:
         options["legend"]["showLegend"] = options["legend"]["displayMode"] != "hidden"
+        options["legend"].setdefault("calcs", [])
     panel["targets"] = [_target(target) for target in given["targets"]]
     panel["pluginVersion"] = PLUGIN_VERSION
     return panel
