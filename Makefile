@@ -61,7 +61,7 @@ docs: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks
 
-# Debian's Prometheus and Alertmanager over a simulated node, with the configuration of the stack.
+# Debian's Prometheus and Alertmanager over simulated nodes, with the configuration of the stack.
 stack: .venv/serve
 	PYTHON="$(CURDIR)/$(BIN)/python" deploy/compose/stack
 

@@ -31,7 +31,7 @@ def get(path: str) -> Any:
 
 def targets() -> dict[str, str]:
     found = get("targets?state=active") or {"activeTargets": []}
-    return {target["labels"]["job"]: target["health"] for target in found["activeTargets"]}
+    return {target["labels"]["instance"]: target["health"] for target in found["activeTargets"]}
 
 
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -42,7 +42,7 @@ with subprocess.Popen(
         while (
             stack.poll() is None
             and time.monotonic() < DEADLINE
-            and not (len(targets()) == 3 and set(targets().values()) == {"up"})
+            and not (len(targets()) == 5 and set(targets().values()) == {"up"})
         ):
             time.sleep(0.5)
         result = {
@@ -54,8 +54,10 @@ with subprocess.Popen(
                     "activeAlertmanagers"
                 ]
             ],
-            "containers": len(
-                (get("query?query=vGPU_device_memory_usage_in_bytes") or {"result": []})["result"]
+            "nodes": len(
+                (get("query?query=group+by+(node)+(vgpu_memory_used_bytes)") or {"result": []})[
+                    "result"
+                ]
             ),
         }
     finally:
