@@ -70,7 +70,7 @@ def prometheus(directory: Path, config: str, *flags: str) -> Iterator[Prometheus
         return True
 
     try:
-        eventually(answers, 60)
+        eventually(answers, 300)
         yield made
     finally:
         process.terminate()

@@ -7,6 +7,7 @@ The message is Protocol Buffers in Snappy's block format
 from __future__ import annotations
 
 import struct
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -41,8 +42,10 @@ def _post(url: str, message: bytes) -> None:
             "X-Prometheus-Remote-Write-Version": "0.1.0",
         },
     )
-    with urllib.request.urlopen(request, timeout=60):
-        pass
+    try:
+        urllib.request.urlopen(request, timeout=60).close()
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read().decode()) from error
 
 
 def _series(labels: Mapping[str, str], samples: Sequence[tuple[float, float | None]]) -> bytes:

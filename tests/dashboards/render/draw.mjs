@@ -1,6 +1,6 @@
 // node draw.mjs --dashboards DIR --prometheus URL --out DIR [--interval SECONDS] NAME[?QUERY]...
 // draws DIR/NAME.json as NAME.png with Prometheus' data, and prints what was found on each as a
-// line of JSON. QUERY: range=6h and var-NODE=VALUE, as in Grafana's own addresses; as=OTHER_NAME.
+// line of JSON. QUERY: range=6h and var-NAME=VALUE; as=OTHER_NAME; top=PIXELS, for the beginning alone.
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -74,10 +74,13 @@ async function drawn(asked) {
   page.on('pageerror', (error) => errors.push(error.message));
   await page.goto(`http://127.0.0.1:${server.address().port}/?${parameters}`);
   await page.waitForFunction('window.found || window.failed', undefined, { timeout: 120_000 });
-  await page.setViewportSize({ width: WIDTH, height: await page.evaluate(() => document.getElementById('root').scrollHeight) });
+  const height = await page.evaluate(() => document.getElementById('root').scrollHeight);
+  await page.setViewportSize({ width: WIDTH, height });
   await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
   const found = await page.evaluate(() => window.failed ? { errors: [window.failed] } : window.found());
-  await writeFile(join(options.out, `${picture}.png`), small(await page.screenshot({ fullPage: true })));
+  await writeFile(join(options.out, `${picture}.png`), small(await page.screenshot({
+    clip: { x: 0, y: 0, width: WIDTH, height: Number(parameters.get('top') ?? height) },
+  })));
   await page.close();
   return { name: picture, panels: [], ...found, errors: [...errors, ...found.errors] };
 }

@@ -10,7 +10,7 @@ import { lastValueFrom } from 'rxjs';
 import {
   applyFieldOverrides, createTheme, DataFrame, dateTime, EventBusSrv, FieldConfigOptionsRegistry,
   FieldType, getFieldDisplayValues, getDisplayValueAlignmentFactors, identityOverrideProcessor,
-  displayNameOverrideProcessor, fieldMatchers, standardTransformers, standardTransformersRegistry, cacheFieldDisplayNames,
+  displayNameOverrideProcessor, standardTransformers, standardTransformersRegistry, cacheFieldDisplayNames,
   ThemeContext, transformDataFrame, VizOrientation, standardFieldConfigEditorRegistry,
 } from '@grafana/data';
 import {
