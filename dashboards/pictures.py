@@ -135,8 +135,7 @@ def main(nodes: int, days: float, out: Path) -> None:
     names = sorted(path.stem for path in DIRECTORY.glob("*.json"))
     with simulated_cluster(nodes, days) as source:
         for picture in draw(source, out, names):
-            kilobytes = (out / f"{picture.name}.png").stat().st_size // 1024
-            click.echo(f"{out / picture.name}.png: {len(picture.panels)} panels, {kilobytes} KiB")
+            click.echo(f"{out / picture.name}.png: {len(picture.panels)} panels")
             for error in picture.errors:
                 click.echo(f"  {error}")
             for panel in picture.panels:

@@ -74,15 +74,20 @@ async function drawn(asked) {
   page.on('pageerror', (error) => errors.push(error.message));
   await page.goto(`http://127.0.0.1:${server.address().port}/?${parameters}`);
   await page.waitForFunction('window.found || window.failed', undefined, { timeout: 120_000 });
+  const failed = await page.evaluate(() => window.failed);
+  if (failed) {
+    await page.close();
+    return { name: picture, panels: [], errors: [...errors, failed] };
+  }
   const height = await page.evaluate(() => document.getElementById('root').scrollHeight);
   await page.setViewportSize({ width: WIDTH, height });
   await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
-  const found = await page.evaluate(() => window.failed ? { errors: [window.failed] } : window.found());
+  const found = await page.evaluate(() => window.found());
   await writeFile(join(options.out, `${picture}.png`), small(await page.screenshot({
     clip: { x: 0, y: 0, width: WIDTH, height: Number(parameters.get('top') ?? height) },
   })));
   await page.close();
-  return { name: picture, panels: [], ...found, errors: [...errors, ...found.errors] };
+  return { name: picture, panels: found.panels, errors: [...errors, ...found.errors] };
 }
 
 /** With 256 colours, which nobody can tell from all of them here, a third of the size. */
