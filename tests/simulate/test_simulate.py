@@ -172,6 +172,18 @@ def test_each_pod_has_the_workload_that_made_it(node: SimulatedNode) -> None:
     assert {pod.workload_kind for pod in pods} == {"Deployment", "StatefulSet", "Job"}
 
 
+def test_the_list_of_pods_does_not_grow_old(tmp_path: Path) -> None:
+    now = NOW
+    with SimulatedNode(tmp_path / "node", containers=0, clock=lambda: now) as node:
+        written = node.pods_file.stat().st_ino
+        now += 599
+        node.step()
+        assert node.pods_file.stat().st_ino == written
+        now += 1
+        node.step()
+        assert node.pods_file.stat().st_ino != written
+
+
 def test_the_cards(node: SimulatedNode) -> None:
     assert [(card.index, card.minor) for card in node.cards] == [
         (0, 1),

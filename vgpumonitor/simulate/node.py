@@ -37,6 +37,10 @@ CONTAINERS = 16
 #: The second in which the programs that have an XID have it.
 _XID_AT = 12
 
+#: Seconds after which the list of pods is written again though none changed: it is as old as its
+#: file.
+_PODS_AGE = 600
+
 _MARKER = ".vgpumonitor-simulation"
 
 
@@ -97,6 +101,7 @@ class SimulatedNode:
         self._seconds = 0
         self._events: tuple[SimulatedEvent, ...] = ()
         self._states: list[ContainerState] | None = None
+        self._pods_written = 0
         self._lock_fd = _claim(directory)
         try:
             self._populate(random)
@@ -181,11 +186,12 @@ class SimulatedNode:
         self._figures = figures(self.cards, uses, self._figures, now)
         SimulatedNvml(devices=self._figures, events=self._events).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
-        if states != self._states:
+        if states != self._states or now - self._pods_written >= _PODS_AGE:
             pods = zip(self.pods, self.containers, strict=True)
             objects = pod_list(pod_object(*pod, self.node_name) for pod in pods)
             _replace(self.pods_file, json.dumps(objects))
             self._states = states
+            self._pods_written = now
 
 
 def _claim(directory: Path) -> int:

@@ -111,18 +111,32 @@ async function get(path: string, parameters: Record<string, string>) {
   return answer.data;
 }
 
+/** The values of a variable: those of a label, or what its pattern finds in an answer's series. */
+async function offered(variable: any, fill: (text: string) => string, from: number): Promise<string[]> {
+  const answer = /^query_result\((.+)\)$/s.exec(variable.query);
+  if (answer) {
+    const query = fill(answer[1]).replaceAll('$__range', `${TO - from}s`);
+    const { result } = await get('/api/v1/query', { query, time: String(TO) });
+    const pattern = new RegExp(variable.regex.slice(1, -1));
+    return result.flatMap(({ metric: { __name__ = '', ...labels } }: any) => {
+      const shown = Object.entries(labels).map(([name, value]) => `${name}="${value}"`).join(',');
+      return pattern.exec(`${__name__}{${shown}}`)?.[1] ?? [];
+    });
+  }
+  const [, selector, label] = /^label_values\((?:(.+), *)?(\w+)\)$/s.exec(variable.query)!;
+  return get(`/api/v1/label/${label}/values`, {
+    ...(selector ? { 'match[]': fill(selector) } : {}), start: String(from), end: String(TO),
+  });
+}
+
 async function variablesOf(dashboard: any, from: number): Promise<Values> {
   const values: Values = { datasource: { value: 'prometheus', text: 'Prometheus', multi: false } };
   for (const v of dashboard.templating.list) {
     if (v.type === 'custom' || v.type === 'textbox')
       values[v.name] = { value: v.current.value, text: v.current.text, multi: false };
     if (v.type !== 'query') continue;
-    const match = /^label_values\((?:(.+), *)?(\w+)\)$/s.exec(v.query.query ?? v.query)!;
     const fill = interpolator(values);
-    let found: string[] = await get(`/api/v1/label/${match[2]}/values`, {
-      ...(match[1] ? { 'match[]': fill(match[1]) } : {}), start: String(from), end: String(TO),
-    });
-    found = [...found].sort();
+    const found = (await offered(v, fill, from)).sort();
     const given = asked.getAll(`var-${v.name}`);
     if (given.length) {
       values[v.name] = { value: v.multi ? given : given[0], text: given.join(' + '), multi: v.multi };
@@ -352,7 +366,9 @@ function wrong({ element, panel, frames }: Drawn): string[] {
   for (const chart of charts.filter((one) => element.contains(one.root))) {
     for (const [key, scale] of Object.entries(chart.scales)) {
       if (key === 'x') continue;
-      const values = chart.series.flatMap((one, n) => one.scale === key && one.show ? [...chart.data[n]] : []).filter((v) => v != null) as number[];
+      const seen = (at: number) => chart.data[0][at] >= chart.scales.x.min! && chart.data[0][at] <= chart.scales.x.max!;
+      const values = chart.series.flatMap((one, n) => one.scale === key && one.show ? [...chart.data[n]] : [])
+        .filter((v, n) => v != null && seen(n % chart.data[0].length)) as number[];
       if (max === undefined && Math.max(...values) > scale.max!) problems.push(`the axis ends at ${scale.max}, below ${Math.max(...values)}`);
       if (scale.min! < min) problems.push(`the axis begins at ${scale.min}`);
       if (unit === 'percentunit' && scale.max! > 2) problems.push(`the axis of a share reaches ${scale.max}`);
