@@ -50,7 +50,7 @@ def exporter(node: SimulatedNode, metrics: str, nvml: Mapping[str, str]) -> Iter
         env=nvml,
     ) as made:
         eventually(lambda: made.status("/readyz")[0] == 200)
-        eventually(lambda: len(made.samples().get("HostGPUMemoryUsage", {})) == len(node.cards))
+        eventually(lambda: len(made.samples().get("HostGPUMemoryUsage", {})) == len(node.gpus))
         yield made
 
 

@@ -17,11 +17,11 @@ import pytest
 from testing.polling import eventually
 from vgpumonitor.region.layouts import LAYOUTS, V1_1, V1_2, Layout
 from vgpumonitor.region.model import GONE, Region
-from vgpumonitor.simulate.container import CardUse
+from vgpumonitor.simulate.container import GpuUse
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import Memory
-from vgpumonitor.simulate.plan import MIB, PodPlan, make_cards
+from vgpumonitor.simulate.plan import MIB, PodPlan, make_gpus
 from vgpumonitor.simulate.readings import figures
 from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
 from vgpumonitor.sources.devices.nvml import NvmlSource
@@ -149,7 +149,7 @@ def test_what_is_there_at_once(node: SimulatedNode) -> None:
     assert node_time(node) - notebook.last_kernel_time >= 3600
     assert notebook.processes[0].devices[0].sm_util == 0
     assert (regions["chat-api"].priority, regions["batch-embedding"].priority) == (0, 1)
-    assert app(node, "chat-api").cards == app(node, "batch-embedding").cards
+    assert app(node, "chat-api").gpus == app(node, "batch-embedding").gpus
     [first, second] = regions["wav2vec-train"].processes
     assert [d.total > 0 for d in first.devices] == [True, False]
     assert [d.total > 0 for d in second.devices] == [False, True]
@@ -184,27 +184,27 @@ def test_the_list_of_pods_does_not_grow_old(tmp_path: Path) -> None:
         assert node.pods_file.stat().st_ino != written
 
 
-def test_the_cards(node: SimulatedNode) -> None:
-    assert [(card.index, card.minor) for card in node.cards] == [
+def test_the_gpus(node: SimulatedNode) -> None:
+    assert [(gpu.index, gpu.minor) for gpu in node.gpus] == [
         (0, 1),
         (1, 0),
         (2, 2),
         (3, 3),
         (4, 4),
     ]
-    assert len({card.uuid for card in node.cards}) == 5
-    assert [(card.name, card.memory_total) for card in node.cards] == [
+    assert len({gpu.uuid for gpu in node.gpus}) == 5
+    assert [(gpu.name, gpu.memory_total) for gpu in node.gpus] == [
         *4 * [("NVIDIA L40S", 46068 * MIB)],
         ("NVIDIA A100-SXM4-40GB", 40960 * MIB),
     ]
-    parts = [(part.profile, part.gpu_instance_id) for part in node.cards[4].mig]
+    parts = [(part.profile, part.gpu_instance_id) for part in node.gpus[4].mig]
     assert parts == [("3g.20gb", 1), ("3g.20gb", 2)]
-    assert [pod.app for pod in node.pods if node.cards[4] in pod.cards] == ["segment-api"]
-    assert [pod.app for pod in node.pods if node.cards[3] in pod.cards] == ["llm-finetune"]
+    assert [pod.app for pod in node.pods if node.gpus[4] in pod.gpus] == ["segment-api"]
+    assert [pod.app for pod in node.pods if node.gpus[3] in pod.gpus] == ["llm-finetune"]
 
 
 def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> None:
-    """Each card's processes are those of the regions, and the one that got round them."""
+    """Each GPU's processes are those of the regions, and the one that got round them."""
     for _ in range(3):
         node.step()
     source = NvmlSource(SimulatedLibrary(node.nvml_state))
@@ -214,20 +214,20 @@ def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> No
     finally:
         source.stop()
     assert devices is not None
-    # Utilization is Not Supported on a card in MIG mode, and nothing else is.
-    assert set(source.health().errors) <= {("nvmlDeviceGetUtilizationRates", node.cards[4].uuid)}
+    # Utilization is Not Supported on a GPU in MIG mode, and nothing else is.
+    assert set(source.health().errors) <= {("nvmlDeviceGetUtilizationRates", node.gpus[4].uuid)}
     assert [(d.uuid, d.minor, d.memory_total) for d in devices] == [
-        (card.uuid, card.minor, card.memory_total) for card in node.cards
+        (gpu.uuid, gpu.minor, gpu.memory_total) for gpu in node.gpus
     ]
     held = {d.uuid: {p.pid: p.memory for p in d.processes or ()} for d in devices}
     for device in devices:
         assert device.memory_used == sum(memory or 0 for memory in held[device.uuid].values())
-    expected: dict[str, dict[int, int]] = {card.uuid: {} for card in node.cards}
+    expected: dict[str, dict[int, int]] = {gpu.uuid: {} for gpu in node.gpus}
     containers = [container for pod in node.containers for container in pod]
     owner = {}
     for container in containers:
         for use in container.uses():
-            expected[use.card.uuid][use.hostpid] = use.memory
+            expected[use.gpu.uuid][use.hostpid] = use.memory
             owner[use.hostpid] = ContainerRef(container.pod.uid, container.state.container_id)
     assert held == expected
     host = HostProcesses(node.procfs_dir)
@@ -242,11 +242,11 @@ def test_nvml_and_the_host_tell_of_the_same_processes(node: SimulatedNode) -> No
     assert live_pids(node) == owner.keys() | {1, 2}
 
 
-def test_no_container_and_no_card_is_given_more_than_there_is(node: SimulatedNode) -> None:
-    for card in node.cards:
-        on_card = [pod for pod in node.pods if card in pod.cards]
-        assert sum(pod.memory for pod in on_card) <= card.memory_total
-        assert sum(pod.core for pod in on_card) <= 100
+def test_no_container_and_no_gpu_is_given_more_than_there_is(node: SimulatedNode) -> None:
+    for gpu in node.gpus:
+        on_gpu = [pod for pod in node.pods if gpu in pod.gpus]
+        assert sum(pod.memory for pod in on_gpu) <= gpu.memory_total
+        assert sum(pod.core for pod in on_gpu) <= 100
     highest = 0.0
     with inventory(node) as read:
         for _ in range(100):
@@ -269,7 +269,7 @@ def test_processes_have_no_more_of_a_gpu_than_there_is(node: SimulatedNode) -> N
         for pod in node.containers:
             for container in pod:
                 for use in container.uses():
-                    used[use.card.uuid] = used.get(use.card.uuid, 0) + use.sm
+                    used[use.gpu.uuid] = used.get(use.gpu.uuid, 0) + use.sm
         assert max(used.values()) <= 100
         full += max(used.values()) > 90
     assert full
@@ -279,7 +279,7 @@ def test_memory_is_the_sum_of_its_parts_and_what_nvml_says(node: SimulatedNode) 
     for _ in range(15):  # The leak still lives.
         node.step()
     nvml = {
-        (use.hostpid, use.mig.uuid if use.mig else use.card.uuid): use.memory
+        (use.hostpid, use.mig.uuid if use.mig else use.gpu.uuid): use.memory
         for pod in node.containers
         for container in pod
         for use in container.uses()
@@ -302,13 +302,13 @@ def test_a_pod_on_a_mig_device(node: SimulatedNode) -> None:
     """HAMi makes no directory for it, and HAMi-core is not in it."""
     node.step()
     plan = app(node, "segment-api")
-    card, part = node.cards[4], node.cards[4].mig[0]
+    gpu, part = node.gpus[4], node.gpus[4].mig[0]
     [mig] = pods(node)["segment-api"].mig_allocations
-    assert mig == MigAllocation("segment-api", 0, card.uuid, part.uuid, "3g.20gb", 1, 0)
+    assert mig == MigAllocation("segment-api", 0, gpu.uuid, part.uuid, "3g.20gb", 1, 0)
     assert list(node.containers_dir.glob(f"{plan.uid}_*")) == []
     [container] = next(pod for pod in node.containers if pod[0].pod is plan)
     [use] = container.uses()
-    reading = figures(node.cards, [use], (), NOW)[4]
+    reading = figures(node.gpus, [use], (), NOW)[4]
     held = {use.hostpid: use.memory}
     assert (reading.utilization, reading.process_samples, reading.compute) == (None, None, held)
     assert [mig.compute for mig in reading.mig_devices] == [held, {}]
@@ -463,12 +463,12 @@ def test_workers_leave_are_killed_and_replaced(tmp_path: Path, layout: Layout) -
     assert killed > 2
 
 
-def test_a_process_in_no_region_is_on_the_card(node: SimulatedNode) -> None:
+def test_a_process_in_no_region_is_on_the_gpu(node: SimulatedNode) -> None:
     plan = app(node, "custom-cuda")
     [[container]] = [pod for pod in node.containers if pod[0].pod is plan]
     [use] = container.uses()
     node.step()
-    assert use.card == plan.cards[0]
+    assert use.gpu == plan.gpus[0]
     assert use.memory > 300 * MIB
     with inventory(node) as read:
         known = {p.hostpid for e in read().values() if e.region for p in e.region.processes}
@@ -528,12 +528,12 @@ def test_the_pods_file_names_what_the_regions_have(node: SimulatedNode) -> None:
         if plan.scheduler == "none":
             assert pod.allocations == ()
             continue
-        assert len(pod.allocations) == len(plan.cards)
-        for card in plan.cards:
+        assert len(pod.allocations) == len(plan.gpus)
+        for gpu in plan.gpus:
             koordinator = plan.scheduler == "koordinator"
             expected = Allocation(
-                card.uuid,
-                card.minor if koordinator else None,
+                gpu.uuid,
+                gpu.minor if koordinator else None,
                 plan.memory,
                 plan.core / 100,
             )
@@ -554,18 +554,18 @@ def test_the_pods_file_names_what_the_regions_have(node: SimulatedNode) -> None:
 
 @pytest.mark.parametrize("gpus", [1, 2, 8])
 @pytest.mark.parametrize("containers", [0, 1, 5, 6, 7, 30])
-def test_any_number_of_cards_and_containers(tmp_path: Path, gpus: int, containers: int) -> None:
+def test_any_number_of_gpus_and_containers(tmp_path: Path, gpus: int, containers: int) -> None:
     with SimulatedNode(tmp_path / "node", gpus, containers, clock=Clock()) as node:
         for _ in range(3):
             node.step()
         with inventory(node) as read:
             read()
-        assert len(node.cards) == gpus
+        assert len(node.gpus) == gpus
         assert len(list(node.containers_dir.iterdir())) == containers
         assert len({(pod.namespace, pod.name) for pod in node.pods}) == len(node.pods)
-        for card in node.cards:
-            on_card = [pod for pod in node.pods if card in pod.cards]
-            assert sum(pod.memory for pod in on_card) <= card.memory_total
+        for gpu in node.gpus:
+            on_gpu = [pod for pod in node.pods if gpu in pod.gpus]
+            assert sum(pod.memory for pod in on_gpu) <= gpu.memory_total
 
 
 def test_a_thousand_plain_containers(tmp_path: Path) -> None:
@@ -604,7 +604,7 @@ def test_a_former_simulation_makes_room(tmp_path: Path) -> None:
         assert len(list((directory / "containers").iterdir())) == 3
 
 
-def test_a_node_needs_a_card(tmp_path: Path) -> None:
+def test_a_node_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 GPUs"):
         SimulatedNode(tmp_path / "node", gpus=0)
     assert not (tmp_path / "node").exists()
@@ -649,11 +649,11 @@ def test_links_in_a_former_simulation_are_not_followed(tmp_path: Path) -> None:
     assert (other / "mine").read_text() == "data"
 
 
-def test_the_cards_figures_follow_their_load() -> None:
-    [card, idle] = make_cards(2, Random(0), mig=False)
-    uses = [CardUse(card, 11, 4 * MIB, 70), CardUse(card, 12, 6 * MIB, 80)]
-    busy, rest = first = figures([card, idle], uses, (), NOW)
-    assert (busy.uuid, busy.name, busy.minor) == (card.uuid, "NVIDIA L40S", 1)
+def test_the_gpus_figures_follow_their_load() -> None:
+    [gpu, idle] = make_gpus(2, Random(0), mig=False)
+    uses = [GpuUse(gpu, 11, 4 * MIB, 70), GpuUse(gpu, 12, 6 * MIB, 80)]
+    busy, rest = first = figures([gpu, idle], uses, (), NOW)
+    assert (busy.uuid, busy.name, busy.minor) == (gpu.uuid, "NVIDIA L40S", 1)
     assert busy.memory == Memory(46068 * MIB, 10 * MIB, 610 * MIB)
     assert busy.compute == {11: 4 * MIB, 12: 6 * MIB}
     assert busy.process_samples is not None
@@ -662,7 +662,7 @@ def test_the_cards_figures_follow_their_load() -> None:
     assert busy.throttle == 0x04
     assert rest.memory == Memory(46068 * MIB, 0, 610 * MIB)
     assert (rest.utilization, rest.power_milliwatts, rest.temperature) == ((0, 0), 36_000, 33)
-    cooling, warming = figures([card, idle], [CardUse(idle, 11, MIB, 50)], first, NOW + 1)
+    cooling, warming = figures([gpu, idle], [GpuUse(idle, 11, MIB, 50)], first, NOW + 1)
     assert (cooling.utilization, cooling.power_milliwatts, cooling.throttle) == ((0, 0), 36_000, 0)
     assert (cooling.temperature, warming.temperature) == (72, 35)
     assert warming.power_milliwatts == 193_000
@@ -672,9 +672,9 @@ def test_the_cards_figures_follow_their_load() -> None:
     ("number", "name", "clock"),
     [(1, "NVIDIA A100-SXM4-80GB", 1410), (2, "NVIDIA H100 80GB HBM3", 1980)],
 )
-def test_cards_with_hbm_and_nvlink(number: int, name: str, clock: int) -> None:
-    busy, idle = make_cards(2, Random(0), number=number)
-    uses = [CardUse(busy, 11, MIB, 50)]
+def test_gpus_with_hbm_and_nvlink(number: int, name: str, clock: int) -> None:
+    busy, idle = make_gpus(2, Random(0), number=number)
+    uses = [GpuUse(busy, 11, MIB, 50)]
     for before, links in (((), 15_000_000), (figures([busy, idle], uses, (), NOW), 30_000_000)):
         first, second = figures([busy, idle], uses, before, NOW)
         values = first.field_values or {}
@@ -685,11 +685,11 @@ def test_cards_with_hbm_and_nvlink(number: int, name: str, clock: int) -> None:
         assert second.performance_state == 0
 
 
-def test_the_cards_counters_grow_and_their_links_sleep() -> None:
-    cards = make_cards(3, Random(0), mig=False)
-    uses = [CardUse(cards[0], 11, MIB, 100), CardUse(cards[2], 12, MIB, 50)]
-    first = figures(cards, uses, (), NOW)
-    second = figures(cards, uses, first, NOW + 1)
+def test_the_gpus_counters_grow_and_their_links_sleep() -> None:
+    gpus = make_gpus(3, Random(0), mig=False)
+    uses = [GpuUse(gpus[0], 11, MIB, 100), GpuUse(gpus[2], 12, MIB, 50)]
+    first = figures(gpus, uses, (), NOW)
+    second = figures(gpus, uses, first, NOW + 1)
     energy, power, received = 83, 74, 198
     grown = [
         [

@@ -17,7 +17,7 @@ from vgpumonitor.region.launches import is_limit
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
 from vgpumonitor.simulate.loads import Demand, inference
-from vgpumonitor.simulate.plan import MIB, Card, ContainerPlan, MigPart, PodPlan
+from vgpumonitor.simulate.plan import MIB, ContainerPlan, Gpu, MigPart, PodPlan
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
 #: Seconds from the end of a worker to the start of the next one.
@@ -47,11 +47,11 @@ class ContainerState:
 
 
 @dataclass(frozen=True, slots=True)
-class CardUse:
+class GpuUse:
     """The memory that a process has on a GPU (bytes, as NVML counts them) and its load (percent);
     ``mig`` is the part of the GPU that it sees."""
 
-    card: Card
+    gpu: Gpu
     hostpid: int
     memory: int
     sm: int
@@ -137,17 +137,17 @@ class SimulatedContainer:
         if self._region is not None:
             self._region.watch()
 
-    def uses(self) -> Iterator[CardUse]:
+    def uses(self) -> Iterator[GpuUse]:
         """What NVML sees of this container."""
         for process in self._processes:
             for device in process.devices:
-                card = self.pod.cards[device]
-                yield CardUse(card, process.hostpid, process.nvml_memory, process.sm, self.pod.mig)
+                gpu = self.pod.gpus[device]
+                yield GpuUse(gpu, process.hostpid, process.nvml_memory, process.sm, self.pod.mig)
 
-    def take_turns(self, shares: Mapping[Card, float]) -> None:
+    def take_turns(self, shares: Mapping[Gpu, float]) -> None:
         """Leaves each process the share of its wish that its GPUs can give."""
         for process in self._processes:
-            share = min([shares.get(self.pod.cards[device], 1.0) for device in process.devices])
+            share = min([shares.get(self.pod.gpus[device], 1.0) for device in process.devices])
             if share < 1:
                 self._set_sm(process, int(process.sm * share))
 
@@ -227,8 +227,8 @@ class SimulatedContainer:
 
     def _spawn(self, rank: int, _now: int, hooked: bool = True) -> None:
         assert self.plan.load is not None
-        cards, random = len(self.pod.cards), self._random
-        one_card_each = cards > 1 and self.plan.processes > 1
+        gpus, random = len(self.pod.gpus), self._random
+        one_gpu_each = gpus > 1 and self.plan.processes > 1
         context = min(random.randrange(280, 340) * MIB, self._room // 8)
         module = min(random.randrange(8, 64) * MIB, self._room // 64)
         process = _Process(
@@ -237,7 +237,7 @@ class SimulatedContainer:
             next(self._host.pids),
             (self.plan.load if hooked else inference)(Random(random.getrandbits(64))),
             hooked,
-            range(rank % cards, rank % cards + 1) if one_card_each else range(cards),
+            range(rank % gpus, rank % gpus + 1) if one_gpu_each else range(gpus),
             context + module,
         )
         self._host.procfs.add(
@@ -268,11 +268,11 @@ class SimulatedContainer:
     @property
     def _room(self) -> int:
         """Bytes on a GPU for each process."""
-        return self.pod.memory // self._per_card
+        return self.pod.memory // self._per_gpu
 
     @property
-    def _per_card(self) -> int:
-        return max(1, self.plan.processes // len(self.pod.cards))
+    def _per_gpu(self) -> int:
+        return max(1, self.plan.processes // len(self.pod.gpus))
 
     def _advance(self, process: _Process, now: int) -> None:
         region = self._region_of(process)
@@ -297,7 +297,7 @@ class SimulatedContainer:
             return
         self._resize(process, demand.memory)
         whole = self.pod.core if launch == "limited" else 100
-        self._set_sm(process, round(demand.sm * whole / 100 / self._per_card))
+        self._set_sm(process, round(demand.sm * whole / 100 / self._per_gpu))
 
     def _resize(self, process: _Process, share: float) -> None:
         """Allocates or frees memory in up to three pieces, as a caching allocator does."""

@@ -24,7 +24,7 @@ from typing import Self
 from vgpumonitor.region.layouts import LAYOUTS, Layout
 from vgpumonitor.simulate.container import ContainerState, Host, SimulatedContainer
 from vgpumonitor.simulate.nvml.state import SimulatedDevice, SimulatedEvent, SimulatedNvml
-from vgpumonitor.simulate.plan import Card, make_cards, place_mixed, place_plain
+from vgpumonitor.simulate.plan import Gpu, make_gpus, place_mixed, place_plain
 from vgpumonitor.simulate.pods import pod_list, pod_object
 from vgpumonitor.simulate.procfs import SimulatedProcfs
 from vgpumonitor.simulate.readings import XID_EVENT, figures
@@ -89,11 +89,11 @@ class SimulatedNode:
         self.node_name = node_name or socket.gethostname()
         self._clock = clock
         random = Random(seed + number)
-        self.cards = make_cards(gpus, random, number, mig=not plain)
+        self.gpus = make_gpus(gpus, random, number, mig=not plain)
         self.pods = (
-            place_plain(self.cards, containers, layouts, random)
+            place_plain(self.gpus, containers, layouts, random)
             if plain
-            else place_mixed(self.cards, containers, layouts, random, number)
+            else place_mixed(self.gpus, containers, layouts, random, number)
         )
         #: The containers of each pod, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
@@ -139,7 +139,7 @@ class SimulatedNode:
         self._seconds += 1
         if self._seconds == _XID_AT:
             self._events = tuple(
-                SimulatedEvent(device=pod.cards[0].index, type=XID_EVENT, data=plan.xid)
+                SimulatedEvent(device=pod.gpus[0].index, type=XID_EVENT, data=plan.xid)
                 for pod in self.pods
                 for plan in pod.containers
                 if plan.xid is not None
@@ -149,11 +149,11 @@ class SimulatedNode:
     def _share_cores(self) -> None:
         """A GPU gives no more than it has: those that run on it take turns."""
         containers = [container for pod in self.containers for container in pod]
-        wanted: Counter[Card] = Counter()
+        wanted: Counter[Gpu] = Counter()
         for container in containers:
             for use in container.uses():
-                wanted[use.card] += use.sm
-        shares = {card: min(1.0, 100 / sm) for card, sm in wanted.items() if sm}
+                wanted[use.gpu] += use.sm
+        shares = {gpu: min(1.0, 100 / sm) for gpu, sm in wanted.items() if sm}
         for container in containers:
             container.take_turns(shares)
 
@@ -183,7 +183,7 @@ class SimulatedNode:
 
     def _write(self, now: int) -> None:
         uses = [use for pod in self.containers for container in pod for use in container.uses()]
-        self._figures = figures(self.cards, uses, self._figures, now)
+        self._figures = figures(self.gpus, uses, self._figures, now)
         SimulatedNvml(devices=self._figures, events=self._events).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states or now - self._pods_written >= _PODS_AGE:

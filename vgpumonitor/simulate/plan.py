@@ -43,7 +43,7 @@ class MigPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class Gpu:
     """A GPU of the node; ``index`` is NVML's, ``memory_total`` is in bytes, ``full_watts`` what it
     draws under full load. With ``mig`` it is allocated only in these parts."""
 
@@ -92,7 +92,7 @@ class PodPlan:
     workload: Workload
     app: str
     scheduler: Scheduler
-    cards: tuple[Card, ...]
+    gpus: tuple[Gpu, ...]
     memory: int
     memory_ratio: int
     core: int
@@ -110,7 +110,7 @@ class PodPlan:
         """The UUIDs of the devices that its containers see."""
         if self.mig is not None:
             return (self.mig.uuid,)
-        return tuple(card.uuid for card in self.cards)
+        return tuple(gpu.uuid for gpu in self.gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class _Role:
     core: int
     kind: Workload = "Deployment"
     scheduler: Scheduler = "koordinator"
-    cards: int = 1
+    gpus: int = 1
     processes: int = 1
     priority: int = 1
     hooked: bool = True
@@ -185,7 +185,7 @@ _MIXED = _Kind(
         _Role("team-ranking", "feature-cache", loads.leak, 20, 20, bypass=True),
         _Role(
             *("team-speech", "wav2vec-train", loads.training, 30, 50, "Job"),
-            cards=2,
+            gpus=2,
             processes=2,
             host_pid="never",
         ),
@@ -227,38 +227,38 @@ _TRAINING = _Kind(
     0.5,
 )
 _KINDS = (_MIXED, _SERVING, _TRAINING)
-_PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, cards=2)
+_PLAIN = _Role("team-nlp", "embedding-api", loads.inference, 20, 20, gpus=2)
 
 
-def make_cards(gpus: int, random: Random, number: int = 0, mig: bool = True) -> tuple[Card, ...]:
-    """``gpus`` GPUs of the cluster's node ``number`` in the order of NVML's indices, that of their
+def make_gpus(count: int, random: Random, number: int = 0, mig: bool = True) -> tuple[Gpu, ...]:
+    """``count`` GPUs of the cluster's node ``number`` in the order of NVML's indices, that of their
     PCI addresses; the driver's minor numbers have the first two the other way round. With
     ``mig``, and at least four GPUs, the last one of a mixed node is divided into two MIG
     devices."""
     kind = _KINDS[number % len(_KINDS)]
-    minors = [1, 0, *range(2, gpus)] if gpus > 1 else [0]
+    minors = [1, 0, *range(2, count)] if count > 1 else [0]
     name, mebibytes, watts = kind.model
-    cards = [
-        Card(index, minor, f"GPU-{_uuid(random)}", name, mebibytes * MIB, watts)
+    gpus = [
+        Gpu(index, minor, f"GPU-{_uuid(random)}", name, mebibytes * MIB, watts)
         for index, minor in enumerate(minors)
     ]
-    if mig and kind.mig and gpus >= 4:
+    if mig and kind.mig and count >= 4:
         parts = tuple(
             MigPart(f"MIG-{_uuid(random)}", "3g.20gb", instance, 0, 19968 * MIB)
             for instance in (1, 2)
         )
-        cards[-1] = replace(
-            cards[-1],
+        gpus[-1] = replace(
+            gpus[-1],
             name="NVIDIA A100-SXM4-40GB",
             memory_total=40960 * MIB,
             full_watts=400,
             mig=parts,
         )
-    return tuple(cards)
+    return tuple(gpus)
 
 
 def place_mixed(
-    cards: Sequence[Card],
+    gpus: Sequence[Gpu],
     containers: int,
     layouts: Sequence[Layout],
     random: Random,
@@ -269,20 +269,20 @@ def place_mixed(
     ones."""
     kind = _KINDS[number % len(_KINDS)]
     containers = round(containers * kind.share)
-    whole = len([card for card in cards if not card.mig]) >= _WITH_WHOLE
+    whole = len([gpu for gpu in gpus if not gpu.mig]) >= _WITH_WHOLE
     possible = [
-        role for role in kind.roles if (cards[-1].mig or not role.mig) and (whole or not role.whole)
+        role for role in kind.roles if (gpus[-1].mig or not role.mig) and (whole or not role.whole)
     ]
     roles = _fitting([*possible, *islice(cycle(kind.more), containers)], containers)
     # A StatefulSet's pods on other nodes have the numbers before.
-    return _place(roles, cards, layouts, random, number // len(_KINDS) * containers)
+    return _place(roles, gpus, layouts, random, number // len(_KINDS) * containers)
 
 
 def place_plain(
-    cards: Sequence[Card], containers: int, layouts: Sequence[Layout], random: Random
+    gpus: Sequence[Gpu], containers: int, layouts: Sequence[Layout], random: Random
 ) -> tuple[PodPlan, ...]:
     """``containers`` pods, all alike: one container that serves inference on two GPUs."""
-    return _place([_PLAIN] * containers, cards, layouts, random)
+    return _place([_PLAIN] * containers, gpus, layouts, random)
 
 
 def _fitting(roles: Iterable[_Role], containers: int) -> Iterator[_Role]:
@@ -296,38 +296,38 @@ def _fitting(roles: Iterable[_Role], containers: int) -> Iterator[_Role]:
 
 def _place(
     roles: Iterable[_Role],
-    cards: Sequence[Card],
+    gpus: Sequence[Gpu],
     layouts: Sequence[Layout],
     random: Random,
     first: int = 0,
 ) -> tuple[PodPlan, ...]:
     """Puts each role on the GPUs with the least memory allocated; if that is too much for a GPU,
     every pod gets less. ``first`` is the ordinal of the first pod of each StatefulSet."""
-    ordinary = [card for card in cards if not card.mig]
+    ordinary = [gpu for gpu in gpus if not gpu.mig]
     roles = tuple(roles)
     # A pod that has a whole GPU has one for itself.
     whole = ordinary.pop() if any(role.whole for role in roles) else None
     shared = ordinary
-    memory, core = dict.fromkeys(cards, 0), dict.fromkeys(cards, 0)
-    placed: list[tuple[_Role, tuple[Card, ...]]] = []
+    memory, core = dict.fromkeys(gpus, 0), dict.fromkeys(gpus, 0)
+    placed: list[tuple[_Role, tuple[Gpu, ...]]] = []
     for role in roles:
-        chosen: tuple[Card, ...]
+        chosen: tuple[Gpu, ...]
         if role.mig:
-            chosen = (cards[-1],)
+            chosen = (gpus[-1],)
         elif role.whole and whole is not None:
             chosen = (whole,)
         elif role.beside and placed:
-            chosen = placed[-1][1][: role.cards]
+            chosen = placed[-1][1][: role.gpus]
         else:
-            by_room = sorted(shared, key=lambda card: (memory[card], card.index))
-            chosen = tuple(sorted(by_room[: role.cards], key=lambda card: card.index))
-        for card in chosen:
-            memory[card] += role.memory
-            core[card] += role.core
+            by_room = sorted(shared, key=lambda gpu: (memory[gpu], gpu.index))
+            chosen = tuple(sorted(by_room[: role.gpus], key=lambda gpu: gpu.index))
+        for gpu in chosen:
+            memory[gpu] += role.memory
+            core[gpu] += role.core
         placed.append((role, chosen))
     scale = (
-        _scale(_ALLOCATED, [memory[card] for card in shared]),
-        _scale(100, [core[card] for card in shared]),
+        _scale(_ALLOCATED, [memory[gpu] for gpu in shared]),
+        _scale(100, [core[gpu] for gpu in shared]),
     )
     mixture = cycle(layouts)
     ordinals: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(first))
@@ -344,7 +344,7 @@ def _scale(most: int, given: Iterable[int]) -> float:
 def _pod(
     role: _Role,
     ordinal: int,
-    cards: tuple[Card, ...],
+    gpus: tuple[Gpu, ...],
     scale: tuple[float, float],
     layouts: Iterator[Layout],
     random: Random,
@@ -371,8 +371,8 @@ def _pod(
         init = ContainerPlan(role.init, image, next(layouts), loads.job, init=True, finished=True)
         containers = (init, main)
     memory_scale, core_scale = (1.0, 1.0) if role.whole else scale
-    part = cards[0].mig[0] if role.mig else None
-    room = min(card.memory_total for card in cards) * role.memory / 100 * memory_scale
+    part = gpus[0].mig[0] if role.mig else None
+    room = min(gpu.memory_total for gpu in gpus) * role.memory / 100 * memory_scale
     return PodPlan(
         _uuid(random),
         role.namespace,
@@ -380,7 +380,7 @@ def _pod(
         role.kind,
         role.app,
         role.scheduler,
-        cards,
+        gpus,
         int(room) // MIB * MIB if part is None else part.memory_total,
         max(1, round(role.memory * memory_scale)),
         max(1, int(role.core * core_scale)) if role.core else 0,

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from vgpumonitor.simulate.container import SimulatedContainer
-from vgpumonitor.simulate.plan import MIB, Card, MigPart, PodPlan, template_hash
+from vgpumonitor.simulate.plan import MIB, Gpu, MigPart, PodPlan, template_hash
 
 _ISOLATION = "koordinator.sh/gpu-isolation-provider"
 _DEVICE_ALLOCATED = "scheduling.koordinator.sh/device-allocated"
@@ -87,26 +87,26 @@ def _annotations(pod: PodPlan, containers: int, node_name: str) -> dict[str, str
     if pod.scheduler == "hami":
         # HAMi adds the MIG template and the place in it to the GPU's UUID.
         slot = "" if pod.mig is None else "[0-0]"
-        devices = "".join(f"{card.uuid}{slot},NVIDIA,{mib},{pod.core}:" for card in pod.cards)
+        devices = "".join(f"{gpu.uuid}{slot},NVIDIA,{mib},{pod.core}:" for gpu in pod.gpus)
         found = {_HAMI_ALLOCATED: f"{devices};" * containers, _NODE: node_name}
-        return found if pod.mig is None else {**found, _HAMI_MIG: _mig(pod.cards[0], pod.mig)}
+        return found if pod.mig is None else {**found, _HAMI_MIG: _mig(pod.gpus[0], pod.mig)}
     resources = {
         "koordinator.sh/gpu-core": str(pod.core),
         "koordinator.sh/gpu-memory": f"{mib}Mi",
         "koordinator.sh/gpu-memory-ratio": str(pod.memory_ratio),
     }
     entries = [
-        {"minor": card.minor, "id": card.uuid, "resources": resources}
-        for card in sorted(pod.cards, key=lambda card: card.minor)
+        {"minor": gpu.minor, "id": gpu.uuid, "resources": resources}
+        for gpu in sorted(pod.gpus, key=lambda gpu: gpu.minor)
     ]
     return {_DEVICE_ALLOCATED: json.dumps({"gpu": entries}, separators=(",", ":"))}
 
 
-def _mig(card: Card, part: MigPart) -> str:
+def _mig(gpu: Gpu, part: MigPart) -> str:
     allocation = {
         "containerIndex": 0,
         "deviceIndex": 0,
-        "gpuUUID": card.uuid,
+        "gpuUUID": gpu.uuid,
         "migUUID": part.uuid,
         "profile": part.profile,
         "gpuInstanceID": part.gpu_instance_id,
@@ -119,15 +119,15 @@ def _container(container: SimulatedContainer) -> dict[str, Any]:
     pod, plan = container.pod, container.plan
     if pod.scheduler == "koordinator":
         resources = {
-            "koordinator.sh/gpu.shared": str(len(pod.cards)),
-            "koordinator.sh/gpu-core": str(pod.core * len(pod.cards)),
-            "koordinator.sh/gpu-memory-ratio": str(pod.memory_ratio * len(pod.cards)),
+            "koordinator.sh/gpu.shared": str(len(pod.gpus)),
+            "koordinator.sh/gpu-core": str(pod.core * len(pod.gpus)),
+            "koordinator.sh/gpu-memory-ratio": str(pod.memory_ratio * len(pod.gpus)),
         }
     elif pod.scheduler == "none":
-        resources = {"nvidia.com/gpu.shared": str(len(pod.cards))}
+        resources = {"nvidia.com/gpu.shared": str(len(pod.gpus))}
     else:
         resources = {
-            "nvidia.com/gpu": str(len(pod.cards)),
+            "nvidia.com/gpu": str(len(pod.gpus)),
             "nvidia.com/gpumem": str(pod.memory // MIB),
             "nvidia.com/gpucores": str(pod.core),
         }

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pynvml
 
-from vgpumonitor.simulate.container import CardUse
+from vgpumonitor.simulate.container import GpuUse
 from vgpumonitor.simulate.nvml.state import Memory, ProcessSample, SimulatedDevice, SimulatedMig
-from vgpumonitor.simulate.plan import MIB, Card, MigPart
+from vgpumonitor.simulate.plan import MIB, Gpu, MigPart
 
 #: What the driver keeps of each GPU's memory for itself, in bytes.
 _RESERVED = 610 * MIB
@@ -83,40 +83,40 @@ _QUIET_LINKS = (
 
 
 def figures(
-    cards: Sequence[Card], uses: Sequence[CardUse], before: Sequence[SimulatedDevice], now: float
+    gpus: Sequence[Gpu], uses: Sequence[GpuUse], before: Sequence[SimulatedDevice], now: float
 ) -> tuple[SimulatedDevice, ...]:
     """The GPUs at ``now`` (Unix seconds), one second after ``before``, which is empty at first."""
-    on = {card: [use for use in uses if use.card is card] for card in cards}
+    on = {gpu: [use for use in uses if use.gpu is gpu] for gpu in gpus}
     found = []
-    for card, here in on.items():
+    for gpu, here in on.items():
         core = min(100, sum(use.sm for use in here))
         final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core // 100
-        last = before[card.index].temperature if before else None
+        last = before[gpu.index].temperature if before else None
         change = 0 if last is None else final - last
         celsius = (last or final) + max(-_WARMING, min(_WARMING, change))
-        milliwatts = 10 * (100 * _IDLE_WATTS + (card.full_watts - _IDLE_WATTS) * core)
-        model = _MODELS[card.name]
+        milliwatts = 10 * (100 * _IDLE_WATTS + (gpu.full_watts - _IDLE_WATTS) * core)
+        model = _MODELS[gpu.name]
         asleep = not core and not model.sxm
-        narrow = card.index == _NARROW and not model.sxm
+        narrow = gpu.index == _NARROW and not model.sxm
         found.append(
             SimulatedDevice(
-                uuid=card.uuid,
-                name=card.name,
-                minor=card.minor,
-                serial=f"1652{card.minor:09}",
+                uuid=gpu.uuid,
+                name=gpu.name,
+                minor=gpu.minor,
+                serial=f"1652{gpu.minor:09}",
                 vbios_version=model.vbios_version,
-                pci_bus_id=f"{card.index // 8:08X}:{0x17 + 0x20 * (card.index % 8):02X}:00.0",
-                memory=Memory(card.memory_total, sum(use.memory for use in here), _RESERVED),
+                pci_bus_id=f"{gpu.index // 8:08X}:{0x17 + 0x20 * (gpu.index % 8):02X}:00.0",
+                memory=Memory(gpu.memory_total, sum(use.memory for use in here), _RESERVED),
                 # NVML has no utilization for a GPU in MIG mode.
-                utilization=None if card.mig else (core, core * 6 // 10),
+                utilization=None if gpu.mig else (core, core * 6 // 10),
                 # Nobody here encodes or decodes.
-                encoder=None if card.mig else (0, 1_000_000),
-                decoder=None if card.mig else (0, 1_000_000),
+                encoder=None if gpu.mig else (0, 1_000_000),
+                decoder=None if gpu.mig else (0, 1_000_000),
                 power_milliwatts=milliwatts,
-                enforced_power_limit_milliwatts=card.full_watts * 1000,
+                enforced_power_limit_milliwatts=gpu.full_watts * 1000,
                 temperature=celsius,
                 # GPUs that have been in use for years have some corrected errors.
-                ecc=(card.minor, 0),
+                ecc=(gpu.minor, 0),
                 temperature_thresholds=_THRESHOLDS,
                 clocks=model.max_clocks if core else model.idle_clocks,
                 max_clocks=model.max_clocks,
@@ -127,8 +127,8 @@ def figures(
                 max_pcie_generation=model.pcie_generation,
                 max_pcie_width=_LANES,
                 field_values=_fields(
-                    card,
-                    before[card.index].field_values or {} if before else {},
+                    gpu,
+                    before[gpu.index].field_values or {} if before else {},
                     milliwatts,
                     core,
                     celsius + _HBM_CELSIUS if model.sxm else None,
@@ -136,15 +136,15 @@ def figures(
                 event_types=XID_EVENT,
                 compute=_processes(here),
                 # Nor has it samples of the processes on one.
-                process_samples=None if card.mig else _samples(here, now),
-                mig_devices=tuple(_mig(part, here) for part in card.mig),
+                process_samples=None if gpu.mig else _samples(here, now),
+                mig_devices=tuple(_mig(part, here) for part in gpu.mig),
             )
         )
     return tuple(found)
 
 
 def _fields(
-    card: Card,
+    gpu: Gpu,
     before: Mapping[int, Any],
     milliwatts: int,
     core: int,
@@ -163,10 +163,10 @@ def _fields(
     }
     found |= dict.fromkeys(_QUIET, 0)
     # GPUs that have been in use for years have had a row remapped.
-    found[pynvml.NVML_FI_DEV_REMAPPED_UNC] = int(card.index == _NARROW)
+    found[pynvml.NVML_FI_DEV_REMAPPED_UNC] = int(gpu.index == _NARROW)
     if memory_celsius is not None:
         found[pynvml.NVML_FI_DEV_MEMORY_TEMP] = memory_celsius
-        if not card.mig:
+        if not gpu.mig:
             found |= dict.fromkeys(_QUIET_LINKS, 0)
             for number in (
                 pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX,
@@ -177,7 +177,7 @@ def _fields(
     return found
 
 
-def _mig(part: MigPart, uses: Iterable[CardUse]) -> SimulatedMig:
+def _mig(part: MigPart, uses: Iterable[GpuUse]) -> SimulatedMig:
     here = [use for use in uses if use.mig == part]
     return SimulatedMig(
         uuid=part.uuid,
@@ -189,7 +189,7 @@ def _mig(part: MigPart, uses: Iterable[CardUse]) -> SimulatedMig:
     )
 
 
-def _samples(uses: Iterable[CardUse], now: float) -> tuple[ProcessSample, ...]:
+def _samples(uses: Iterable[GpuUse], now: float) -> tuple[ProcessSample, ...]:
     """Of the processes that did anything."""
     return tuple(
         ProcessSample(
@@ -200,5 +200,5 @@ def _samples(uses: Iterable[CardUse], now: float) -> tuple[ProcessSample, ...]:
     )
 
 
-def _processes(uses: Iterable[CardUse]) -> dict[int, int | None]:
+def _processes(uses: Iterable[GpuUse]) -> dict[int, int | None]:
     return {use.hostpid: use.memory for use in uses}
