@@ -89,7 +89,8 @@ def test_an_agent_forwards_and_the_store_records(tmp_path: Path, demo: Exporter)
             assert len(recorded) == 1
             used = written_to.query("sum by (cluster) (vgpu_memory_used_bytes)")
             assert [labels for labels, _ in used] == [{"cluster": "gpu-a"}]
-            up = written_to.query("up")
+            # A scrape is sent in pieces; this one may be in the last.
+            up = eventually(lambda: written_to.query("up"), 30)
             assert [(labels["cluster"], labels["node"], value) for labels, value in up] == [
                 ("gpu-a", "node-1", 1)
             ]

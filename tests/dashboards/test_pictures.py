@@ -75,7 +75,7 @@ def test_what_can_not_be_read_is_found(cluster: Prometheus, tmp_path: Path) -> N
     spoil("Memory idle, by namespace")["options"]["legend"]["sortDesc"] = False
     axis = spoil("GPUs idle, by namespace")
     axis["fieldConfig"]["defaults"] |= {"unit": "percentunit"}
-    cut = spoil("GPUs")
+    cut = spoil("GPUs, pods")
     cut["title"], cut["gridPos"]["w"] = "GPUs of all the nodes that are chosen", 2
     wrong = spoil("Memory")
     wrong["title"], wrong["targets"][0]["expr"] = "not PromQL", "sum("

@@ -23,9 +23,14 @@ def test_memory_descriptors_and_watches_are_back(tmp_path: Path) -> None:
         for _ in range(10):
             exporter.get("/metrics")
         before = Held.at_rest(exporter)
-        most = pass_by(exporter, containers, directory / "x.cache", range(2000), 250)
+        most = pass_by(exporter, containers, directory / "x.cache", range(1000), 250)
+        once = Held.at_rest(exporter)
+        pass_by(exporter, containers, directory / "x.cache", range(1000, 3000), 250)
         after = Held.at_rest(exporter)
     assert most.descriptors >= before.descriptors + 250
     assert most.watches == 1  # That of the containers directory.
     assert (after.descriptors, after.watches) == (before.descriptors, before.watches)
-    assert after.memory <= before.memory + 5 * MIB, (before, most, after)
+    # What 250 at once took can't all be freed, where something small still lies between; with
+    # 1 KiB kept of each, the next 2,000 would leave 2 MiB more.
+    assert once.memory <= before.memory + 7 * MIB, (before, most, once)
+    assert after.memory <= once.memory + 1.5 * MIB, (before, once, after)

@@ -976,7 +976,7 @@ class TestAccess:
             xids=XIDS,
         )
         page = opened(viewport, color_scheme=scheme)
-        expect(page.locator("#finding-list > li")).to_have_count(4)
+        expect(page.locator("#finding-list > li")).to_have_count(5)
         page.locator("#finding-list summary").first.click()
         name = f"{'phone' if viewport is PHONE else 'desktop'}-{scheme}"
         page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
