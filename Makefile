@@ -5,24 +5,30 @@ BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: demo test test-fast test-cluster test-node lint test-tools dashboards pictures alerts docs bench stack image lock clean
+.PHONY: demo test test-fast test-cluster test-stores test-node lint test-tools dashboards pictures alerts docs bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
 test: lint tests/web/node_modules tests/dashboards/render/node_modules
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster --ignore=tests/stores
 
 # All but the slow ones, on all cores: those that run the exporter, a browser or a Prometheus as a
 # process, or take long for what they do.
 test-fast: lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster -m "not slow" -n auto --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster --ignore=tests/stores -m "not slow" -n auto --dist loadfile
 
 # The chart and the exporter on a real API server. The first run builds it from its Go modules,
 # minutes of work; needs Go and make test-tools.
 test-cluster: .venv/dev
 	tests/cluster/servers/build
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/cluster
+
+# The rules and the dashboards' queries in Prometheus 3 and VictoriaMetrics. The first run builds
+# them from their Go modules, minutes of work; needs Go and make test-tools.
+test-stores: .venv/dev
+	tests/stores/servers/build
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/stores
 
 # The image and the chart on a real node, on a machine to spare: docs/release.md. Needs root.
 test-node: .venv/dev

@@ -44,7 +44,8 @@ UUID = f"{NODE}, device_uuid"
 
 GPU_TEXT = "GPU {{ $labels.device_index }} of {{ $labels.node }} ({{ $labels.device_uuid }})"
 PERCENT = "{{ $value | humanizePercentage }}"
-TIMES = "{{ $value | humanize }}"
+#: increase() gives fractions: it extrapolates to the ends of its window.
+TIMES = '{{ $value | printf "%.0f" }}'
 AGO = "{{ $value | humanizeDuration }}"
 
 

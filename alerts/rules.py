@@ -386,12 +386,14 @@ or on ({_SCRAPE})
             ),
             Alert(
                 "VgpuMonitorRestarting",
+                # Each start is later than the one before. Not changes(), which in VictoriaMetrics
+                # counts a series' first sample too.
                 f"""\
 {
                     _once(
                         _NODE,
                         f'''
-  changes(process_start_time_seconds[1h])
+  resets((-process_start_time_seconds)[1h:1m])
   * {_ANSWERING}
 ''',
                     )
