@@ -265,7 +265,8 @@ dashboard = build(
                         Column(
                             "Devices",
                             "count by (podnamespace, podname, ctrname, deviceuuid, instanceid) "
-                            f"(MigInfo{{{PODS}}})",
+                            "(group by (podnamespace, podname, ctrname, vdeviceid, deviceuuid, "
+                            f"instanceid) (MigInfo{{{PODS}}}))",
                             COUNT,
                         ),
                         Column("Instance", label="instanceid", width=90),

@@ -33,6 +33,8 @@ def needed(test: dict[str, Any]) -> list[tuple[str, Rule]]:
     wanted = {check["alertname"] for check in test.get("alert_rule_test", ())}
     for check in test.get("promql_expr_test", ()):
         wanted |= names(check["expr"])
+        if "ALERTS" in check["expr"]:
+            wanted |= {name_of(rule) for _, rule in RULES if "alert" in rule}
     found = []
     for group, rule in reversed(RULES):
         if name_of(rule) in wanted:
@@ -73,7 +75,7 @@ def translated(file: str) -> Iterator[tuple[str, str]]:
 def _of_2000(test: dict[str, Any]) -> dict[str, Any]:
     test = dict(test)
     test["input_series"] = [
-        {**series, "values": _ITEM.sub(lambda item: str(int(item[1]) + EPOCH), series["values"])}
+        {**series, "values": _ITEM.sub(_later, str(series["values"]))}
         if "_timestamp_seconds{" in series["series"]
         else series
         for series in test["input_series"]
@@ -90,3 +92,7 @@ def _of_2000(test: dict[str, Any]) -> dict[str, Any]:
         for check in test.pop("promql_expr_test", ())
     ]
     return test
+
+
+def _later(item: re.Match[str]) -> str:
+    return str(int(item[1]) + EPOCH)
