@@ -465,7 +465,7 @@ def _host_pids(container: Container, found: Found) -> None:
         if slot.hostpid <= 0:
             wrong.append(f"process {slot.pid}: none found")
         elif process.host_pid not in (0, slot.hostpid):
-            wrong.append(f"process {slot.pid}: {slot.hostpid}, and it is {process.host_pid}")
+            wrong.append(f"process {slot.pid}: {slot.hostpid} instead of {process.host_pid}")
     if wrong:
         found.add(kinds.HOST_PID_UNKNOWN, name_of(container), "; ".join(wrong))
 
