@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 NODES = 3
 INTERVAL = "4s"
+#: Of graphs, in seconds: as Grafana has it, more than the scrape interval.
+STEP = 10
 STORES = ("prometheus-2", "prometheus-3", "victoria-metrics")
 EACH = pytest.mark.parametrize("store", STORES)
 
@@ -283,10 +285,11 @@ def instant(source: Prometheus, expr: str, now: float) -> dict[Labels, float]:
 
 def last_of_range(source: Prometheus, expr: str, now: float) -> dict[Labels, float]:
     """What a graph shows at its right edge."""
-    # VictoriaMetrics moves a range to multiples of its step.
-    end = int(now) // 2 * 2
+    # VictoriaMetrics moves a range to multiples of its step, and looks back for a sample no further
+    # than the step or the scrape interval, where Prometheus looks back five minutes.
+    end = int(now) // STEP * STEP
     answer = source.get(
-        "/api/v1/query_range", query=expr, start=str(end - 10), end=str(end), step="2"
+        "/api/v1/query_range", query=expr, start=str(end - 2 * STEP), end=str(end), step=str(STEP)
     )["result"]
     return series(
         [
