@@ -28,7 +28,7 @@ test-cluster: .venv/dev
 # them from their Go modules, minutes of work; needs Go and make test-tools.
 test-stores: .venv/dev
 	tests/stores/servers/build
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/stores
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/stores -n 2 --dist loadfile
 
 # The image and the chart on a real node, on a machine to spare: docs/release.md. Needs root.
 test-node: .venv/dev

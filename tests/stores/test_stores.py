@@ -33,10 +33,10 @@ STEP = 10
 STORES = ("prometheus-2", "prometheus-3", "victoria-metrics")
 EACH = pytest.mark.parametrize("store", STORES)
 
-#: Queries whose values are the store's own: when its rules first saw an alert, the sum of all that
-#: its rules recorded since it started, and increase(), which in VictoriaMetrics has a counter that
-#: appears within the window begin at 0.
-OF_THE_STORE = re.compile(r"ALERTS_FOR_STATE|sum_over_time\(workload:|increase\(")
+#: Queries whose values are the store's own: when its rules first saw an alert, sum or count of all
+#: that its rules recorded since it started, and increase(), which in VictoriaMetrics has a counter
+#: that appears within the window begin at 0.
+OF_THE_STORE = re.compile(r"ALERTS_FOR_STATE|(?:sum|count)_over_time\(workload:|increase\(")
 
 Labels = frozenset[tuple[str, str]]
 
@@ -129,7 +129,11 @@ def stack(binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             relabels = {name: drop_replica if "victoria" in name else drop for name in stores}
             if replica == "a":
                 writes = [
-                    {"url": url, "write_relabel_configs": relabels[name]}
+                    {
+                        "url": url,
+                        "write_relabel_configs": relabels[name],
+                        "queue_config": {"batch_send_deadline": "1s"},
+                    }
                     for name, url in urls.items()
                 ]
                 flag = "--agent"
@@ -263,8 +267,9 @@ def test_dashboards_show_what_they_show_of_one_prometheus(
             expr = filled(target["expr"], {**first, repeated: option})
 
             def equal(expr: str = expr) -> bool:
-                # One moment for all, since some panels show how long ago something was.
-                now = time.time() - 2
+                # One moment for all, since some panels show how long ago something was, and one
+                # of which every store has the samples.
+                now = time.time() - 5
                 for ask in (instant, last_of_range):
                     expected = ask(stack.one, expr, now)
                     for store, source in stack.stores.items():
@@ -275,7 +280,7 @@ def test_dashboards_show_what_they_show_of_one_prometheus(
                             assert found == pytest.approx(expected, rel=1e-9), (store, expr)
                 return True
 
-            eventually(equal, 20)
+            eventually(equal, 60)
 
 
 def instant(source: Prometheus, expr: str, now: float) -> dict[Labels, float]:
