@@ -12,12 +12,13 @@ from benchmarks.table import Row
 from testing.exporter import Exporter
 from testing.resources import Held
 from testing.values import MIB
+from vgpumonitor.web.server import REQUESTS
 
 #: Two pairs of Prometheus servers, which accept gzip, and a curl, which doesn't.
 _SCRAPERS: tuple[dict[str, str], ...] = ({"Accept-Encoding": "gzip"},) * 4 + ({},)
 
 
-def rows(containers: int = 1000, times: int = 15, readers: int = 50) -> list[Row]:
+def rows(containers: int = 1000, times: int = 15, readers: int = REQUESTS - 10) -> list[Row]:
     with simulated(containers) as node, serving(node) as exporter:
         exporter.get("/metrics")
         alone = sum(_cpu(exporter, _SCRAPERS[:1]) for _ in range(times)) / times

@@ -45,7 +45,7 @@ def _against_the_client(containers: int, times: int) -> list[Row]:
     series = sum(1 for line in text.splitlines() if not line.startswith(b"#"))
     return [
         Row(
-            f"CPU of collecting {containers} containers × 2 cards, {what}",
+            f"CPU of collecting {containers} containers × 2 GPUs, {what}",
             f"{median(ours) * 1000:.0f} ms",
             f"{series} series; generate_latest alone {median(theirs) * 1000:.0f} ms: "
             f"1/{median(theirs) / median(ours):.1f} of it; median of {times}, in turns",

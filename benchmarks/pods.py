@@ -18,6 +18,7 @@ from benchmarks.node import simulated
 from benchmarks.table import Row
 from testing.apiserver import ApiServer, kubeconfig, make_certificate, server_tls
 from testing.exporter import image_variables, running
+from testing.pods import pod
 from testing.resources import Held
 from testing.values import MIB
 from vgpumonitor.simulate.node import SimulatedNode
@@ -61,7 +62,7 @@ def rows(containers: int = 100, many: int = 500) -> list[Row]:
         # More than a kubelet takes by default, which is 110.
         ballast = {"benchmark": "x" * _BALLAST}
         objects = [
-            pods.pod(
+            pod(
                 f"pod-{number}",
                 f"0c9a5f0e-52ad-4a8e-9b86-{number:012x}",
                 node=node.node_name,

@@ -31,7 +31,7 @@ def rows(sizes: tuple[int, ...] = SIZES, times: int = 40) -> list[Row]:
                 cpu_of[containers, what] = sum(used) / times
                 found.append(
                     Row(
-                        f"scrape of {containers} containers × 2 cards, all sets, {what}",
+                        f"scrape of {containers} containers × 2 GPUs, all sets, {what}",
                         f"{median(took) * 1000:.1f} ms",
                         f"median of {times}; CPU {cpu_of[containers, what] * 1000:.1f} ms; "
                         f"{size / 1e6:.1f} MB of text; resident "
