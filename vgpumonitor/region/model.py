@@ -103,7 +103,7 @@ class Region(Struct, frozen=True, gc=False):
 REASONS = {
     "bad_device_num": "device_num is beyond the 16 devices that fit",
     "bad_magic": "the magic number is not HAMi-core's",
-    "bad_memory": "a byte count is above the GPU's memory",
+    "bad_memory": "a byte count is above the GPU's memory and the container's limit",
     "bad_name": "the name of an entry of the containers directory is not <pod UID>_<container>",
     "bad_proc_num": "proc_num is negative or beyond the 1024 slots that fit",
     "bad_utilization": "a process claims more than 100 percent of a GPU",
