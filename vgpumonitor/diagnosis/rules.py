@@ -360,9 +360,13 @@ class _Node(Struct, frozen=True):
 
 def _look_at(container: Container, node: _Node, found: Found) -> None:
     reading, region = container.reading, container.region
-    bypassed = 0
+    bypassed = dead = 0
+    limited = implausible = False
     for device in container.devices:
         bypassed += device.bypassed or 0
+        dead += device.dead_memory or 0
+        limited = limited or is_limit(device.core_limit or 0)
+        implausible = implausible or bool(device.implausible)
     if region is None:
         if reading is None:
             # A pod without any directory is told as a whole.
@@ -392,7 +396,7 @@ def _look_at(container: Container, node: _Node, found: Found) -> None:
         return
     if bypassed:
         found.add(kinds.PROCESS_BYPASSES, name_of(container), _by_device(container))
-    if region.problems or region.missing or any(d.implausible for d in container.devices):
+    if region.problems or region.missing or implausible:
         _invalid(container, found)
     if region.layout == _OLD_LAYOUT and _major(node.driver) > OLD_DRIVER:
         found.add(
@@ -400,11 +404,7 @@ def _look_at(container: Container, node: _Node, found: Found) -> None:
             name_of(container),
             f"driver {node.driver}, HAMi-core of {_SHIPPED_IN[region.layout]}",
         )
-    limited = False
-    dead = 0
     for device in container.devices:
-        limited = limited or is_limit(device.core_limit or 0)
-        dead += device.dead_memory or 0
         total = node.totals.get(device.uuid)
         if total is not None and device.memory_limit is not None and device.memory_limit > total:
             found.add(
@@ -414,8 +414,10 @@ def _look_at(container: Container, node: _Node, found: Found) -> None:
             )
     if dead > DEAD:
         found.add(kinds.DEAD_PROCESS_MEMORY, name_of(container), f"{size(dead)} of dead processes")
-    lives = any(process.state in ("running", "suspended") for process in container.processes)
-    if not lives:
+    for process in container.processes:
+        if process.state in ("running", "suspended"):
+            break
+    else:
         return
     if limited:
         _host_pids(container, found)
@@ -490,27 +492,34 @@ def _unmeasured(container: Container, found: Found) -> None:
 def _shared(snapshot: NodeSnapshot, found: Found) -> None:
     """What only several containers on one GPU show."""
     by_device: defaultdict[str, list[tuple[Container, ContainerDevice]]] = defaultdict(list)
+    layouts: defaultdict[str, set[str]] = defaultdict(set)
+    lifted = set()
     for container in snapshot.containers:
-        if container.region is not None:
-            for device in container.devices:
-                if device.index is not None:
-                    by_device[device.uuid].append((container, device))
-    feedback = snapshot.health.feedback
-    decides = feedback is not None and not feedback.dry_run
-    for sharers in by_device.values():
-        if len(sharers) < 2:
+        region = container.region
+        if region is None:
             continue
-        layouts = Counter(c.region.layout for c, _ in sharers if c.region is not None)
-        if len(layouts) > 1:
-            found.add(
-                kinds.LAYOUTS_MIXED,
-                _device(sharers[0][1]),
-                "; ".join(
-                    f"{_SHIPPED_IN[layout]}: {count}" for layout, count in sorted(layouts.items())
-                ),
-            )
-        if not decides:
-            _lifted(sharers, snapshot.time, found)
+        for device in container.devices:
+            if device.index is not None:
+                by_device[device.uuid].append((container, device))
+                layouts[device.uuid].add(region.layout)
+                if not region.utilization_switch and is_limit(device.core_limit or 0):
+                    lifted.add(device.uuid)
+    for uuid, several in layouts.items():
+        if len(several) > 1:
+            _mixed(by_device[uuid], found)
+    feedback = snapshot.health.feedback
+    if feedback is None or feedback.dry_run:
+        for uuid in sorted(lifted):
+            _lifted(by_device[uuid], snapshot.time, found)
+
+
+def _mixed(sharers: list[tuple[Container, ContainerDevice]], found: Found) -> None:
+    counts = Counter(each.region.layout for each, _ in sharers if each.region is not None)
+    found.add(
+        kinds.LAYOUTS_MIXED,
+        _device(sharers[0][1]),
+        "; ".join(f"{_SHIPPED_IN[layout]}: {count}" for layout, count in sorted(counts.items())),
+    )
 
 
 def _lifted(sharers: Iterable[tuple[Container, ContainerDevice]], now: float, found: Found) -> None:
