@@ -54,6 +54,19 @@ class Picture:
     panels: list[Panel]
 
 
+def _wait_until_scraped(source: Prometheus, nodes: int, directory: Path) -> None:
+    """Until it has something of each node that is newer than the past that was written."""
+    fresh = f"timestamp(HostGPUMemoryUsage) >= {time.time():.0f}"
+    query = f"count(count by (nodeid) ({fresh})) == {nodes}"
+
+    def scraped() -> bool:
+        told = [(target["health"], target["lastError"]) for target in source.targets()]
+        assert source.query(query), (told, (directory / "prometheus.log").read_text()[-5000:])
+        return True
+
+    eventually(scraped, 180)
+
+
 @contextmanager
 def simulated_cluster(nodes: int, days: float) -> Iterator[Prometheus]:
     """A Prometheus that scrapes ``nodes`` demo nodes, and has done so for ``days``."""
@@ -88,9 +101,7 @@ def simulated_cluster(nodes: int, days: float) -> Iterator[Prometheus]:
                 *("--rules.alert.for-grace-period=0s", "--query.lookback-delta=15m"),
             ) as source,
         ):
-            fresh = f"timestamp(HostGPUMemoryUsage) >= {time.time():.0f}"
-            now = f"count(count by (nodeid) ({fresh})) == {nodes}"
-            eventually(lambda: source.query(now), 60)
+            _wait_until_scraped(source, nodes, Path(name))
             yield source
 
 

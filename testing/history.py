@@ -202,6 +202,9 @@ def _live(url: str, number: int, name: str, instance: str, times: Sequence[int])
                     series[key].append((when, None))
                 before = set(there)
             pods.cancel()
+            if exporter.devices is not None:
+                # Before the driver goes, or what waits for its XIDs would complain.
+                await asyncio.to_thread(exporter.devices.stop)
         target = {"job": "vgpumonitor", "instance": instance}
         await asyncio.to_thread(
             write, url, (({**_labels(key), **target}, found) for key, found in series.items())

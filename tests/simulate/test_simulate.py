@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -413,7 +414,9 @@ def test_the_leak_nears_its_limit_dies_and_comes_again(node: SimulatedNode) -> N
         assert process.devices[0].total / plan.memory == shares[-1]
         assert not pods(node)["feature-cache"].containers["feature-cache"].finished
 
-        inode = Path(node.containers_dir / f"{plan.uid}_feature-cache").stat().st_ino
+        directory = node.containers_dir / f"{plan.uid}_feature-cache"
+        # Held open, so that its inode number can't go to the directory that takes its place.
+        held = os.open(directory, os.O_RDONLY)
         for _ in range(20):
             node.step()
         ended = pods(node)["feature-cache"].containers["feature-cache"]
@@ -421,8 +424,8 @@ def test_the_leak_nears_its_limit_dies_and_comes_again(node: SimulatedNode) -> N
         assert ended.finished_at == node_time(node)
         for _ in range(10):
             node.step()
-        directory = node.containers_dir / f"{plan.uid}_feature-cache"
-        assert directory.stat().st_ino != inode
+        assert directory.stat().st_ino != os.fstat(held).st_ino
+        os.close(held)
         assert read()["feature-cache"].state == "waiting"
         assert not pods(node)["feature-cache"].containers["feature-cache"].finished
         assert sorted(path.name for path in log_directory(node, plan).iterdir()) == [
