@@ -156,9 +156,11 @@ def serve_arguments(containers: Path, *more: str) -> list[str]:
 
 
 def image_variables() -> dict[str, str]:
-    """The image's environment variables that say how malloc holds memory."""
+    """The image's environment variables that bear on memory."""
     dockerfile = (Path(__file__).parent.parent / "Dockerfile").read_text()
-    return dict(re.findall(r"\b(MALLOC_[A-Z_]+)=(\S+)", dockerfile))
+    found = dict(re.findall(r"\b((?:FROZENLIST|MALLOC|SSL)_[A-Z_]+)=(\S+)", dockerfile))
+    # Not in the image, and all of it would be read at start.
+    return {**found, "SSL_CERT_FILE": ""}
 
 
 def wait_for_exit(process: subprocess.Popen[bytes], seconds: float) -> float:

@@ -118,7 +118,7 @@ class RegionFile:
         "_missing",
         "_monotonic",
         "_region",
-        "_used",
+        "_torn",
         "identity",
         "layout",
     )
@@ -137,10 +137,10 @@ class RegionFile:
                 raise io_error(error) from error
             raise
         self.identity = (status.st_dev, status.st_ino)
+        #: Head, slots and tail of the last read, the slots as they were last seen whole;
+        #: ``_missing`` are the numbers of those that never were, ``_torn`` whether any was not.
         self._bytes = b""
-        #: The head and the slots of the last read, the slots as they were last seen whole;
-        #: ``_missing`` are the numbers of those that never were.
-        self._used = b""
+        self._torn = False
         self._missing: frozenset[int] = frozenset()
         #: What a half-written slot's bytes were, and since when, by its number.
         self._half: dict[int, tuple[bytes, float]] = {}
@@ -176,13 +176,13 @@ class RegionFile:
         region, head = self._region, self._head
         if region is not None and region.size != size:
             region = head = None
-        if region is None or torn or both != self._bytes:
+        if region is None or torn or self._torn or both != self._bytes:
             end = layout.procs_offset
             if head is None or used[:end] != self._bytes[:end]:
                 head = decode_head(layout, size, used)
             region = decode(layout, head, size, used, tail, count, torn, missing)
-            self._region, self._head, self._bytes = region, head, b"" if torn else both
-        self._used, self._missing = used, missing
+            self._region, self._head, self._bytes = region, head, both
+        self._torn, self._missing = bool(torn), missing
         return region
 
     def _exactly(self, length: int, offset: int) -> bytes:
@@ -238,10 +238,10 @@ class RegionFile:
     def _last_whole(self, number: int, pid: bytes) -> bytes | None:
         """The slot of a process when it was last whole; it may have been another one's place."""
         size, start = self.layout.slot_size, self.layout.procs_offset
-        count = (len(self._used) - start) // size
+        count = (len(self._bytes) - self.layout.tail_size - start) // size
         for place in (number, *range(count)):
             if place < count and place not in self._missing:
-                slot = self._used[start + place * size : start + (place + 1) * size]
+                slot = self._bytes[start + place * size : start + (place + 1) * size]
                 if slot[:4] == pid:
                     return slot
         return None
