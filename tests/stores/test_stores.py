@@ -280,7 +280,8 @@ def test_dashboards_show_what_they_show_of_one_prometheus(
                             assert found == pytest.approx(expected, rel=1e-9), (store, expr)
                 return True
 
-            eventually(equal, 60)
+            # A busy machine may miss an evaluation, and the slowest group comes every 5 minutes.
+            eventually(equal, 330)
 
 
 def instant(source: Prometheus, expr: str, now: float) -> dict[Labels, float]:
