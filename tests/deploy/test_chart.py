@@ -671,7 +671,15 @@ def test_a_wrong_value_is_an_error_that_names_it(value: str, named: str) -> None
 def test_a_misspelling_is_an_error_that_says_what_was_meant(value: str, meant: str) -> None:
     done = helm("template", str(CHART), "--set", value)
     assert done.returncode != 0
-    assert f"{meant} was meant?" in done.stderr
+    assert f"did you mean {meant}?" in done.stderr
+
+
+@pytest.mark.parametrize("removed", ["daemon", "daemon.vgpuMonitor.ports"])
+def test_what_the_chart_needs_has_its_defaults_when_removed(removed: str) -> None:
+    objects = render(f"{removed}=null")
+    (port,) = one(objects, "Service")["spec"]["ports"]
+    assert (port["name"], port["port"]) == ("metrics", 9394)
+    assert pod(objects)["containers"][0]["name"] == "vgpu-monitor"
 
 
 def test_an_alert_that_does_not_exist_is_an_error() -> None:
@@ -1022,7 +1030,19 @@ def test_notes_say_what_is_lost_without_host_pids(tmp_path: Path) -> None:
 def test_notes_say_what_the_rights_are_that_the_chart_does_not_give(tmp_path: Path) -> None:
     text = notes(tmp_path / "chart", "rbac.create=false", "daemon.serviceAccount.name=gpu")
     assert "--serviceaccount=default:gpu" in text
-    assert "Nothing of this was looked up" in text
+    assert "None of this was looked up" in text
+    assert "GPU nodes need the label" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [((), False), (("daemon.nodeSelector.pool=gpu",), True)]
+)
+def test_notes_name_a_selection_of_ones_own_where_there_is_one(
+    tmp_path: Path, values: Sequence[str], told: bool
+) -> None:
+    text = notes(tmp_path / "chart", "daemon.affinity=null", *values)
+    assert ("daemon.affinity and daemon.nodeSelector select" in text) == told
+    assert "kubectl label node" not in text
 
 
 def test_notes_of_the_library_alone(tmp_path: Path) -> None:

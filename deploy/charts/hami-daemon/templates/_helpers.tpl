@@ -72,7 +72,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Every template starts with this. `helm upgrade --reuse-values` brings the values of the chart
 that was installed before, without those that this one added: they get their defaults. A map or a
-list that was removed with null stays removed. */}}
+list that was removed with null stays removed, where nothing needs it. */}}
 {{- define "hami-daemon.prepare" -}}
 {{- $defaults := .Files.Get "files/values.yaml" | fromYaml }}
 {{- $daemon := $defaults.daemon }}
@@ -80,10 +80,9 @@ list that was removed with null stays removed. */}}
 {{- $_ := unset $daemon "tolerations" }}
 {{- $_ := unset $daemon.hamiCore "containerSecurityContext" }}
 {{- $_ := unset $daemon.hamiCore "resources" }}
-{{- if hasKey (.Values.daemon.vgpuMonitor | default dict) "feedback" }}
+{{- if hasKey (get (.Values.daemon | default dict) "vgpuMonitor" | default dict) "feedback" }}
 {{- /* The values are this chart's own. */}}
 {{- $_ := unset $daemon.vgpuMonitor "resources" }}
-{{- $_ := unset $daemon.vgpuMonitor "ports" }}
 {{- $_ := unset $daemon "updateStrategy" }}
 {{- $_ := unset $defaults.dashboards "labels" }}
 {{- end }}
@@ -120,7 +119,7 @@ differs in a letter or in its letters' order from a key that has is taken for a 
 {{- $path := trimPrefix "." (printf "%s.%s" $section $key) }}
 {{- range $meant, $_ := $known }}
 {{- if include "hami-daemon.alike" (list $key $meant) }}
-{{- fail (printf "unknown value %s: %s was meant?" $path (trimPrefix "." (printf "%s.%s" $section $meant))) }}
+{{- fail (printf "unknown value %s: did you mean %s?" $path (trimPrefix "." (printf "%s.%s" $section $meant))) }}
 {{- end }}
 {{- end }}
 {{ $path }}
