@@ -674,6 +674,37 @@ def test_a_misspelling_is_an_error_that_says_what_was_meant(value: str, meant: s
     assert f"did you mean {meant}?" in done.stderr
 
 
+def test_names_that_yaml_takes_for_something_else_stay_names() -> None:
+    """``helm install y --namespace 123`` is allowed."""
+    objects = render(
+        *("fullnameOverride=off", "nameOverride=yes", "daemon.serviceAccount.name=no"),
+        *("daemon.runtimeClassName=on", "daemon.priorityClassName=no"),
+        *("daemon.vgpuMonitor.webConfigSecret=off", "serviceMonitor.jobLabel=on"),
+        *("serviceMonitor.namespace=no", "networkPolicy.enabled=true", "podMonitor.enabled=true"),
+        *("podMonitor.jobLabel=on", "openshift.securityContextConstraints=true"),
+        release="on",
+        namespace="123",
+    )
+
+    def check(value: Any, within: str) -> None:
+        if isinstance(value, list):
+            for item in value:
+                check(item, within)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if key.lower().endswith(("name", "namespace", "joblabel", "instance")):
+                    assert isinstance(item, str), f"{within}.{key}"
+                check(item, f"{within}.{key}")
+
+    for item in objects:
+        check(item, item["kind"])
+    assert one(objects, "DaemonSet")["metadata"]["namespace"] == "123"
+    assert pod(objects)["serviceAccountName"] == "no"
+    assert one(objects, "ServiceMonitor")["metadata"]["namespace"] == "no"
+    labels = one(objects, "Service")["metadata"]["labels"]
+    assert labels["app.kubernetes.io/instance"] == "on"
+
+
 @pytest.mark.parametrize("removed", ["daemon", "daemon.vgpuMonitor.ports"])
 def test_what_the_chart_needs_has_its_defaults_when_removed(removed: str) -> None:
     objects = render(f"{removed}=null")

@@ -31,8 +31,8 @@ of one name in two namespaces would meet: (list $ name namespace) */}}
 {{- define "hami-daemon.placed" -}}
 {{- $own := include "hami-daemon.namespace" (index . 0) }}
 {{- $namespace := index . 2 | default $own -}}
-name: {{ index . 1 }}{{ if ne $namespace $own }}-{{ $own }}{{ end }}
-namespace: {{ $namespace }}
+name: {{ ternary (index . 1) (printf "%s-%s" (index . 1) $own) (eq $namespace $own) | quote }}
+namespace: {{ $namespace | quote }}
 {{- end }}
 
 {{/* Of what the chart makes beside the account, whatever the account is called. */}}
@@ -53,8 +53,8 @@ namespace: {{ $namespace }}
 
 {{- define "hami-daemon.selectorLabels" -}}
 koord-app: hami-daemon
-app.kubernetes.io/name: {{ include "hami-daemon.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "hami-daemon.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "hami-daemon.labels" -}}
