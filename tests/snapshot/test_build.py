@@ -204,6 +204,15 @@ class TestUtilization:
         (device,) = snapshot(entry(found)).containers[0].devices
         assert device.core_utilization == expected
 
+    @pytest.mark.parametrize(("hostpid", "live", "expected"), [(0, None, None), (101, (100,), 20)])
+    def test_a_live_process_that_hami_core_does_not_measure_leaves_no_sum(
+        self, hostpid: int, live: tuple[int, ...] | None, expected: int | None
+    ) -> None:
+        """HAMi #583: the host PID of one of two was not found. A dead one has no part in it."""
+        found = region(process(use(sm=20), hostpid=100), process(use(), hostpid=hostpid, pid=8))
+        (device,) = snapshot(entry(found), live=live).containers[0].devices
+        assert device.core_utilization == expected
+
     def test_more_than_all_cores_is_left_out_and_counted(self) -> None:
         snap = snapshot(entry(region(process(use(data=MIB, sm=101)))))
         (device,) = snap.containers[0].devices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -329,16 +329,14 @@ def _memory_use(
 
 
 def _core_utilization(
-    core_limit: int, live: Iterable[RegionProcess], index: int, implausible: list[str]
+    core_limit: int, live: Collection[RegionProcess], index: int, implausible: list[str]
 ) -> int | None:
-    """Percent, summed, where HAMi-core measures."""
+    """Percent, summed, where HAMi-core measures all of them: a part of a sum is a false value."""
     shares = [slot.devices[index].sm_util for slot in live if measures(slot, core_limit)]
-    if not shares:
-        return None
-    if max(shares) > 100:
+    if max(shares, default=0) > 100:
         implausible.append("core_utilization")
         return None
-    return sum(shares)
+    return sum(shares) if shares and len(shares) == len(live) else None
 
 
 def _driver_use(inputs: _Inputs, part: Part) -> DriverUse | None:

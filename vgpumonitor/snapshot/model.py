@@ -67,7 +67,7 @@ class ContainerDevice(Struct, frozen=True, gc=False):
 
     Of the region: ``memory_limit`` in bytes, 0 where there is none; ``core_limit`` in percent, 0
     or 100 where there is none; ``memory`` and the next two are None where a process was never seen
-    whole; ``core_utilization`` in percent, None where HAMi-core does not measure it;
+    whole; ``core_utilization`` in percent, None where HAMi-core does not measure each process;
     ``dead_memory`` in bytes, None where a process is unidentified; ``core_limit_enforced`` and
     ``launches_blocked`` as they are in fact. What can't be true is None, and named in
     ``implausible``. All are None without a region.
