@@ -657,9 +657,9 @@ def test_what_can_not_be_made_to_wait_is_not_said_to(
     dry_run: bool,
 ) -> None:
     """A process without a host PID, and one that was killed and left its slot."""
-    make(0, layout)
+    high = make(0, layout)
     low = make(1, layout, host_pid_known=not lives)
-    seen = Seen() if lives else Seen(unreached=[key(low)])
+    seen = Seen() if lives else Seen(reached=[key(high)])
     with caplog.at_level(logging.INFO):
         Feedback(inventory, release_after=RELEASE_AFTER, dry_run=dry_run).round(seen)
     assert words(low) == [(2, 1) if dry_run else (-1, 1)]
@@ -668,7 +668,7 @@ def test_what_can_not_be_made_to_wait_is_not_said_to(
     ] == []
 
 
-def test_who_is_busy_and_who_is_out_of_reach() -> None:
+def test_who_is_busy_and_who_can_be_reached() -> None:
     """Of one node: a kernel runs, one process is killed, of one HAMi-core doesn't know the host
     PID, and nobody looks at the slots."""
     work, idle = ProcessUtilization(60, 0, 0, 0), ProcessUtilization()
@@ -680,6 +680,6 @@ def test_who_is_busy_and_who_is_out_of_reach() -> None:
     gpu = card(processes=(DeviceProcess(100, GIB, work), DeviceProcess(300, GIB, idle)))
     seen = Seen.of(snapshot(*readings, cards=(gpu,), live=(100,)))
     assert seen.busy == {(uids[0], "train")}
-    assert seen.unreached == {(each, "train") for each in uids[1:]}
+    assert seen.reached == {(uids[0], "train")}
     unseen = Seen.of(snapshot(*readings, cards=(gpu,)))
-    assert (unseen.busy, unseen.unreached) == (frozenset(), {(uids[2], "train")})
+    assert (unseen.busy, unseen.reached) == (frozenset(), {(each, "train") for each in uids[:2]})

@@ -90,11 +90,11 @@ def _device_uuids(region: Region) -> Iterable[str]:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a snapshot says of containers that their words don't: ``busy`` are those whose
-    processes the driver saw at work lately, ``unreached`` those of which no process that HAMi-core
-    knows by its host PID lives."""
+    processes the driver saw at work lately, ``reached`` those of which a process lives that
+    HAMi-core knows by its host PID; None where nobody looked. One that is over is in neither."""
 
     busy: Collection[Key] = frozenset()
-    unreached: Collection[Key] = frozenset()
+    reached: Collection[Key] | None = None
 
     @classmethod
     def of(cls, snapshot: NodeSnapshot) -> Seen:
@@ -110,7 +110,7 @@ class Seen:
             frozenset(
                 container.key
                 for container in snapshot.containers
-                if not any(
+                if any(
                     slot.hostpid > 0 and process.state != "dead"
                     for slot, process in zip(
                         slots_in_use(container.region), container.processes, strict=False
@@ -291,7 +291,7 @@ class Feedback:
         ):
             identity = file.identity
             there.add(identity)
-            reached = _key(entry) not in seen.unreached
+            reached = seen.reached is None or _key(entry) in seen.reached
             if self._dry_run:
                 self._say(identity, entry, region, decision, reached)
             else:
