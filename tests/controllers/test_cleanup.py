@@ -218,7 +218,7 @@ def test_nothing_is_removed_without_a_good_list(
     assert directory.exists()
     assert gc.health == CleanupHealth()
     assert messages(caplog) == ["clean-up is paused"]
-    assert [record.levelno for record in caplog.records] == [level]
+    assert [record.levelno for record in records(caplog)] == [level]
     # The grace begins with the first good list.
     node.pods.view = good
     node.wait(0)
