@@ -300,7 +300,7 @@ class TestOnce:
         assert "memory unknown of 40.0 GiB  cores  75%" in lines[2]
         assert "░" not in lines[2]
         shown = {" ".join(line.split()[2:4]): line.split()[4:] for line in lines[4:]}
-        assert shown["train 0"][:6] == ["–", "–", "10.0", "GiB", "0%", "–"]
+        assert shown["train 0"][:6] == ["–", "–", "10.0", "GiB", "–", "–"]
         assert shown["nonsense 0"][:7] == ["2.00", "GiB", "–", "–", "–", "–", "none"]
         assert shown["train 1"][:6] == ["–"] * 6
 

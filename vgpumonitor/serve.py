@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vgpumonitor import logs
-from vgpumonitor.controllers import Cleanup, Feedback, busy_containers
+from vgpumonitor.controllers import Cleanup, Feedback, Seen
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.options import flags, warn_of_ignored_variables
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.snapshot import ProcessIdentification
-from vgpumonitor.snapshot.identity import Key
 from vgpumonitor.sources.containers import ContainersDirectory
 from vgpumonitor.sources.devices import DeviceSource
 from vgpumonitor.sources.devices.nvml import NvmlSource
@@ -128,12 +127,12 @@ def build(settings: Settings, nvml_library: object | None = None) -> Exporter:
     feedback = cleanup = None
     if settings.feedback:
 
-        async def busy() -> frozenset[Key]:
-            return busy_containers((await scraper.collect()).snapshot)
+        async def look() -> Seen:
+            return Seen.of((await scraper.collect()).snapshot)
 
         feedback = Feedback(
             containers,
-            None if devices is None else busy,
+            look,
             release_after=settings.feedback_release_after,
             dry_run=settings.dry_run,
         )

@@ -238,6 +238,11 @@ def _check_processes(entry: ContainerReading, identities: Identities) -> None:
             process = at_pid if at_pid is not None and at_pid.container is None else None
         if process is not None:
             raise RefusalError(f"process {process.pid} in its region is still alive")
+        if identities.visible and identities.unfound == "unidentified":
+            raise RefusalError(
+                f"process {slot.pid} in its region may be one of those on this node that were not "
+                "looked at yet"
+            )
 
 
 @contextmanager

@@ -239,10 +239,18 @@ class TestProcesses:
 
     def test_memory_that_the_driver_did_not_initialise_is_no_sample(self, nvml: Run) -> None:
         wild = ProcessSample(pid=100, timestamp=LATE, sm=3_000_000, memory=5)
-        nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(wild,)),)))
-        device = nvml.devices()[0]
-        assert device.processes is not None
-        assert device.processes[0].utilization == IDLE
+        true = ProcessSample(pid=100, timestamp=LATE + 1, sm=40)
+        for samples, expected in (
+            # That it was idle is not known.
+            ((wild,), None),
+            ((wild, true), ProcessUtilization(40, 0, 0, 0)),
+        ):
+            nvml.write(
+                structs.replace(NODE, devices=(structs.replace(CARD, process_samples=samples),))
+            )
+            device = nvml.devices()[0]
+            assert device.processes is not None
+            assert [each.utilization for each in device.processes] == [expected, IDLE, IDLE]
 
     def test_nobody_takes_the_samples_away_from_anybody(self, nvml: Run) -> None:
         seconds_ago = int((time.time() - 4) * 1_000_000)
