@@ -372,6 +372,7 @@ class TestCommand:
         done = top(f"http://user:secret@127.0.0.1:{free_port()}", "--once")
         assert done.returncode == 1
         assert "can't get a snapshot from http://127.0.0.1:" in done.stderr
+        assert done.stderr.endswith("/api/v1/snapshot: Connection refused\n")
         assert "secret" not in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -383,10 +384,15 @@ class TestFetch:
             from_url(server.url, TLS)()
 
     def test_something_else_is_told(self, server: PageServer) -> None:
-        with pytest.raises(FetchError, match="answered with status 404"):
+        text = "answered with status 404: expected the address of a vgpumonitor$"
+        with pytest.raises(FetchError, match=text):
             from_url(f"{server.url}/elsewhere", TLS)()
 
-    @pytest.mark.parametrize("url", ["localhost:9394", "ftp://x", "", "http://"])
+    def test_a_scheme_that_it_does_not_speak_is_told(self, server: PageServer) -> None:
+        with pytest.raises(FetchError, match=r"does not speak TLS: expected http:// in its URL$"):
+            from_url(server.url.replace("http:", "https:"), TLS)()
+
+    @pytest.mark.parametrize("url", ["localhost:9394", "ftp://x", "", "http://", "http://[::1"])
     def test_an_invalid_url_is_refused(self, url: str) -> None:
         with pytest.raises(FetchError, match="expected http:// or https:// and a host"):
             from_url(url, TLS)()
