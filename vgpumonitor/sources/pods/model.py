@@ -60,7 +60,7 @@ class Pod:
     specification without init containers. ``workload`` is the controller, of ``workload_kind``:
     a ReplicaSet's Deployment, otherwise the owner; the pod itself where it has none; both are
     empty where the source can't tell. ``limited`` says that HAMi-core is to limit its
-    containers.
+    containers, ``mig`` that MIG devices do.
     """
 
     uid: str
@@ -75,6 +75,7 @@ class Pod:
     workload_kind: str = ""
     workload: str = ""
     limited: bool = False
+    mig: bool = False
 
     @property
     def finished(self) -> bool:
