@@ -42,6 +42,11 @@ SECOND = region(process(use(data=GIB, sm=30), hostpid=200, pid=8))
 XID_79 = DeviceXid(0, CARD, "", 79, 1, NOW - 3600, ())
 TWO = pods_view(pod(), pod(OTHER, "train-1"))
 LIFTED = {"utilization_switch": 0}
+WRONG = {UID: (("hami.io/x", "is not valid JSON"),)}
+
+
+def failing(call: tuple[str, str], times: int, last: float) -> DeviceHealth:
+    return DeviceHealth("NVML", True, {call: times}, failed_at={call: last})
 
 
 def sharers(*regions: object, **health: object) -> NodeSnapshot:
@@ -194,14 +199,10 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(cards=[card(row_remap_failed=False, row_remap_pending=False)]),
     ),
     "nvml-calls-fail": (
-        lambda: node(devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 4})),
-        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times")],
-        # Once may pass.
-        lambda: node(
-            devices=DeviceHealth(
-                "NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 1, ("nvmlInit", ""): 9}
-            )
-        ),
+        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 4, NOW - 15)),
+        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times, last 15 s ago")],
+        # Of a GPU that was lost and is back.
+        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 400, NOW - 3600)),
     ),
     "pods-refused": (
         lambda: node(pods=PodsView(problem="403: forbidden", refused=True)),
@@ -224,9 +225,14 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(pod_source="kubernetes"),
     ),
     "annotation-invalid": (
-        lambda: node(pods=replace(pods_view(), annotation_errors={"hami.io/x": 2})),
-        [Seen("hami.io/x", "errors since the start: 2")],
-        lambda: node(pods=replace(pods_view(), annotation_errors={"hami.io/x": 0})),
+        lambda: node(pods=replace(pods_view(pod(phase="Pending")), invalid=WRONG)),
+        [Seen("team-a/train-0", "hami.io/x: is not valid JSON")],
+        # It was, of a pod that is over.
+        lambda: node(
+            pods=replace(
+                pods_view(pod(phase="Succeeded")), invalid=WRONG, annotation_errors={"hami.io/x": 2}
+            )
+        ),
     ),
     "host-processes-hidden": (
         lambda: node(live=None),
@@ -347,9 +353,9 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(cleanup=CleanupHealth(1, NOW - 20)),
     ),
     "cleanup-twice": (
-        lambda: node(cleanup=CleanupHealth(1, NOW - 20, by_others=3)),
-        [Seen("", "directories that something else removed: 3 since the start")],
-        lambda: node(cleanup=CleanupHealth(1, NOW - 20)),
+        lambda: node(cleanup=CleanupHealth(1, NOW - 20, by_others=3, last_by_others=NOW - 3600)),
+        [Seen("", "directories that something else removed: 3 since the start, the last 1 h ago")],
+        lambda: node(cleanup=CleanupHealth(1, NOW - 20, by_others=3, last_by_others=NOW - 90_000)),
     ),
     "directories-left": (
         lambda: node(
@@ -521,3 +527,17 @@ class TestKept:
         del made
         gc.collect()
         assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("call", "times"),
+    [
+        # Once may pass.
+        (("nvmlDeviceGetPowerUsage", CARD), 1),
+        # Findings of their own tell these.
+        (("nvmlInit", ""), 9),
+        (("timeout", ""), 9),
+    ],
+)
+def test_failures_that_say_nothing_of_a_call(call: tuple[str, str], times: int) -> None:
+    assert findings(node(pods=pods_view(), devices=failing(call, times, NOW))) == ()

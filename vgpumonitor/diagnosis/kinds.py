@@ -146,8 +146,8 @@ ANNOTATION_INVALID = Kind(
     "An allocation on a pod can't be understood",
     "The annotation in which the scheduler notes what it allocated has another form than any "
     "known release writes. What the pod was allocated is unknown, or known in part.",
-    'The log line "wrong in a pod" names the pod and what is wrong. If a scheduler\'s new release '
-    "writes it, report it to vgpumonitor; if somebody wrote it by hand, remove it.",
+    "If a scheduler's new release writes it so, report it to vgpumonitor; if somebody wrote it by "
+    'hand, remove it. The log line "invalid field of a pod ignored" has the same.',
     alert="VgpuMonitorAnnotationErrors",
 )
 KOORDINATOR_NO_DIRECTORIES = Kind(

@@ -38,12 +38,14 @@ UNATTRIBUTED = 1 << 30
 FEEDBACK_ROUND, CLEANUP_ROUND = 60.0, 300.0
 #: Seconds for which a word that another monitor wrote is told.
 ANOTHER_MONITOR = 600.0
+#: Seconds for which a directory that something else removed is told.
+OTHERS_REMOVE = 86_400.0
 #: Seconds after which a directory that nobody removed is told; HAMi removes them after 300.
 LEFT = 3600.0
 #: Seconds for which an XID is told.
 XID = 86_400.0
-#: Failures of a NVML call that are told: one may pass.
-FAILURES = 2
+#: Failures of an NVML call that are told (one may pass), and the seconds since the last.
+FAILURES, FAILING = 2, 600.0
 #: The last major version of the driver with which HAMi-core before HAMi 2.6.0 works.
 OLD_DRIVER = 570
 
@@ -133,9 +135,15 @@ def _pods(snapshot: NodeSnapshot, found: Found, examination: Examination | None)
         )
     elif pods.problem is not None:
         found.add(kinds.PODS_OF_ANOTHER_NODE, "", pods.problem)
-    for annotation, count in pods.annotation_errors.items():
-        if count:
-            found.add(kinds.ANNOTATION_INVALID, annotation, f"errors since the start: {count}")
+    for uid, errors in pods.invalid.items():
+        pod = pods.pods.get(uid)
+        if pod is not None and not pod.finished:
+            for annotation, error in errors:
+                found.add(
+                    kinds.ANNOTATION_INVALID,
+                    f"{pod.namespace}/{pod.name}",
+                    f"{annotation}: {error}",
+                )
     _missing_directories(snapshot, found, examination)
 
 
@@ -247,9 +255,18 @@ def _devices(snapshot: NodeSnapshot, found: Found, examination: Examination | No
                 found.add(kinds.NVML_DOWN, "", trace)
         elif not snapshot.devices:
             found.add(kinds.NO_GPU, "", f"{health.source} counts 0 GPUs")
-        for (call, uuid), count in health.errors.items():
-            if count >= FAILURES and call not in ("nvmlInit", "timeout"):
-                found.add(kinds.NVML_CALLS_FAIL, uuid, f"{call} failed {count} times")
+        for (call, uuid), failed_at in health.failed_at.items():
+            count = health.errors.get((call, uuid), 0)
+            if (
+                count >= FAILURES
+                and snapshot.time - failed_at < FAILING
+                and call not in ("nvmlInit", "timeout")
+            ):
+                found.add(
+                    kinds.NVML_CALLS_FAIL,
+                    uuid,
+                    f"{call} failed {count} times, last {ago(snapshot.time - failed_at)}",
+                )
     for device in snapshot.devices:
         _health(device, found)
     for error in snapshot.xids:
@@ -321,11 +338,13 @@ def _controllers(snapshot: NodeSnapshot, found: Found) -> None:
         last = cleanup.last_round
         if last is not None and snapshot.time - last > CLEANUP_ROUND:
             found.add(kinds.CLEANUP_STOPPED, "", f"the last round was {ago(snapshot.time - last)}")
-        if cleanup.by_others:
+        other = cleanup.last_by_others
+        if other is not None and snapshot.time - other < OTHERS_REMOVE:
             found.add(
                 kinds.CLEANUP_TWICE,
                 "",
-                f"directories that something else removed: {cleanup.by_others} since the start",
+                f"directories that something else removed: {cleanup.by_others} since the start, "
+                f"the last {ago(snapshot.time - other)}",
             )
 
 

@@ -665,6 +665,11 @@ def test_wrong_annotations_are_counted_and_named_once(
                 assert source.view.annotation_errors == {annotation: 1}
                 server.put(pods.pod("bad", namespace="team", annotations={annotation: "[]"}))
                 await until(lambda: source.view.annotation_errors == {annotation: 2})
+                wrong_now = (annotation, "is [], not a JSON object")
+                assert source.view.invalid == {"uid-of-bad": (wrong_now,)}
+                server.put(pods.pod("bad", namespace="team"))
+                await until(lambda: source.view.invalid == {})
+                assert source.view.annotation_errors == {annotation: 2}
 
     asyncio.run(main())
     named = [
