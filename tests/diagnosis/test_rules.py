@@ -250,7 +250,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
             cards=[card(processes=(busy(307), busy(408)))],
             on_devices={307: ContainerRef(UID, ""), 408: ContainerRef(UID, "")},
         ),
-        [Seen(TRAIN, "process 7: none found; process 8: 8 instead of 408")],
+        [Seen(TRAIN, "process 7: HAMi-core found none; process 8: HAMi-core has 8, it is 408")],
         lambda: node(entry(SOUND)),
     ),
     "utilization-unmeasured": (

@@ -388,7 +388,7 @@ def _look_at(container: Container, node: _Node, found: Found) -> None:
         implausible = implausible or bool(device.implausible)
     if region is None:
         if reading is None:
-            # A pod without any directory is told as a whole.
+            # A pod without any directory is reported as a whole.
             if bypassed and container.pod_uid in node.with_directory:
                 text = f"{_by_device(container)}, and no directory"
                 found.add(kinds.HAMI_CORE_NOT_LOADED, name_of(container), text)
@@ -484,9 +484,11 @@ def _host_pids(container: Container, found: Found) -> None:
         if process.state not in ("running", "suspended"):
             continue
         if slot.hostpid <= 0:
-            wrong.append(f"process {slot.pid}: none found")
+            wrong.append(f"process {slot.pid}: HAMi-core found none")
         elif process.host_pid not in (0, slot.hostpid):
-            wrong.append(f"process {slot.pid}: {slot.hostpid} instead of {process.host_pid}")
+            wrong.append(
+                f"process {slot.pid}: HAMi-core has {slot.hostpid}, it is {process.host_pid}"
+            )
     if wrong:
         found.add(kinds.HOST_PID_UNKNOWN, name_of(container), "; ".join(wrong))
 

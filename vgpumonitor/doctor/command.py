@@ -73,7 +73,7 @@ def ask(url: str, tls: ssl.SSLContext) -> Report:
 
 def examine(settings: Settings, tls: ssl.SSLContext, nvml_library: Any = None) -> Report:
     """What is wrong on this node. ``nvml_library`` stands in for the driver's."""
-    # What the sources would log is told as findings.
+    # What the sources would log becomes findings.
     logs.configure("error", "logfmt")
     snapshot = asyncio.run(look(settings, nvml_library))
     exporter, document = asyncio.run(ask_here(settings.listen_address[0], tls))

@@ -26,6 +26,8 @@ LIBRARY = "libvgpu.so"
 NRI, CONTAINERD = Path("/var/run/nri/nri.sock"), Path("/run/containerd")
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+#: Where Docker and Podman have containers of their own, which are not Kubernetes' to know.
+_OTHER_ENGINE = re.compile(r"/(?:docker|libpod)[-/][0-9a-f]{64}(?:\.scope)?(?:/container)?$")
 _HIDEPID = re.compile(r"\bhidepid=(\w+)")
 #: Bytes of a file of /proc that are read.
 _MOST = 1 << 20
@@ -145,7 +147,7 @@ def _strange_cgroups(procfs: Path, pids: Iterable[int]) -> Iterator[tuple[int, s
             strange = next((path for path in paths if _CONTAINER_ID.search(path)), None)
             if strange is None and set(paths) == {"/"}:
                 strange = "/"
-            if strange is not None:
+            if strange is not None and not _OTHER_ENGINE.search(strange):
                 yield pid, strange
 
 

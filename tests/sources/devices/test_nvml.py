@@ -742,9 +742,9 @@ class TestMigLock:
             assert nvml.sample() is None
             assert not nvml.health().up
         assert [each.getMessage() for each in caplog.records if "lock" in each.getMessage()] == [
-            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is released: a change of MIG devices holds the lock file",
             "NVML is asked again: the lock file of a change of MIG devices is gone",
-            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is released: a change of MIG devices holds the lock file",
         ]
 
     def test_it_is_not_taken_where_the_file_is_there_first(self, tmp_path: Path) -> None:

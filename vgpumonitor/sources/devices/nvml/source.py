@@ -184,7 +184,7 @@ class NvmlSource:
             self._locked = locked
             if locked:
                 self._shut_down()
-                text = "NVML is let go: a change of MIG devices has the lock file"
+                text = "NVML is released: a change of MIG devices holds the lock file"
             else:
                 self._client.retry_now()
                 text = "NVML is asked again: the lock file of a change of MIG devices is gone"
