@@ -82,7 +82,7 @@ def test_a_client_with_a_certificate_is_answered(
     flags = f"--ca-file={authority.cert}", f"--cert-file={client.cert}", f"--key-file={client.key}"
     done = run("top", url, "--once", *flags)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("node-1  1 container")
+    assert done.stdout.startswith("node-1  1 container  ")
     done = run("compare", url, url, *flags)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(" series agree\n")
