@@ -223,12 +223,12 @@ class TestScreen:
         lines = once(document(made), View()).splitlines()
         assert [line for line in lines if line.startswith("XID")] == [
             "XID 79 on GPU 1, 5 s ago: the GPU has fallen off the bus: the driver can't reach it "
-            "any more; with no container. Drain the node and switch its power off and on. If it "
-            "comes back, check the GPU's seat, power and cooling, and have it replaced.",
+            "any more. On it then: no container. Drain the node and switch its power off and on. "
+            "If it comes back, check the GPU's seat, power and cooling, and have it replaced.",
             "XID 31 on GPU 0, 3 min ago (3 times): a program accessed GPU memory that it does not "
-            f"have; with team-a/train-0/a\\x1b[31m, {OTHER}/b. Restart the program. If it comes "
-            "back, look for a fault in the program (compute-sanitizer finds invalid accesses); if "
-            "different programs have it on this GPU only, test the GPU.",
+            f"have. On it then: team-a/train-0/a\\x1b[31m, {OTHER}/b. Restart the program. If it "
+            "comes back, look for a fault in the program (compute-sanitizer finds invalid "
+            "accesses); if different programs have it on this GPU only, test the GPU.",
         ]
         text = screen(document(made), View(), 80, 24)
         assert [line[:27] for line in text[4:6]] == [

@@ -26,6 +26,8 @@ class TestKind:
         assert kind.title
         assert not kind.title.endswith(".")
         assert kind.why.endswith((".", ")"))
+        # Backquotes are understood wherever it is shown, and no other mark-up.
+        assert "*" not in re.sub("`[^`]*`", "", kind.title + kind.why + kind.mend)
         assert kind.mend.endswith((".", ")"))
 
     def test_has_a_section(self, kind: Kind) -> None:

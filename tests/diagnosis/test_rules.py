@@ -200,7 +200,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     ),
     "nvml-calls-fail": (
         lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 4, NOW - 15)),
-        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times, last 15 s ago")],
+        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times (last: 15 s ago)")],
         # Of a GPU that was lost and is back.
         lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 400, NOW - 3600)),
     ),
@@ -541,3 +541,19 @@ class TestKept:
 )
 def test_failures_that_say_nothing_of_a_call(call: tuple[str, str], times: int) -> None:
     assert findings(node(pods=pods_view(), devices=failing(call, times, NOW))) == ()
+
+
+def test_calls_of_a_gpu_that_is_lost_are_told_by_that_alone() -> None:
+    made = node(
+        pods=pods_view(),
+        cards=[card().without_readings()],
+        devices=failing(("nvmlDeviceGetMemoryInfo", CARD), 40, NOW),
+    )
+    assert list(by_id(made)) == ["gpu-lost"]
+
+
+def test_an_xid_that_nobody_knows_counts_as_one_of_the_gpu_as_in_the_alerts() -> None:
+    made = replace(node(pods=pods_view()), xids=(structs.replace(XID_79, xid=4711),))
+    assert by_id(made)["gpu-xid"].seen == (
+        Seen("GPU 0", f"XID 4711 1 h ago: {xid_of(4711).meaning}. {xid_of(4711).action}"),
+    )

@@ -76,7 +76,7 @@ REGION_UNREADABLE = Kind(
     "The file in the container's directory is not a region file, is cut off, or may not be "
     "opened. HAMi-core's figures for the container are missing; the driver's are there.",
     "`vgpumonitor inspect` on the container's directory says what is wrong with each file. A "
-    "restart of the container makes a new one. Where the reason is *permission*, run the exporter "
+    "restart of the container makes a new one. Where the reason is `permission`, run the exporter "
     "as a user that may read the file.",
     alert="VgpuMonitorRegionsUnreadable",
 )
@@ -198,7 +198,7 @@ NO_CUDA_CALL = Kind(
     "HAMi-core makes the file at the container's first CUDA call. There was none so far, so the "
     "container holds its share of the GPU and does not use it.",
     "Nothing, if the program starts its GPU work later. Otherwise ask its owner. (A program that "
-    "is on the GPU nevertheless is reported as *hami-core-not-loaded*.)",
+    "is on the GPU nevertheless is reported as `hami-core-not-loaded`.)",
 )
 HAMI_CORE_NOT_LOADED = Kind(
     "hami-core-not-loaded",
@@ -398,7 +398,7 @@ NVML_CALLS_FAIL = Kind(
     "Calls of NVML fail",
     "The driver answers as a whole, but not these calls. Only the figures that they give are "
     "missing.",
-    "An *Unknown Error* that lasts points to a GPU that needs a reset: look for XID errors in the "
+    "An `Unknown Error` that lasts points to a GPU that needs a reset: look for XID errors in the "
     "kernel's log. The exporter's log has the reason of each.",
     alert="VgpuMonitorNvmlErrors",
 )

@@ -255,24 +255,27 @@ def _devices(snapshot: NodeSnapshot, found: Found, examination: Examination | No
                 found.add(kinds.NVML_DOWN, "", trace)
         elif not snapshot.devices:
             found.add(kinds.NO_GPU, "", f"{health.source} counts 0 GPUs")
+        # A GPU that is lost fails in each.
+        down = {device.uuid for device in snapshot.devices if not device.up}
         for (call, uuid), failed_at in health.failed_at.items():
             count = health.errors.get((call, uuid), 0)
             if (
                 count >= FAILURES
+                and uuid not in down
                 and snapshot.time - failed_at < FAILING
                 and call not in ("nvmlInit", "timeout")
             ):
                 found.add(
                     kinds.NVML_CALLS_FAIL,
                     uuid,
-                    f"{call} failed {count} times, last {ago(snapshot.time - failed_at)}",
+                    f"{call} failed {count} times (last: {ago(snapshot.time - failed_at)})",
                 )
     for device in snapshot.devices:
         _health(device, found)
     for error in snapshot.xids:
         xid = xid_of(error.xid)
         since = snapshot.time - error.last_time
-        if xid.of in ("reset", "hardware") and since < XID:
+        if xid.of in ("reset", "hardware", "unknown") and since < XID:
             found.add(
                 kinds.GPU_XID,
                 _gpu(error.device_index, error.device_uuid),

@@ -153,7 +153,7 @@ def _xid(error: Document, now: float, width: int) -> Text:
     text = Text(f"XID {error['xid']} ", _XID_STYLES.get(error["class"], "dim"))
     text.append(
         f"on GPU {error['device_index']}, {ago(now - error['last_time'])}{times}: "
-        f"{error['meaning']}; with {plain(', '.join(names)) or 'no container'}. ",
+        f"{error['meaning']}. On it then: {plain(', '.join(names)) or 'no container'}. ",
         "not bold",
     )
     text.append(error["action"], "dim")
