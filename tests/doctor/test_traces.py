@@ -49,6 +49,18 @@ class TestLibraries:
         found = libraries(settings.hook_path, settings.containers)
         assert found == (Library("libvgpu.so", 3),)
 
+    @pytest.mark.parametrize("place", ["above", "usual"])
+    def test_are_elsewhere_with_volcano(
+        self, place: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = tmp_path / "usual"
+        usual.mkdir()
+        monkeypatch.setattr(traces, "USUAL", usual)
+        path = (tmp_path if place == "above" else usual) / "libvgpu.so"
+        path.write_bytes(b"new")
+        found = libraries(settings.hook_path, settings.containers)
+        assert found == (Library(str(path), 3),)
+
     def test_a_directory_in_its_place_is_none(self, settings: Settings) -> None:
         (settings.hook_path / "libvgpu.so").mkdir()
         assert libraries(settings.hook_path, settings.containers) == ()
