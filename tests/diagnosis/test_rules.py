@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     ),
     "pods-refused": (
         lambda: node(pods=PodsView(problem="403: forbidden", refused=True)),
-        [Seen("", "file, last never read: 403: forbidden")],
+        [Seen("", "file, never read: 403: forbidden")],
         lambda: node(pods=PodsView(problem="503: unavailable")),
     ),
     "pods-of-another-node": (

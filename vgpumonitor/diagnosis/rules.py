@@ -127,11 +127,13 @@ def _pods(snapshot: NodeSnapshot, found: Found, examination: Examination | None)
     if health.pod_source == "none":
         found.add(kinds.PODS_SOURCE_NONE, "", "--pods=none, or nothing else was there")
     elif not pods.up:
-        since = "never read" if pods.synced is None else f"read {ago(snapshot.time - pods.synced)}"
+        since = (
+            "never read" if pods.synced is None else f"last read {ago(snapshot.time - pods.synced)}"
+        )
         found.add(
             kinds.PODS_REFUSED if pods.refused else kinds.PODS_UNREADABLE,
             "",
-            f"{health.pod_source}, last {since}: {pods.problem or 'no answer yet'}",
+            f"{health.pod_source}, {since}: {pods.problem or 'no answer yet'}",
         )
     elif pods.problem is not None:
         found.add(kinds.PODS_OF_ANOTHER_NODE, "", pods.problem)
