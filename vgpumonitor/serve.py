@@ -199,6 +199,7 @@ async def serving(
             protect(app, web_config)
             tls = web_config.ssl_context()
         served = await stack.enter_async_context(listening(app, settings.listen_address, tls))
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(part.run())
@@ -208,9 +209,15 @@ async def serving(
             if exporter.devices is not None:
                 looking = _look_at_xids(exporter.devices, exporter.scraper)
                 running.append(tasks.create_task(looking))
-            yield served
+            try:
+                yield served
+            except Exception as error:
+                # Not raised here: the group would wrap what is the caller's.
+                failure = error
             for task in running:
                 task.cancel()
+        if failure is not None:
+            raise failure
 
 
 async def _look_at_xids(devices: DeviceSource, scraper: Scraper) -> None:

@@ -174,13 +174,17 @@ def test_what_something_else_removes_is_counted(node: Node) -> None:
     gc = node.gc()
     gc.round()
     shutil.rmtree(gone)
+    assert gc.health.last_by_others is None
     gc.round()
     assert gc.health.by_others == 1
+    last = gc.health.last_by_others
+    assert last == gc.health.last_round
     node.wait(GRACE + 1)
     gc.round()
     assert not ours.exists()
     gc.round()
     assert (gc.health.removed, gc.health.by_others) == (1, 1)
+    assert gc.health.last_by_others == last
 
 
 def source_down(node: Node) -> None:

@@ -132,6 +132,7 @@ def everything() -> NodeSnapshot:
         True,
         NOW - 5,
         {"hami.io/vgpu-devices-allocated": 1},
+        invalid={UID: (("hami.io/vgpu-devices-allocated", "is [], not a string"),)},
     )
     readings = (
         entry(
@@ -158,7 +159,12 @@ def everything() -> NodeSnapshot:
         devices=cards,
         xids=(XidErrors(0, CARD, 31, 3, NOW - 40),),
         known_devices=cards,
-        device_health=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+        device_health=DeviceHealth(
+            "NVML",
+            True,
+            {("nvmlDeviceGetPowerUsage", CARD): 3},
+            failed_at={("nvmlDeviceGetPowerUsage", CARD): NOW - 15},
+        ),
         identities=identities(readings, pods, (100,), {200: ContainerRef(UID, "")}),
         feedback=FEEDBACK,
         cleanup=CLEANUP,

@@ -677,6 +677,7 @@ class TestPods:
             "mig",
             "Running",
             mig_allocations=(MigAllocation("main", 1, CARD, MIG, "1g.10gb", 7, 0),),
+            mig=True,
         )
         snap = snapshot(pods=pods_view(pod))
         assert [pod.isolation for pod in snap.pods] == ["mig"]

@@ -348,6 +348,19 @@ class TestErrors:
             counts.append(nvml.health().errors.get(("nvmlDeviceGetPowerUsage", L40S), 0))
         assert counts == [0, 1, 1, 2, 3, 3]
 
+    def test_when_it_was_last_is_known(self, nvml: Run) -> None:
+        call = "nvmlDeviceGetPowerUsage", L40S
+        assert nvml.devices()
+        assert nvml.health().failed_at == {}
+        nvml.write(structs.replace(NODE, errors={call[0]: {"0": UNKNOWN}}))
+        before = time.time()
+        assert nvml.devices()
+        assert before <= nvml.health().failed_at[call] <= time.time()
+        nvml.write(NODE)
+        after = time.time()
+        assert nvml.devices()
+        assert nvml.health().failed_at[call] <= after
+
     def test_a_geforce_without_ecc_and_mig(self, tmp_path: Path) -> None:
         state = tmp_path / "nvml.json"
         plain = SimulatedDevice(uuid=L40S, name="NVIDIA GeForce RTX 4090", memory=Memory(24, 7))
@@ -737,9 +750,9 @@ class TestMigLock:
             assert nvml.sample() is None
             assert not nvml.health().up
         assert [each.getMessage() for each in caplog.records if "lock" in each.getMessage()] == [
-            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is released: a change of MIG devices holds the lock file",
             "NVML is asked again: the lock file of a change of MIG devices is gone",
-            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is released: a change of MIG devices holds the lock file",
         ]
 
     def test_it_is_not_taken_where_the_file_is_there_first(self, tmp_path: Path) -> None:

@@ -520,7 +520,9 @@ def test_no_api_server_at_the_start(tmp_path: Path) -> None:
         async with running(source := KubernetesPodSource("node-1", config, timing)):
             await until(lambda: len(timing.failures) == 3)
             assert not source.view.up
-            assert "Cannot connect" in (source.view.problem or "")
+            assert source.view.problem == (
+                f"the API server at 127.0.0.1:{port} can't be reached: Connection refused"
+            )
             assert source.view.synced is None
             async with ApiServer(port=port) as server:
                 server.put(pods.pod("one"))
@@ -711,6 +713,11 @@ def test_wrong_annotations_are_counted_and_named_once(
                 assert source.view.annotation_errors == {annotation: 1}
                 server.put(pods.pod("bad", namespace="team", annotations={annotation: "[]"}))
                 await until(lambda: source.view.annotation_errors == {annotation: 2})
+                wrong_now = (annotation, "is [], not a JSON object")
+                assert source.view.invalid == {"uid-of-bad": (wrong_now,)}
+                server.put(pods.pod("bad", namespace="team"))
+                await until(lambda: source.view.invalid == {})
+                assert source.view.annotation_errors == {annotation: 2}
 
     asyncio.run(main())
     named = [
@@ -814,7 +821,11 @@ def test_a_server_that_the_cluster_s_ca_does_not_vouch_for(
             right = (service_account / "ca.crt").read_bytes()
             (service_account / "ca.crt").write_bytes(other.read_bytes())
             async with running(source := KubernetesPodSource("node-1", timing=QUICK)):
-                await until(lambda: any("CERTIFICATE" in record_error(r) for r in caplog.records))
+                await until(
+                    lambda: any(
+                        "its certificate is not trusted" in record_error(r) for r in caplog.records
+                    )
+                )
                 assert not source.view.up
                 assert server.seen == []
                 (service_account / "ca.crt").write_bytes(right)

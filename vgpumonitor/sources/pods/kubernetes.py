@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 
 from vgpumonitor import __version__
+from vgpumonitor.client_errors import reason
 from vgpumonitor.sources.pods.cluster import Cluster, service_account
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
@@ -374,6 +375,8 @@ async def _check(response: aiohttp.ClientResponse) -> None:
 def _described(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return str(error) or "the API server did not answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"the API server at {error.host}:{error.port} can't be reached: {reason(error)}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (_RefusalError, aiohttp.ClientError, OSError, ValueError)) and str(error):
