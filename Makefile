@@ -59,7 +59,7 @@ pictures: .venv/dev tests/dashboards/render/node_modules
 alerts: .venv/dev
 	$(BIN)/python -m alerts.generate
 
-# The tables of docs/metrics.md and docs/migration.md.
+# What docs/ has from the code: tables, findings, XIDs.
 docs: .venv/dev
 	$(BIN)/python -m docs.generate
 

@@ -121,6 +121,7 @@ def snapshot(
     on_devices: Mapping[int, ContainerRef | None] | None = None,
     builder: SnapshotBuilder | None = None,
     time: float = NOW,
+    directory_up: bool = True,
 ) -> NodeSnapshot:
     """``live`` are the host PIDs of the regions' processes that live; None where nobody looks,
     and each process is ``unfound``. ``on_devices`` are containers of other host processes."""
@@ -129,7 +130,7 @@ def snapshot(
     return (builder or SnapshotBuilder("node-1")).build(
         SourceViews(
             time,
-            containers=ContainersView(entries, up=True),
+            containers=ContainersView(entries, up=directory_up),
             pod_source="file",
             pods=pods,
             devices=cards,

@@ -223,12 +223,12 @@ class TestScreen:
         lines = once(document(made), View()).splitlines()
         assert [line for line in lines if line.startswith("XID")] == [
             "XID 79 on GPU 1, 5 s ago: the GPU has fallen off the bus: the driver can't reach it "
-            "any more; with no container. Drain the node and switch its power off and on. If it "
-            "comes back, check the GPU's seat, power and cooling, and have it replaced.",
+            "any more. On it then: no container. Drain the node and switch its power off and on. "
+            "If it comes back, check the GPU's seat, power and cooling, and have it replaced.",
             "XID 31 on GPU 0, 3 min ago (3 times): a program accessed GPU memory that it does not "
-            f"have; with team-a/train-0/a\\x1b[31m, {OTHER}/b. Restart the program. If it comes "
-            "back, look for a fault in the program (compute-sanitizer finds invalid accesses); if "
-            "different programs have it on this GPU only, test the GPU.",
+            f"have. On it then: team-a/train-0/a\\x1b[31m, {OTHER}/b. Restart the program. If it "
+            "comes back, look for a fault in the program (compute-sanitizer finds invalid "
+            "accesses); if different programs have it on this GPU only, test the GPU.",
         ]
         text = screen(document(made), View(), 80, 24)
         assert [line[:27] for line in text[4:6]] == [
@@ -300,7 +300,7 @@ class TestOnce:
         assert "memory unknown of 40.0 GiB  cores  75%" in lines[2]
         assert "░" not in lines[2]
         shown = {" ".join(line.split()[2:4]): line.split()[4:] for line in lines[4:]}
-        assert shown["train 0"][:6] == ["–", "–", "10.0", "GiB", "0%", "–"]
+        assert shown["train 0"][:6] == ["–", "–", "10.0", "GiB", "–", "–"]
         assert shown["nonsense 0"][:7] == ["2.00", "GiB", "–", "–", "–", "–", "none"]
         assert shown["train 1"][:6] == ["–"] * 6
 
@@ -372,6 +372,7 @@ class TestCommand:
         done = top(f"http://user:secret@127.0.0.1:{free_port()}", "--once")
         assert done.returncode == 1
         assert "can't get a snapshot from http://127.0.0.1:" in done.stderr
+        assert done.stderr.endswith("/api/v1/snapshot: Connection refused\n")
         assert "secret" not in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -383,10 +384,15 @@ class TestFetch:
             from_url(server.url, TLS)()
 
     def test_something_else_is_told(self, server: PageServer) -> None:
-        with pytest.raises(FetchError, match="answered with status 404"):
+        text = "answered with status 404: expected the address of a vgpumonitor$"
+        with pytest.raises(FetchError, match=text):
             from_url(f"{server.url}/elsewhere", TLS)()
 
-    @pytest.mark.parametrize("url", ["localhost:9394", "ftp://x", "", "http://"])
+    def test_a_scheme_that_it_does_not_speak_is_told(self, server: PageServer) -> None:
+        with pytest.raises(FetchError, match=r"does not speak TLS: expected http:// in its URL$"):
+            from_url(server.url.replace("http:", "https:"), TLS)()
+
+    @pytest.mark.parametrize("url", ["localhost:9394", "ftp://x", "", "http://", "http://[::1"])
     def test_an_invalid_url_is_refused(self, url: str) -> None:
         with pytest.raises(FetchError, match="expected http:// or https:// and a host"):
             from_url(url, TLS)()

@@ -10,13 +10,13 @@ NONE = "–"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def size(count: int | None) -> str:
+def size(number: int | None) -> str:
     """Bytes in IEC units with three significant digits: ``9.77 GiB``; whole below 1 KiB."""
-    if count is None:
+    if number is None:
         return NONE
-    if count < 1024:
-        return f"{count} B"
-    value, unit = float(count), 0
+    if number < 1024:
+        return f"{number} B"
+    value, unit = float(number), 0
     # 999.5 KiB would need a fourth digit.
     while value >= 999.5 and unit + 1 < len(_UNITS):
         value /= 1024
@@ -42,6 +42,11 @@ def ago(seconds: float | None) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit} ago"
     return f"{int(seconds)} s ago"
+
+
+def count(number: int, one: str, many: str) -> str:
+    """How many there are of something: ``1 GPU``, ``2 GPUs``."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def plain(text: str) -> str:

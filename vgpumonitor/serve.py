@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vgpumonitor import logs
-from vgpumonitor.controllers import Cleanup, Feedback, busy_containers
+from vgpumonitor.controllers import Cleanup, Feedback, Seen
 from vgpumonitor.metrics.sets import families_for
 from vgpumonitor.options import flags, warn_of_ignored_variables
 from vgpumonitor.scrape import Scraper
 from vgpumonitor.settings import Address, Settings
 from vgpumonitor.snapshot import ProcessIdentification
-from vgpumonitor.snapshot.identity import Key
 from vgpumonitor.sources.containers import ContainersDirectory
 from vgpumonitor.sources.devices import DeviceSource
 from vgpumonitor.sources.devices.nvml import NvmlSource
@@ -128,12 +127,12 @@ def build(settings: Settings, nvml_library: object | None = None) -> Exporter:
     feedback = cleanup = None
     if settings.feedback:
 
-        async def busy() -> frozenset[Key]:
-            return busy_containers((await scraper.collect()).snapshot)
+        async def look() -> Seen:
+            return Seen.of((await scraper.collect()).snapshot)
 
         feedback = Feedback(
             containers,
-            None if devices is None else busy,
+            look,
             release_after=settings.feedback_release_after,
             dry_run=settings.dry_run,
         )
@@ -200,6 +199,7 @@ async def serving(
             protect(app, web_config)
             tls = web_config.ssl_context()
         served = await stack.enter_async_context(listening(app, settings.listen_address, tls))
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(part.run())
@@ -209,9 +209,15 @@ async def serving(
             if exporter.devices is not None:
                 looking = _look_at_xids(exporter.devices, exporter.scraper)
                 running.append(tasks.create_task(looking))
-            yield served
+            try:
+                yield served
+            except Exception as error:
+                # Not raised here: the group would wrap what is the caller's.
+                failure = error
             for task in running:
                 task.cancel()
+        if failure is not None:
+            raise failure
 
 
 async def _look_at_xids(devices: DeviceSource, scraper: Scraper) -> None:

@@ -105,7 +105,7 @@ class Settings:
     )
     mig_lock_file: Path = flag(
         Path("/tmp/hami/hami-mig-apply.lock"),
-        "NVML is let go while this file is there: HAMi then changes MIG devices.",
+        "NVML is released while this file is there: HAMi then changes MIG devices.",
     )
     procfs: Path = flag(Path("/proc"), "Where to look for the host's processes.")
     process_liveness: Literal["auto", "on", "off"] = flag(

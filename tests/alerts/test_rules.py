@@ -18,6 +18,7 @@ from testing.tools import require
 from tests.alerts.promql import FAMILIES, UNUSABLE, names
 
 DIRECTORY = Path(__file__).parents[2] / "alerts"
+PACKAGE = DIRECTORY.parent / "vgpumonitor"
 RULES = ("recording.rules.yaml", "alerts.rules.yaml")
 TESTS = sorted((DIRECTORY / "tests").glob("*.test.yaml"))
 
@@ -143,6 +144,14 @@ def test_each_alert_has_texts_and_a_runbook(alert: Alert) -> None:
     assert "```sh" in page or "(" in page
     assert alert.summary[-1] != "."
     assert alert.description[-1] == "."
+
+
+@pytest.mark.parametrize("alert", ALL_ALERTS, ids=lambda alert: alert.name)
+def test_each_runbook_greps_the_exporters_log_for_a_logger(alert: Alert) -> None:
+    page = (DIRECTORY / "runbooks" / f"{alert.name}.md").read_text()
+    for logger in re.findall(r"logs \$exporter .*\| grep ([^|\n]+)$", page, re.MULTILINE):
+        path = PACKAGE / logger.replace(".", "/")
+        assert logger == "level=warning" or path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def test_every_runbook_is_of_an_alert() -> None:

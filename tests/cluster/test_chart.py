@@ -289,6 +289,7 @@ def needs(notes: str) -> str:
 
 def test_notes_say_what_is_found_missing_and_no_more(release: Release, cluster: Cluster) -> None:
     text = needs(release.upgrade(IMAGE))
+    assert "No node has the label that this release selects nodes by" in text
     assert "kubectl label node NODE koordinator.sh/gpu-isolation-provider=HAMi-core" in text
     assert "koordlet needs three feature gates" in text
     assert "koord-manager needs the feature gate EnableSyncGPUSharedResource=true" in text
@@ -308,7 +309,7 @@ def test_notes_say_what_is_found_missing_and_no_more(release: Release, cluster: 
             cluster.post(path.rpartition("/")[0], item)
         assert needs(release.upgrade(IMAGE)).startswith(
             "* koordlet runs without feature gates that it needs. Without "
-            "Accelerators=true: the scheduler has no GPUs The value of Koordinator's chart "
+            "Accelerators=true: the scheduler has no GPUs In Koordinator's chart, "
         )
         koordlet = cluster.get(f"{apps}/daemonsets/koordlet")
         koordlet["spec"]["template"]["spec"]["containers"][0]["args"][0] += ",Accelerators=true"
@@ -356,7 +357,7 @@ def test_rights_in_one_namespace_are_enough(release: Release, deployer: Path) ->
     text = release.upgrade(IMAGE, "rbac.create=false")
     assert "kubectl create clusterrolebinding vgpu-monitor" in text
     assert "pod-security.kubernetes.io/enforce=privileged" in needs(text)
-    assert "Nothing of this was looked up" in text
+    assert "None of this was looked up" in text
     release.check()
 
 
@@ -371,7 +372,7 @@ def test_an_account_that_may_not_look_is_told_what_to_set(release: Release, depl
     assert done.returncode != 0
     assert "is forbidden" in done.stderr
     assert "notes.lookup=false does without" in done.stderr
-    assert "Nothing of this was looked up" in release.upgrade(IMAGE, "notes.lookup=false")
+    assert "None of this was looked up" in release.upgrade(IMAGE, "notes.lookup=false")
     release.check()
     release.kubeconfig = admin
 

@@ -329,7 +329,7 @@ def test_command_shows_hostile_labels_as_text(base: str) -> None:
         ("/broken", "{url}: invalid text format: could not convert string to float: '{{'"),
         (
             "/latin1",
-            "{url}: 'utf-8' codec can't decode byte 0xe9 in position 5: invalid continuation byte",
+            "{url}: not UTF-8 at byte 5: expected Prometheus's text format",
         ),
         ("/hangs", "{url}: no complete answer within 0.5 s"),
     ],

@@ -301,3 +301,29 @@ def test_one_side_is_a_dcgm_exporter(theirs: str, word: str) -> None:
     assert caught.value.message == (
         f"{word} DCGM's fields (DCGM_FI_…): expected one dcgm-exporter, and one vgpumonitor"
     )
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "",
+        'nvidia_smi_temperature_gpu{uuid="604ac76c"} 44\n',
+        'vgpu_device_info{node="gpu-node-1"} 2\nvgpu_device_temperature_celsius{node="n"} 54\n',
+    ],
+    ids=["nothing", "another exporter", "sums over GPUs"],
+)
+def test_the_other_side_is_ours(ours: str) -> None:
+    theirs = of_dcgm("DCGM_FI_DEV_GPU_TEMP", 54)
+    for texts, side in (((theirs, ours), "B"), ((ours, theirs), "A")):
+        with pytest.raises(CompareError) as caught:
+            compared(*texts)
+        assert caught.value.message == (
+            f"{side} serves nothing of a GPU (vgpu_device_…): expected a vgpumonitor with the set "
+            "vgpu (serve --metrics) that sees the GPUs"
+        )
+
+
+def test_sums_over_gpus_beside_ours_are_left_out() -> None:
+    sums = 'vgpu_device_info{node="n"} 2\nvgpu_device_temperature_celsius{node="n"} 99\n'
+    ours = info() + of_ours("vgpu_device_temperature_celsius", 54) + sums
+    assert differing(compared(of_dcgm("DCGM_FI_DEV_GPU_TEMP", 54), ours)) == []

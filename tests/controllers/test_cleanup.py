@@ -28,6 +28,7 @@ from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
 from vgpumonitor.simulate.procfs import SimulatedProcfs
 from vgpumonitor.snapshot import ProcessIdentification
+from vgpumonitor.sources import processes
 from vgpumonitor.sources.containers.directory import ContainersDirectory
 from vgpumonitor.sources.pods.model import Pod, PodsView
 from vgpumonitor.sources.processes import HostProcesses
@@ -173,13 +174,17 @@ def test_what_something_else_removes_is_counted(node: Node) -> None:
     gc = node.gc()
     gc.round()
     shutil.rmtree(gone)
+    assert gc.health.last_by_others is None
     gc.round()
     assert gc.health.by_others == 1
+    last = gc.health.last_by_others
+    assert last == gc.health.last_round
     node.wait(GRACE + 1)
     gc.round()
     assert not ours.exists()
     gc.round()
     assert (gc.health.removed, gc.health.by_others) == (1, 1)
+    assert gc.health.last_by_others == last
 
 
 def source_down(node: Node) -> None:
@@ -217,7 +222,7 @@ def test_nothing_is_removed_without_a_good_list(
     assert directory.exists()
     assert gc.health == CleanupHealth()
     assert messages(caplog) == ["clean-up is paused"]
-    assert [record.levelno for record in caplog.records] == [level]
+    assert [record.levelno for record in records(caplog)] == [level]
     # The grace begins with the first good list.
     node.pods.view = good
     node.wait(0)
@@ -529,6 +534,25 @@ def test_a_live_process_of_the_region(node: Node, pod: str | None, stays: bool) 
     gc = node.gc()
     after_the_grace(node, gc)
     assert directory.exists() == stays
+
+
+def test_a_process_that_no_look_has_come_to_yet(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HAMi-core did not find its host PID, and one look reads no more than so many processes."""
+    monkeypatch.setattr(processes, "MAX_READ", 3)
+    directory = node.make(1, hostpid=99)
+    node.procfs.rmdir()
+    procfs = SimulatedProcfs(node.procfs)
+    for pid in range(100, 120):
+        procfs.add(pid, "python3", CONTAINER.format(uid(2)), (pid,))
+    after_the_grace(node, node.gc())
+    assert directory.exists()
+    (record,) = [r for r in records(caplog) if r.getMessage() == "directory not removed"]
+    assert getattr(record, "error", "") == (
+        "it stays: process 7 in its region may be one of those on this node that were not looked "
+        "at yet"
+    )
 
 
 def test_processes_that_cannot_be_seen_do_not_count(node: Node) -> None:

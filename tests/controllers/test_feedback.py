@@ -17,15 +17,16 @@ from pathlib import Path
 import pytest
 
 from testing.polling import eventually
-from testing.values import CARD, CARD_2
+from testing.values import CARD, CARD_2, GIB, card, entry, process, region, snapshot, use
 from tests.controllers.records import messages, records
-from tests.controllers.workload import ORDERS, Workload, play, table
-from vgpumonitor.controllers import Feedback, FeedbackHealth
+from tests.controllers.workload import ORDERS, Workload, play, table, uid
+from vgpumonitor.controllers import Feedback, FeedbackHealth, Seen
 from vgpumonitor.controllers.ticker import next_due, ticks
 from vgpumonitor.region.control import ControlWords
 from vgpumonitor.region.layouts import LAYOUTS, V0, V1_1, V1_1_POSTINIT, V1_2, Layout
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.sources.containers.directory import ContainersDirectory, ContainersView
+from vgpumonitor.sources.devices import DeviceProcess, ProcessUtilization
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "feedback.md"
 
@@ -79,6 +80,10 @@ def inventory(containers_dir: Path) -> Iterator[ContainersDirectory]:
 
 def words(*workloads: Workload) -> list[tuple[int, int]]:
     return [(each.word("recent_kernel"), each.word("utilization_switch")) for each in workloads]
+
+
+def key(workload: Workload) -> tuple[str, str]:
+    return workload.directory.name.removesuffix("_train"), "train"
 
 
 def descriptors() -> int:
@@ -625,8 +630,7 @@ def test_a_kernel_that_still_runs_is_seen_by_the_driver(
 ) -> None:
     high, low = make(0, V1_2, recent=0), make(1, V1_2, recent=0)
     feedback = Feedback(inventory, release_after=RELEASE_AFTER)
-    busy = [(high.directory.name.removesuffix("_train"), "train")]
-    feedback.round(busy)
+    feedback.round(Seen(busy=[key(high)]))
     assert words(high, low) == [(0, 0), (-1, 1)]
     feedback.round()
     assert words(high, low) == [(0, 0), (0, 0)]
@@ -637,17 +641,45 @@ def test_in_the_early_order_the_words_alone_count(
 ) -> None:
     high, low = make(0, V1_1, recent=0), make(1, V1_1, recent=0)
     feedback = Feedback(inventory, release_after=RELEASE_AFTER)
-    feedback.round([(high.directory.name.removesuffix("_train"), "train")])
+    feedback.round(Seen(busy=[key(high)]))
     assert words(high, low) == [(0, 0), (0, 0)]
 
 
+@pytest.mark.parametrize("layout", [V1_1, V1_2], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize("dry_run", [True, False])
 def test_what_can_not_be_made_to_wait_is_not_said_to(
-    make: Callable[..., Workload], inventory: ContainersDirectory, caplog: pytest.LogCaptureFixture
+    make: Callable[..., Workload],
+    inventory: ContainersDirectory,
+    caplog: pytest.LogCaptureFixture,
+    layout: Layout,
+    lives: bool,
+    dry_run: bool,
 ) -> None:
-    make(0, V1_2)
-    lost = make(1, V1_2, host_pid_known=False)
+    """A process without a host PID, and one that was killed and left its slot."""
+    high = make(0, layout)
+    low = make(1, layout, host_pid_known=not lives)
+    seen = Seen() if lives else Seen(reached=[key(high)])
     with caplog.at_level(logging.INFO):
-        Feedback(inventory, release_after=RELEASE_AFTER).round()
-    assert words(lost) == [(-1, 1)]
-    uid = lost.directory.name.removesuffix("_train")
-    assert [r.getMessage() for r in records(caplog) if getattr(r, "pod_uid", "") == uid] == []
+        Feedback(inventory, release_after=RELEASE_AFTER, dry_run=dry_run).round(seen)
+    assert words(low) == [(2, 1) if dry_run else (-1, 1)]
+    assert [
+        r.getMessage() for r in records(caplog) if getattr(r, "pod_uid", "") == key(low)[0]
+    ] == []
+
+
+def test_who_is_busy_and_who_can_be_reached() -> None:
+    """Of one node: a kernel runs, one process is killed, of one HAMi-core doesn't know the host
+    PID, and nobody looks at the slots."""
+    work, idle = ProcessUtilization(60, 0, 0, 0), ProcessUtilization()
+    uids = [uid(number) for number in range(3)]
+    readings = [
+        entry(region(process(use(), hostpid=hostpid)), uid=each, container="train")
+        for each, hostpid in zip(uids, (100, 200, 0), strict=True)
+    ]
+    gpu = card(processes=(DeviceProcess(100, GIB, work), DeviceProcess(300, GIB, idle)))
+    seen = Seen.of(snapshot(*readings, cards=(gpu,), live=(100,)))
+    assert seen.busy == {(uids[0], "train")}
+    assert seen.reached == {(uids[0], "train")}
+    unseen = Seen.of(snapshot(*readings, cards=(gpu,)))
+    assert (unseen.busy, unseen.reached) == (frozenset(), {(each, "train") for each in uids[:2]})

@@ -671,7 +671,46 @@ def test_a_wrong_value_is_an_error_that_names_it(value: str, named: str) -> None
 def test_a_misspelling_is_an_error_that_says_what_was_meant(value: str, meant: str) -> None:
     done = helm("template", str(CHART), "--set", value)
     assert done.returncode != 0
-    assert f"{meant} was meant?" in done.stderr
+    assert f"did you mean {meant}?" in done.stderr
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names() -> None:
+    """``helm install y --namespace 123`` is allowed."""
+    objects = render(
+        *("fullnameOverride=off", "nameOverride=yes", "daemon.serviceAccount.name=no"),
+        *("daemon.runtimeClassName=on", "daemon.priorityClassName=no"),
+        *("daemon.vgpuMonitor.webConfigSecret=off", "serviceMonitor.jobLabel=on"),
+        *("serviceMonitor.namespace=no", "networkPolicy.enabled=true", "podMonitor.enabled=true"),
+        *("podMonitor.jobLabel=on", "openshift.securityContextConstraints=true"),
+        release="on",
+        namespace="123",
+    )
+
+    def check(value: Any, within: str) -> None:
+        if isinstance(value, list):
+            for item in value:
+                check(item, within)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if key.lower().endswith(("name", "namespace", "joblabel", "instance")):
+                    assert isinstance(item, str), f"{within}.{key}"
+                check(item, f"{within}.{key}")
+
+    for item in objects:
+        check(item, item["kind"])
+    assert one(objects, "DaemonSet")["metadata"]["namespace"] == "123"
+    assert pod(objects)["serviceAccountName"] == "no"
+    assert one(objects, "ServiceMonitor")["metadata"]["namespace"] == "no"
+    labels = one(objects, "Service")["metadata"]["labels"]
+    assert labels["app.kubernetes.io/instance"] == "on"
+
+
+@pytest.mark.parametrize("removed", ["daemon", "daemon.vgpuMonitor.ports"])
+def test_what_the_chart_needs_has_its_defaults_when_removed(removed: str) -> None:
+    objects = render(f"{removed}=null")
+    (port,) = one(objects, "Service")["spec"]["ports"]
+    assert (port["name"], port["port"]) == ("metrics", 9394)
+    assert pod(objects)["containers"][0]["name"] == "vgpu-monitor"
 
 
 def test_an_alert_that_does_not_exist_is_an_error() -> None:
@@ -1022,7 +1061,19 @@ def test_notes_say_what_is_lost_without_host_pids(tmp_path: Path) -> None:
 def test_notes_say_what_the_rights_are_that_the_chart_does_not_give(tmp_path: Path) -> None:
     text = notes(tmp_path / "chart", "rbac.create=false", "daemon.serviceAccount.name=gpu")
     assert "--serviceaccount=default:gpu" in text
-    assert "Nothing of this was looked up" in text
+    assert "None of this was looked up" in text
+    assert "GPU nodes need the label" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [((), False), (("daemon.nodeSelector.pool=gpu",), True)]
+)
+def test_notes_name_a_selection_of_ones_own_where_there_is_one(
+    tmp_path: Path, values: Sequence[str], told: bool
+) -> None:
+    text = notes(tmp_path / "chart", "daemon.affinity=null", *values)
+    assert ("daemon.affinity and daemon.nodeSelector select" in text) == told
+    assert "kubectl label node" not in text
 
 
 def test_notes_of_the_library_alone(tmp_path: Path) -> None:

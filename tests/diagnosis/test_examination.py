@@ -76,8 +76,8 @@ CASES: dict[str, tuple[Examination, list[Seen], Examination]] = {
         replace(FINE, exporter=None),
     ),
     "cgroups-not-understood": (
-        replace(FINE, cgroups={300: "/docker/1234"}),
-        [Seen("process 300", "/docker/1234")],
+        replace(FINE, cgroups={300: "/engine/1234"}),
+        [Seen("process 300", "/engine/1234")],
         FINE,
     ),
 }

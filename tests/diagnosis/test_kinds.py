@@ -12,6 +12,7 @@ from vgpumonitor.diagnosis import KINDS, Kind
 from vgpumonitor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+SOURCES = [*(ROOT / "vgpumonitor").rglob("*.py")]
 
 
 def test_ids_are_unique() -> None:
@@ -25,6 +26,8 @@ class TestKind:
         assert kind.title
         assert not kind.title.endswith(".")
         assert kind.why.endswith((".", ")"))
+        # Backquotes are understood wherever it is shown, and no other mark-up.
+        assert "*" not in re.sub("`[^`]*`", "", kind.title + kind.why + kind.mend)
         assert kind.mend.endswith((".", ")"))
 
     def test_has_a_section(self, kind: Kind) -> None:
@@ -44,3 +47,7 @@ class TestKind:
         }
         for title in re.findall(r"docs/migration\.md, \"([^\"]+)\"", kind.why + kind.mend):
             assert f"\n## {title}\n" in (ROOT / "docs/migration.md").read_text()
+
+    def test_names_lines_of_the_log_that_exist(self, kind: Kind) -> None:
+        for line in re.findall(r'log line "([^"]+)"', kind.why + kind.mend):
+            assert any(f'"{line}"' in path.read_text() for path in SOURCES)

@@ -42,6 +42,11 @@ SECOND = region(process(use(data=GIB, sm=30), hostpid=200, pid=8))
 XID_79 = DeviceXid(0, CARD, "", 79, 1, NOW - 3600, ())
 TWO = pods_view(pod(), pod(OTHER, "train-1"))
 LIFTED = {"utilization_switch": 0}
+WRONG = {UID: (("hami.io/x", "is not valid JSON"),)}
+
+
+def failing(call: tuple[str, str], times: int, last: float) -> DeviceHealth:
+    return DeviceHealth("NVML", True, {call: times}, failed_at={call: last})
 
 
 def sharers(*regions: object, **health: object) -> NodeSnapshot:
@@ -194,18 +199,14 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(cards=[card(row_remap_failed=False, row_remap_pending=False)]),
     ),
     "nvml-calls-fail": (
-        lambda: node(devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 4})),
-        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times")],
-        # Once may pass.
-        lambda: node(
-            devices=DeviceHealth(
-                "NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 1, ("nvmlInit", ""): 9}
-            )
-        ),
+        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 4, NOW - 15)),
+        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times (last: 15 s ago)")],
+        # Of a GPU that was lost and is back.
+        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 400, NOW - 3600)),
     ),
     "pods-refused": (
         lambda: node(pods=PodsView(problem="403: forbidden", refused=True)),
-        [Seen("", "file, last never read: 403: forbidden")],
+        [Seen("", "file, never read: 403: forbidden")],
         lambda: node(pods=PodsView(problem="503: unavailable")),
     ),
     "pods-of-another-node": (
@@ -224,9 +225,14 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(pod_source="kubernetes"),
     ),
     "annotation-invalid": (
-        lambda: node(pods=replace(pods_view(), annotation_errors={"hami.io/x": 2})),
-        [Seen("hami.io/x", "errors since the start: 2")],
-        lambda: node(pods=replace(pods_view(), annotation_errors={"hami.io/x": 0})),
+        lambda: node(pods=replace(pods_view(pod(phase="Pending")), invalid=WRONG)),
+        [Seen("team-a/train-0", "hami.io/x: is not valid JSON")],
+        # It was, of a pod that is over.
+        lambda: node(
+            pods=replace(
+                pods_view(pod(phase="Succeeded")), invalid=WRONG, annotation_errors={"hami.io/x": 2}
+            )
+        ),
     ),
     "host-processes-hidden": (
         lambda: node(live=None),
@@ -244,7 +250,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
             cards=[card(processes=(busy(307), busy(408)))],
             on_devices={307: ContainerRef(UID, ""), 408: ContainerRef(UID, "")},
         ),
-        [Seen(TRAIN, "process 7: none found; process 8: 8 instead of 408")],
+        [Seen(TRAIN, "process 7: HAMi-core found none; process 8: HAMi-core has 8, it is 408")],
         lambda: node(entry(SOUND)),
     ),
     "utilization-unmeasured": (
@@ -347,9 +353,9 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(cleanup=CleanupHealth(1, NOW - 20)),
     ),
     "cleanup-twice": (
-        lambda: node(cleanup=CleanupHealth(1, NOW - 20, by_others=3)),
-        [Seen("", "directories that something else removed: 3 since the start")],
-        lambda: node(cleanup=CleanupHealth(1, NOW - 20)),
+        lambda: node(cleanup=CleanupHealth(1, NOW - 20, by_others=3, last_by_others=NOW - 3600)),
+        [Seen("", "directories that something else removed: 3 since the start, the last 1 h ago")],
+        lambda: node(cleanup=CleanupHealth(1, NOW - 20, by_others=3, last_by_others=NOW - 90_000)),
     ),
     "directories-left": (
         lambda: node(
@@ -521,3 +527,33 @@ class TestKept:
         del made
         gc.collect()
         assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("call", "times"),
+    [
+        # Once may pass.
+        (("nvmlDeviceGetPowerUsage", CARD), 1),
+        # Findings of their own tell these.
+        (("nvmlInit", ""), 9),
+        (("timeout", ""), 9),
+    ],
+)
+def test_failures_that_say_nothing_of_a_call(call: tuple[str, str], times: int) -> None:
+    assert findings(node(pods=pods_view(), devices=failing(call, times, NOW))) == ()
+
+
+def test_calls_of_a_gpu_that_is_lost_are_told_by_that_alone() -> None:
+    made = node(
+        pods=pods_view(),
+        cards=[card().without_readings()],
+        devices=failing(("nvmlDeviceGetMemoryInfo", CARD), 40, NOW),
+    )
+    assert list(by_id(made)) == ["gpu-lost"]
+
+
+def test_an_xid_that_nobody_knows_counts_as_one_of_the_gpu_as_in_the_alerts() -> None:
+    made = replace(node(pods=pods_view()), xids=(structs.replace(XID_79, xid=4711),))
+    assert by_id(made)["gpu-xid"].seen == (
+        Seen("GPU 0", f"XID 4711 1 h ago: {xid_of(4711).meaning}. {xid_of(4711).action}"),
+    )

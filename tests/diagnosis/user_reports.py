@@ -112,7 +112,12 @@ REPORTS = (
             entry(SOUND),
             pods=HAMI,
             cards=BUSY,
-            devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 40}),
+            devices=DeviceHealth(
+                "NVML",
+                True,
+                {("nvmlDeviceGetPowerUsage", CARD): 40},
+                failed_at={("nvmlDeviceGetPowerUsage", CARD): NOW - 15},
+            ),
         ),
         ("nvml-calls-fail",),
     ),

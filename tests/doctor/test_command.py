@@ -119,10 +119,10 @@ class TestNode:
         assert re.fullmatch(r"user \d+, capabilities: .+", looked_at.pop("this process"))
         assert looked_at.pop("cgroups") in ("v1", "v2")
         assert looked_at == {
-            "containers directory": f"{node.hook_path}/containers: 1 directories, 1 region files",
+            "containers directory": f"{node.hook_path}/containers: 1 directory, 1 region file",
             "HAMi-core in use": "HAMi 2.8.2 on, 2.9 (layout 1.2): 1",
             "libvgpu.so": "libvgpu.so (release unknown, 4 B)",
-            "GPUs": "NVML, 1 GPUs, driver 570.124.06",
+            "GPUs": "NVML, 1 GPU, driver 570.124.06",
             "pods": "file: 1 on this node, 1 with GPUs",
             "host's processes": "seen",
             "koordlet": "none seen",

@@ -49,6 +49,18 @@ class TestLibraries:
         found = libraries(settings.hook_path, settings.containers)
         assert found == (Library("libvgpu.so", 3),)
 
+    @pytest.mark.parametrize("place", ["above", "usual"])
+    def test_are_elsewhere_with_volcano(
+        self, place: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usual = tmp_path / "usual"
+        usual.mkdir()
+        monkeypatch.setattr(traces, "USUAL", usual)
+        path = (tmp_path if place == "above" else usual) / "libvgpu.so"
+        path.write_bytes(b"new")
+        found = libraries(settings.hook_path, settings.containers)
+        assert found == (Library(str(path), 3),)
+
     def test_a_directory_in_its_place_is_none(self, settings: Settings) -> None:
         (settings.hook_path / "libvgpu.so").mkdir()
         assert libraries(settings.hook_path, settings.containers) == ()
@@ -115,13 +127,30 @@ class TestProcessesOnGpus:
     def test_cgroups_that_name_no_pod(self, procfs: SimulatedProcfs, settings: Settings) -> None:
         for pid, cgroup in (
             (100, pod_cgroup(UID, ID)),
-            (101, f"/docker/{ID}"),
+            (101, f"/engine/{ID}"),
             (102, "/system.slice/ssh.service"),
             (103, "/"),
+            # A node that is itself a container of Docker's.
+            (104, f"/docker/{ID}/engine/{ID}"),
         ):
             procfs.add(pid, "python3", cgroup)
-        found = examination(settings, on_gpu(100, 101, 102, 103, 104), None)
-        assert found.cgroups == {101: f"/docker/{ID}", 103: "/"}
+        found = examination(settings, on_gpu(100, 101, 102, 103, 104, 105), None)
+        assert found.cgroups == {101: f"/engine/{ID}", 103: "/", 104: f"/docker/{ID}/engine/{ID}"}
+
+    @pytest.mark.parametrize(
+        "cgroup",
+        [
+            f"/docker/{ID}",
+            f"/system.slice/docker-{ID}.scope",
+            f"/machine.slice/libpod-{ID}.scope/container",
+            f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope",
+        ],
+    )
+    def test_containers_of_other_engines_are_understood(
+        self, cgroup: str, procfs: SimulatedProcfs, settings: Settings
+    ) -> None:
+        procfs.add(101, "python3", cgroup)
+        assert examination(settings, on_gpu(101), None).cgroups == {}
 
     def test_the_library_that_they_have_mapped(
         self, procfs: SimulatedProcfs, settings: Settings

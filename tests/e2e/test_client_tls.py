@@ -82,7 +82,7 @@ def test_a_client_with_a_certificate_is_answered(
     flags = f"--ca-file={authority.cert}", f"--cert-file={client.cert}", f"--key-file={client.key}"
     done = run("top", url, "--once", *flags)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("node-1  1 container")
+    assert done.stdout.startswith("node-1  1 container  ")
     done = run("compare", url, url, *flags)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(" series agree\n")
@@ -121,8 +121,16 @@ def test_the_key_may_be_in_the_certificates_file(
 def test_an_exporter_of_an_unknown_authority_is_not_believed(url: str) -> None:
     for done in (run("top", url, "--once"), run("compare", url, url), run("doctor", url)):
         assert done.returncode in (1, 2)
-        assert "certificate verify failed" in done.stderr
+        assert "its certificate is not trusted: self-signed certificate" in done.stderr
+        assert done.stderr.endswith(" (--ca-file)\n")
         assert "Traceback" not in done.stderr
+
+
+def test_an_exporter_that_expects_tls_says_so(url: str) -> None:
+    plain = url.replace("https:", "http:")
+    for done in (run("top", plain, "--once"), run("compare", plain, plain), run("doctor", plain)):
+        assert done.returncode in (1, 2)
+        assert done.stderr.endswith(": does it expect https://?\n")
 
 
 def test_a_client_without_a_certificate_is_refused(url: str, authority: Authority) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,6 +155,24 @@ def test_several_nodes_differ_and_share_workloads() -> None:
     assert ("Deployment", "chat-api") in workloads[0] & workloads[1]
     assert ("Job", "llm-finetune") in workloads[0] & workloads[2]
     assert ("StatefulSet", "notebook-anna") in workloads[0]
+
+
+def test_a_port_that_is_taken_is_named_whichever_node_it_is_of() -> None:
+    first = free_ports(3)
+    with socket.create_server(("127.0.0.1", first + 2)):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "vgpumonitor", "demo", "--nodes=3"),
+                f"--listen-address=127.0.0.1:{first}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"Error: can't listen on 127.0.0.1:{first + 2}: the address is in use" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_more_nodes_than_ports() -> None:

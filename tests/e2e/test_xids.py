@@ -95,7 +95,7 @@ def test_an_xid_is_counted_dated_explained_and_told_with_the_containers(tmp_path
             env={**os.environ, "NO_COLOR": "1"},
         ).stdout
         assert "(2 times): a program accessed GPU memory that it does not have" in top
-        assert f"with {UID}/train. Restart the program." in top
+        assert f"On it then: {UID}/train. Restart the program." in top
         assert "XID 79 on GPU 1, " in top
         assert "reported XID 79" in exporter.log
 

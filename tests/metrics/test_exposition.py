@@ -132,6 +132,7 @@ def everything() -> NodeSnapshot:
         True,
         NOW - 5,
         {"hami.io/vgpu-devices-allocated": 1},
+        invalid={UID: (("hami.io/vgpu-devices-allocated", "is [], not a string"),)},
     )
     readings = (
         entry(
@@ -158,7 +159,12 @@ def everything() -> NodeSnapshot:
         devices=cards,
         xids=(XidErrors(0, CARD, 31, 3, NOW - 40),),
         known_devices=cards,
-        device_health=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+        device_health=DeviceHealth(
+            "NVML",
+            True,
+            {("nvmlDeviceGetPowerUsage", CARD): 3},
+            failed_at={("nvmlDeviceGetPowerUsage", CARD): NOW - 15},
+        ),
         identities=identities(readings, pods, (100,), {200: ContainerRef(UID, "")}),
         feedback=FEEDBACK,
         cleanup=CLEANUP,
@@ -425,6 +431,40 @@ class TestText:
         snap = snapshot(entry(region(last_kernel_time=int(NOW) + 500)))
         found = parsed(text_of(only("Device_last_kernel_of_container"), of=snap))
         assert list(found["Device_last_kernel_of_container"].values()) == [0]
+
+    @pytest.mark.parametrize(
+        ("hostpids", "driver", "live", "expected"),
+        [
+            ((100, 101), True, True, 27),
+            ((100, 0), True, True, 98),
+            ((100, 0), False, True, 20),
+            ((100, 0), False, False, 0),
+            ((0, 0), True, True, 98),
+            ((0, 0), False, True, 0),
+        ],
+    )
+    def test_core_utilization_of_the_witness_that_knows_more(
+        self, hostpids: tuple[int, int], driver: bool, live: bool, expected: int
+    ) -> None:
+        """HAMi-core does not measure a process of which it has not found the host PID."""
+        first, second = hostpids
+        found = region(
+            process(use(sm=20), hostpid=first), process(use(sm=7), hostpid=second, pid=8)
+        )
+        busy = DeviceProcess(308, GIB, ProcessUtilization(98, 0, 0, 0))  # Its PID inside is 8.
+        snap = snapshot(
+            entry(found),
+            cards=(card(processes=(busy,)),) if driver else (),
+            live={each for each in hostpids if each} if live else (),
+            on_devices={308: ContainerRef(UID, "")},
+        )
+        for name, of_set in (
+            ("Device_utilization_desc_of_container", documented),
+            ("hami_container_device_utilization_ratio", hami),
+        ):
+            (family,) = [each for each in of_set.FAMILIES if each.name == name]
+            (samples,) = parsed(text_of(family, of=snap)).values()
+            assert list(samples.values()) == [expected]
 
     def test_no_limit_no_series(self) -> None:
         snap = snapshot(entry(region(limit=0, sm_limit=0)))

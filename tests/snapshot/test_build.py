@@ -34,6 +34,7 @@ from vgpumonitor.snapshot import (
     SnapshotBuilder,
     SourceViews,
 )
+from vgpumonitor.sources.containers import ContainerReading
 from vgpumonitor.sources.devices import DeviceProcess, MigDevice, ProcessUtilization
 from vgpumonitor.sources.pods import Allocation, MigAllocation, Pod, PodContainer, PodsView
 from vgpumonitor.sources.processes import ContainerRef
@@ -180,7 +181,7 @@ class TestMemory:
     def test_a_slot_that_was_never_seen_whole_leaves_no_sum(self) -> None:
         found = replace(region(process(use(data=MIB))), torn=1, missing=1)
         (device,) = snapshot(entry(found)).containers[0].devices
-        assert device.memory is None
+        assert (device.memory, device.core_utilization, device.dead_memory) == (None, None, None)
         assert device.memory_limit == 10 * GIB
 
 
@@ -201,6 +202,15 @@ class TestUtilization:
     def test_of_hami_core(self, limit: int, hostpid: int, sm: int, expected: int | None) -> None:
         found = region(process(use(sm=sm), hostpid=hostpid), sm_limit=limit)
         (device,) = snapshot(entry(found)).containers[0].devices
+        assert device.core_utilization == expected
+
+    @pytest.mark.parametrize(("hostpid", "live", "expected"), [(0, None, None), (101, (100,), 20)])
+    def test_a_live_process_that_hami_core_does_not_measure_leaves_no_sum(
+        self, hostpid: int, live: tuple[int, ...] | None, expected: int | None
+    ) -> None:
+        """HAMi #583: the host PID of one of two was not found. A dead one has no part in it."""
+        found = region(process(use(sm=20), hostpid=100), process(use(), hostpid=hostpid, pid=8))
+        (device,) = snapshot(entry(found), live=live).containers[0].devices
         assert device.core_utilization == expected
 
     def test_more_than_all_cores_is_left_out_and_counted(self) -> None:
@@ -554,6 +564,37 @@ class TestDriver:
         assert (device.index, device.bypassed) == (None, GIB)
 
     @pytest.mark.parametrize(
+        "reading",
+        [
+            replace(entry(None), state="unreadable", error="version 1.9", reason="io"),
+            entry(replace(region(process(use(), hostpid=100)), torn=1, missing=1)),
+        ],
+        ids=["a region that can't be read", "a slot that was never seen whole"],
+    )
+    def test_where_a_slot_can_not_be_read_nobody_is_said_to_bypass(
+        self, reading: ContainerReading
+    ) -> None:
+        gpu = card(processes=(DeviceProcess(200, GIB),))
+        (container,) = snapshot(
+            reading, cards=(gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
+        ).containers
+        (device,) = container.devices
+        assert (device.bypassed, device.driver) == (None, DriverUse(GIB, None))
+        assert [p.state for p in container.processes if p.host_pid == 200] == ["running"]
+
+    def test_while_the_directories_can_not_be_seen_nobody_is_said_to_bypass(self) -> None:
+        pod = Pod(UID, "team-a", "static", "Running", container_names=("train",), limited=True)
+        gpu = card(processes=(DeviceProcess(200, GIB),))
+        device = self.device_of(
+            cards=(gpu,),
+            pods=pods_view(pod),
+            live=(),
+            on_devices={200: ContainerRef(UID, "")},
+            directory_up=False,
+        )
+        assert (device.bypassed, device.driver) == (None, DriverUse(GIB, None))
+
+    @pytest.mark.parametrize(
         ("names", "expected"), [(("train",), "train"), (("train", "side"), ""), ((), "")]
     )
     def test_a_container_that_only_its_pod_names(
@@ -592,6 +633,10 @@ class TestDriver:
             live=(100,),
         )
         assert snap.unattributed == {CARD: 2 * GIB}
+
+    def test_a_process_of_unknown_size_leaves_no_sum_of_what_is_unattributed(self) -> None:
+        gpu = card(processes=(DeviceProcess(300, 2 * GIB), DeviceProcess(301, None)))
+        assert snapshot(cards=(gpu,), live=()).unattributed == {}
 
 
 class TestPods:
@@ -632,6 +677,7 @@ class TestPods:
             "mig",
             "Running",
             mig_allocations=(MigAllocation("main", 1, CARD, MIG, "1g.10gb", 7, 0),),
+            mig=True,
         )
         snap = snapshot(pods=pods_view(pod))
         assert [pod.isolation for pod in snap.pods] == ["mig"]

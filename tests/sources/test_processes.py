@@ -312,6 +312,34 @@ class TestLookOver:
         procfs.add(4711, "python", CGROUP, (7,))
         assert processes.look_over("another") == ([HostProcess(4711, 7, CONTAINER)], True)
 
+    def test_only_those_that_are_wanted(
+        self, procfs: SimulatedProcfs, processes: HostProcesses
+    ) -> None:
+        procfs.add(4711, "python", CGROUP, (7,))
+        procfs.add(4712, "python", CGROUP, (8,))
+        for wanted, expected in (({7}, [4711]), ({8}, [4712]), ({9}, []), ({7, 8}, [4711, 4712])):
+            # The look is over before the next set.
+            found, complete = processes.look_over(
+                "need",
+                lambda process: process.inner_pid in wanted,  # noqa: B023
+            )
+            assert ([each.pid for each in found], complete) == (expected, True)
+
+    def test_one_that_got_the_pid_of_one_that_was_not_wanted(
+        self, procfs: SimulatedProcfs, processes: HostProcesses, clock: Clock
+    ) -> None:
+        def look() -> list[int]:
+            found, _ = processes.look_over("need", lambda process: process.inner_pid == 9)
+            return [each.pid for each in found]
+
+        procfs.add(4711, "python", CGROUP, (7,))
+        assert look() == []
+        procfs.add(4712, "python", CGROUP, (9,))
+        procfs.remove(4711)
+        (procfs.directory / "4712").rename(procfs.directory / "4711")
+        clock.now += processes_module.FIRST_PAUSE
+        assert look() == [4711]
+
     def test_one_that_ended_since(self, procfs: SimulatedProcfs, processes: HostProcesses) -> None:
         procfs.add(4711, "python", CGROUP, (7,))
         processes.look_over("need")

@@ -416,7 +416,7 @@ class TestFigures:
             "Memory 2.00 GiB and 1 unknown of 40.0 GiB by containers limits 10.0 GiB · "
             "allocated 4.00 GiB and 1 unknown"
         )
-        assert figure(first, "cores") == "Cores unknown containers 0% and 1 unknown · limits 50%"
+        assert figure(first, "cores") == "Cores unknown limits 50%"
         blocks = first.locator(".block").all()
         assert [block.get_attribute("title") for block in blocks] == [
             "team-a/train-0/train: unknown of 10.0 GiB",
@@ -429,7 +429,7 @@ class TestFigures:
         shown = [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in rows(page)]
         assert [row[2:-1] for row in shown] == [
             ["nonsense", "0", "2.00 GiB", "–", "–", "–", "–", "none", "1 min ago"],
-            ["train", "0", "–", "–", "10.0 GiB", "0%", "–", "50%", "1 min ago"],
+            ["train", "0", "–", "–", "10.0 GiB", "–", "–", "50%", "1 min ago"],
         ]
         expect(page.locator("#help dt", has_text="–")).to_have_text("–")
         page.get_by_role("button", name="train-0").click()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vgpumonitor.compare.exposition import CompareError, Exposition, Labels
@@ -12,6 +12,7 @@ from vgpumonitor.metrics.dcgm import FIELDS, Field
 
 BY_NAME = {field.name: field for field in FIELDS}
 _PREFIX = "DCGM_"
+_OURS = "vgpu_device_"
 
 #: What a MIG device has of its own, as its GPU has.
 _OF_MIG = {
@@ -38,14 +39,22 @@ class NotCompared:
 
 
 def side(scrape: tuple[Exposition, Exposition]) -> int:
-    """Which of the two is the dcgm-exporter's. Raises CompareError if not one of them is."""
+    """Which of the two is the dcgm-exporter's. Raises CompareError if not one of them is, or the
+    other one is not ours."""
     found = [number for number, one in enumerate(scrape) if _names(one)]
     if len(found) != 1:
         raise CompareError(
             f"{'both serve' if found else 'neither serves'} DCGM's fields (DCGM_FI_…): "
             "expected one dcgm-exporter, and one vgpumonitor"
         )
-    return found[0]
+    number = found[0]
+    families = scrape[1 - number].values
+    if not any(_series(scrape[1 - number], name) for name in families if name.startswith(_OURS)):
+        raise CompareError(
+            f"{'BA'[number]} serves nothing of a GPU ({_OURS}…): expected a vgpumonitor with the "
+            "set vgpu (serve --metrics) that sees the GPUs"
+        )
+    return number
 
 
 def _names(scrape: Exposition) -> set[str]:
@@ -173,13 +182,14 @@ def _by_gpu(
 ) -> dict[tuple[str, str], float]:
     """By UUID, and the text that the field is."""
     if field.form == "text":
-        info = map(dict, scrape.values.get(field.family, {}))
-        return {(labels["device_uuid"], labels.get(field.label, "")): 1 for labels in info}
+        info = _series(scrape, field.family)
+        return {(known["device_uuid"], known.get(field.label, "")): 1 for known, _ in info}
     if field.form == "label":
-        newest = {(dict(labels)["device_uuid"], ""): 0.0 for labels in _devices(scrape)}
-        series = scrape.values.get(field.family, {})
-        for labels in sorted(series, key=lambda labels: series[labels]):
-            newest[dict(labels)["device_uuid"], ""] = float(dict(labels)[field.label])
+        newest = {
+            (known["device_uuid"], ""): 0.0 for known, _ in _series(scrape, "vgpu_device_info")
+        }
+        for known, _ in sorted(_series(scrape, field.family), key=lambda one: one[1]):
+            newest[known["device_uuid"], ""] = float(known[field.label])
         return newest
     scale = float(field.scale)
     values = _sums(field, scrape)
@@ -195,32 +205,32 @@ def _by_gpu(
     }
 
 
-def _devices(scrape: Exposition) -> Iterable[Labels]:
-    return scrape.values.get("vgpu_device_info", {})
+def _series(scrape: Exposition, family: str) -> list[tuple[dict[str, str], float]]:
+    """Labels and values, of a GPU each: what somebody summed over GPUs is none of ours."""
+    found = ((dict(labels), value) for labels, value in scrape.values.get(family, {}).items())
+    return [(known, value) for known, value in found if "device_uuid" in known]
 
 
 def _sums(field: Field, scrape: Exposition) -> dict[str, float]:
     """By UUID. A GPU whose driver tells no reserve counts it among what is used."""
     found: defaultdict[str, float] = defaultdict(float)
-    for labels, value in scrape.values.get(field.family, {}).items():
-        known = dict(labels)
+    for known, value in _series(scrape, field.family):
         if all(known.get(name) == of_label for name, of_label in field.labels.items()):
             found[known["device_uuid"]] += value
     for family in field.minus:
-        for labels, value in scrape.values.get(family, {}).items():
-            found[dict(labels)["device_uuid"]] -= value
+        for known, value in _series(scrape, family):
+            found[known["device_uuid"]] -= value
     return dict(found)
 
 
 def _by_instance(field: Field, scrape: Exposition) -> dict[tuple[str, str], float]:
     """By the GPU's UUID and the GPU instance, whose compute instances share its memory."""
     instance_of = {
-        dict(labels)["mig_uuid"]: dict(labels)["gpu_instance_id"]
-        for labels in scrape.values.get("vgpu_mig_device_info", {})
+        known["mig_uuid"]: known["gpu_instance_id"]
+        for known, _ in _series(scrape, "vgpu_mig_device_info")
     }
     found: dict[tuple[str, str], float] = {}
-    for labels, value in scrape.values.get(_OF_MIG[field.family], {}).items():
-        known = dict(labels)
+    for known, value in _series(scrape, _OF_MIG[field.family]):
         if known["mig_uuid"] in instance_of:
             found[known["device_uuid"], instance_of[known["mig_uuid"]]] = value
     return found

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 
+from vgpumonitor.client_errors import why
 from vgpumonitor.compare.exposition import CompareError, Exposition, parse
 
 #: Seconds that a whole /metrics may take.
@@ -64,8 +65,12 @@ async def _text(session: aiohttp.ClientSession, url: str) -> tuple[str, float]:
         raise CompareError(
             f"{shown}: invalid URL: expected http:// or https:// and a host"
         ) from error
-    except (aiohttp.ClientError, UnicodeDecodeError) as error:
-        raise CompareError(f"{shown}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise CompareError(
+            f"{shown}: not UTF-8 at byte {error.start}: expected Prometheus's text format"
+        ) from error
+    except aiohttp.ClientError as error:
+        raise CompareError(f"{shown}: {why(error)}") from error
 
 
 def _metrics_at(url: str) -> str:

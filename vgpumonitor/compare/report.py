@@ -11,7 +11,7 @@ from vgpumonitor.compare.causes import Cause, container_of
 from vgpumonitor.compare.dcgm import NotCompared
 from vgpumonitor.compare.exposition import Readings
 from vgpumonitor.compare.matching import Comparison, Series, SharedFamily
-from vgpumonitor.formatting import plain
+from vgpumonitor.formatting import count, plain
 
 #: Causes of which some series are shown, and how many, unless all are.
 CAUSES = 10
@@ -46,9 +46,9 @@ def report(
 def _one_sided(comparison: Comparison, width: int) -> Iterator[str]:
     for side, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         if names:
-            count = _count(sum(names.values()), "series", "series")
-            families = _count(len(names), "family", "families")
-            yield from _wrapped(f"Only in {side}, {families}, {count}:", names, width)
+            series = count(sum(names.values()), "series", "series")
+            families = count(len(names), "family", "families")
+            yield from _wrapped(f"Only in {side}, {families}, {series}:", names, width)
     for side in ("A", "B"):
         by_labels: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
         for family in comparison.shared:
@@ -97,7 +97,7 @@ def _heading(cause: Cause) -> str:
         what = "differ" if way == "differs" else f"are {way}"
         what = what if number > 1 else "differs" if way == "differs" else f"is {way}"
     else:
-        sides = [f"{count} {way}" for way, count in ways.items() if way != "differs"]
+        sides = [f"{how_many} {way}" for way, how_many in ways.items() if way != "differs"]
         what = f"differ ({', '.join(sides)})"
     return f"{_name(cause)}: {of} {what}{_by(cause)}"
 
@@ -110,7 +110,7 @@ def _name(cause: Cause) -> str:
     names = plain("/".join(filter(None, cause.names)))
     if cause.kind == "layout":
         containers = {container_of(one.labels) for one in cause.series}
-        return f"Layout {names} ({_count(len(containers), 'container', 'containers')})"
+        return f"Layout {names} ({count(len(containers), 'container', 'containers')})"
     if cause.kind == "device":
         return f"GPU {names}"
     if cause.kind == "offset":
@@ -161,15 +161,11 @@ def _number(value: float) -> str:
 def _summary(comparison: Comparison, found: Sequence[Cause]) -> str:
     verdicts = Counter(one.verdict for one in comparison.series)
     agree = verdicts["same"] + verdicts["moved"]
-    text = f"{_count(agree, 'series agrees', 'series agree')}"
+    text = f"{count(agree, 'series agrees', 'series agree')}"
     if verdicts["moved"]:
         text += f" ({verdicts['moved']} of them moved meanwhile)"
     different = len(comparison.differences)
     if different:
         text += f", {different} {'differs' if different == 1 else 'differ'}"
-        text += f" for {_count(len(found), 'cause', 'causes')}"
+        text += f" for {count(len(found), 'cause', 'causes')}"
     return text
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

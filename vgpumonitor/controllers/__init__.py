@@ -6,6 +6,6 @@ asked for (docs/feedback.md).
 """
 
 from vgpumonitor.controllers.cleanup import Cleanup, CleanupHealth
-from vgpumonitor.controllers.feedback import Feedback, FeedbackHealth, busy_containers
+from vgpumonitor.controllers.feedback import Feedback, FeedbackHealth, Seen
 
-__all__ = ["Cleanup", "CleanupHealth", "Feedback", "FeedbackHealth", "busy_containers"]
+__all__ = ["Cleanup", "CleanupHealth", "Feedback", "FeedbackHealth", "Seen"]

@@ -51,14 +51,15 @@ class RefusalError(Exception):
 class CleanupHealth:
     """Totals since the start. ``removed`` counts directories that were removed, or would have been
     with ``dry_run``; ``failures`` those that could not be removed; ``by_others`` those that were to
-    be removed and that something else removed. ``last_round`` is the Unix time of the last round
-    that could rely on the list of pods."""
+    be removed and that something else removed, last at ``last_by_others``. ``last_round`` is the
+    last round that could rely on the list of pods. Times are Unix seconds."""
 
     removed: int = 0
     last_round: float | None = None
     failures: int = 0
     dry_run: bool = False
     by_others: int = 0
+    last_by_others: float | None = None
 
 
 class Cleanup:
@@ -142,9 +143,13 @@ class Cleanup:
         due.sort(key=self._without_pod.__getitem__)
         if due:
             self._try(due[: self._max_tried], entries, pods, now)
-        self.health = replace(
-            self.health, last_round=time.time(), by_others=self.health.by_others + by_others
-        )
+        self.health = replace(self.health, last_round=time.time())
+        if by_others:
+            self.health = replace(
+                self.health,
+                by_others=self.health.by_others + by_others,
+                last_by_others=self.health.last_round,
+            )
 
     def _try(
         self, names: list[str], entries: dict[str, ContainerReading], pods: PodsView, now: float
@@ -238,6 +243,11 @@ def _check_processes(entry: ContainerReading, identities: Identities) -> None:
             process = at_pid if at_pid is not None and at_pid.container is None else None
         if process is not None:
             raise RefusalError(f"process {process.pid} in its region is still alive")
+        if identities.visible and identities.unfound == "unidentified":
+            raise RefusalError(
+                f"process {slot.pid} in its region may be one of those on this node that were not "
+                "looked at yet"
+            )
 
 
 @contextmanager

@@ -24,10 +24,10 @@ from vgpumonitor.controllers.ticker import ticks
 from vgpumonitor.hang import HangTolerantThread
 from vgpumonitor.region.control import ControlWord, ControlWords
 from vgpumonitor.region.launches import late_order, limit_holds, waits
-from vgpumonitor.region.model import GONE, Region, RegionError
+from vgpumonitor.region.model import Region, RegionError
 from vgpumonitor.region.reader import RegionFile
 from vgpumonitor.snapshot import NodeSnapshot
-from vgpumonitor.snapshot.identity import Key
+from vgpumonitor.snapshot.identity import Key, slots_in_use
 from vgpumonitor.sources.containers import (
     ContainerReading,
     ContainersDirectory,
@@ -87,16 +87,37 @@ def _device_uuids(region: Region) -> Iterable[str]:
     return (device.uuid for device in region.devices if device.uuid is not None)
 
 
-def busy_containers(snapshot: NodeSnapshot) -> frozenset[Key]:
-    """The containers whose processes the driver saw at work lately."""
-    return frozenset(
-        container.key
-        for container in snapshot.containers
-        for device in container.devices
-        if device.driver is not None
-        and device.driver.utilization is not None
-        and device.driver.utilization.core > 0
-    )
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a snapshot says of containers that their words don't: ``busy`` are those whose
+    processes the driver saw at work lately, ``reached`` those of which a process lives that
+    HAMi-core knows by its host PID; None where nobody looked. One that is over is in neither."""
+
+    busy: Collection[Key] = frozenset()
+    reached: Collection[Key] | None = None
+
+    @classmethod
+    def of(cls, snapshot: NodeSnapshot) -> Seen:
+        return cls(
+            frozenset(
+                container.key
+                for container in snapshot.containers
+                for device in container.devices
+                if device.driver is not None
+                and device.driver.utilization is not None
+                and device.driver.utilization.core > 0
+            ),
+            frozenset(
+                container.key
+                for container in snapshot.containers
+                if any(
+                    slot.hostpid > 0 and process.state != "dead"
+                    for slot, process in zip(
+                        slots_in_use(container.region), container.processes, strict=False
+                    )
+                )
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +165,16 @@ class Feedback:
     def __init__(
         self,
         containers: ContainersDirectory,
-        busy: Callable[[], Awaitable[Collection[Key]]] | None = None,
+        look: Callable[[], Awaitable[Seen]] | None = None,
         *,
         release_after: float,
         dry_run: bool = False,
         interval: float = INTERVAL,
     ) -> None:
-        """``busy`` gives the containers whose processes a driver saw at work lately; None where no
-        driver can. Blocked containers are released after ``release_after`` seconds without a
-        complete view; ``interval`` is in seconds."""
+        """``look`` asks the node's other witnesses. Blocked containers are released after
+        ``release_after`` seconds without a complete view; ``interval`` is in seconds."""
         self._containers = containers
-        self._busy = busy
+        self._look = look
         self._release_after = release_after
         self._dry_run = dry_run
         self._interval = interval
@@ -182,8 +202,8 @@ class Feedback:
         try:
             async for _ in ticks(self._interval):
                 if running is None:
-                    busy = frozenset(await self._busy()) if self._busy is not None else frozenset()
-                    running = rounds.submit(partial(self._try_round, busy))
+                    seen = Seen() if self._look is None else await self._look()
+                    running = rounds.submit(partial(self._try_round, seen))
                 await asyncio.wait([asyncio.wrap_future(running)], timeout=self._interval)
                 if running.done():
                     if running.result():
@@ -195,17 +215,16 @@ class Feedback:
             stopped = asyncio.wrap_future(releases.submit(self._stop))
             await asyncio.wait([stopped], timeout=STOP_TIMEOUT)
 
-    def _try_round(self, busy: Collection[Key]) -> bool:
+    def _try_round(self, seen: Seen) -> bool:
         try:
-            return self.round(busy)
+            return self.round(seen)
         except Exception:
             # Whatever went wrong must not end the exporter; blocked containers are released later.
             log.exception("a round of feedback failed")
             return False
 
-    def round(self, busy: Collection[Key] = ()) -> bool:
-        """Runs one round. False if the view was incomplete and nothing was written. ``busy`` are
-        the containers whose processes a driver saw at work.
+    def round(self, seen: Seen = Seen()) -> bool:
+        """Runs one round. False if the view was incomplete and nothing was written.
 
         A region that can't be decoded doesn't make the view incomplete: otherwise a container
         could switch feedback off for everybody by breaking its own.
@@ -224,7 +243,7 @@ class Feedback:
         with self._containers.open_regions() as found, self._lock:
             if self._stopped:
                 return False
-            self._apply(found, busy)
+            self._apply(found, seen)
             self.health = FeedbackHealth(
                 self.health.rounds + 1,
                 dict(self._writes),
@@ -260,12 +279,10 @@ class Feedback:
             self._stopped = True
         self.release()
 
-    def _apply(
-        self, found: Sequence[tuple[ContainerReading, RegionFile]], busy: Collection[Key]
-    ) -> None:
+    def _apply(self, found: Sequence[tuple[ContainerReading, RegionFile]], seen: Seen) -> None:
         regions = [entry.region for entry, _ in found if entry.region is not None]
         launched = [
-            self._launched(file.identity, region, (entry.pod_uid, entry.container) in busy)
+            self._launched(file.identity, region, _key(entry) in seen.busy)
             for (entry, file), region in zip(found, regions, strict=True)
         ]
         there: set[_Identity] = set()
@@ -274,8 +291,9 @@ class Feedback:
         ):
             identity = file.identity
             there.add(identity)
+            reached = seen.reached is None or _key(entry) in seen.reached
             if self._dry_run:
-                self._say(identity, entry, region, decision)
+                self._say(identity, entry, region, decision, reached)
             else:
                 self._look_for_others(identity, region)
                 try:
@@ -285,7 +303,7 @@ class Feedback:
                 else:
                     self._left[identity] = _Left(region.recent_kernel, decision)
                     self._logged.pop(identity, None)
-                    _log_change("", entry, region, decision)
+                    _log_change("", entry, region, decision, reached)
             if not decision.blocked and identity in self._held:
                 self._release(identity)
         for identity in self._held.keys() - there:
@@ -356,7 +374,12 @@ class Feedback:
             )
 
     def _say(
-        self, identity: _Identity, entry: ContainerReading, region: Region, decision: Decision
+        self,
+        identity: _Identity,
+        entry: ContainerReading,
+        region: Region,
+        decision: Decision,
+        reached: bool,
     ) -> None:
         """Logs and counts what would be written, once for as long as it stays the same."""
         changes = _changes(region, decision)
@@ -365,7 +388,7 @@ class Feedback:
         elif self._would.get(identity) != decision:
             self._would[identity] = decision
             self._writes.update(word for word, _ in changes)
-            _log_change("would be ", entry, region, decision)
+            _log_change("would be ", entry, region, decision, reached)
 
 
 def _changes(region: Region, decision: Decision) -> list[tuple[ControlWord, int]]:
@@ -377,7 +400,13 @@ def _changes(region: Region, decision: Decision) -> list[tuple[ControlWord, int]
     return changes
 
 
-def _log_change(verb: str, entry: ContainerReading, region: Region, decision: Decision) -> None:
+def _key(entry: ContainerReading) -> Key:
+    return entry.pod_uid, entry.container
+
+
+def _log_change(
+    verb: str, entry: ContainerReading, region: Region, decision: Decision, reached: bool
+) -> None:
     """Logs what the decision changes in fact: a container that can't be made to wait, or that no
     limit can hold, is not said to."""
     about = {
@@ -390,7 +419,7 @@ def _log_change(verb: str, entry: ContainerReading, region: Region, decision: De
         recent_kernel=decision.recent_kernel,
         utilization_switch=decision.utilization_switch,
     )
-    known = any(slot.hostpid > 0 for slot in region.processes if slot.status != GONE)
+    known = reached and any(slot.hostpid > 0 for slot in slots_in_use(region))
     for what, holds, yes, no in (
         ("launches", waits, "blocked", "released"),
         ("core limit", limit_holds, "enforced", "lifted"),

@@ -16,8 +16,8 @@ GATES = ("Accelerators", "GPUEnvInject", "HamiCoreVGPUMonitor")
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A ``libvgpu.so…`` in the hook path; ``release`` is what the name of a file with the same
-    contents says, empty where none does. ``size`` is in bytes."""
+    """A ``libvgpu.so…``, by its name in the hook path or by its path elsewhere; ``release`` is what
+    the name of a file with the same contents says, empty where none does. ``size`` is in bytes."""
 
     name: str
     size: int
@@ -39,7 +39,7 @@ class ExporterFound:
 class Examination:
     """None is what can't be seen from here.
 
-    ``libraries`` are those in the hook path, ``loaded`` says of host processes on GPUs which
+    ``libraries`` are those that pods are given, ``loaded`` says of host processes on GPUs which
     libvgpu.so they have mapped, by PID: its path, with " (deleted)" where the file was replaced,
     empty for none. ``koordlet`` are the feature gates on the command line of the koordlet that
     runs here, ``nri`` says whether containerd offers NRI. ``programs`` are the PIDs of vGPUmonitor

@@ -41,11 +41,11 @@ CONTAINERS_MISSING = Kind(
     "containers-directory-missing",
     "critical",
     "The containers directory does not exist",
-    "HAMi-core's region files are in `<hook path>/containers`, a directory for each container. "
-    "Without it no container of the node has figures of HAMi-core's.",
+    "HAMi-core's region files are in `<hook path>/containers`, in a directory for each container. "
+    "Without it, HAMi-core's figures are missing for all containers of the node.",
     "If the region files are elsewhere, set `--hook-path` (or `--containers-dir`): the table in "
     "docs/schedulers.md has the path of each scheduler. In a pod, mount the directory at that "
-    "path. On a Koordinator node it is made with the first container after koordlet got the "
+    "path. On a Koordinator node, koordlet makes it with the first container after it got the "
     "feature gate `HamiCoreVGPUMonitor=true`.",
     alert="VgpuMonitorDirectoryMissing",
 )
@@ -53,8 +53,8 @@ CONTAINERS_UNREADABLE = Kind(
     "containers-directory-unreadable",
     "critical",
     "The containers directory can't be read",
-    "It is there, and the exporter may not list it, or its disk does not answer. No container of "
-    "the node has figures of HAMi-core's.",
+    "It is there, but the exporter may not list it, or its disk does not answer. HAMi-core's "
+    "figures are missing for all containers of the node.",
     "Give the exporter's user the right to read and enter the directory (mode 0755 on it and on "
     "each directory above it). If its disk does not answer, look for that in the kernel's log.",
     alert="VgpuMonitorDirectoryMissing",
@@ -64,19 +64,19 @@ CONTAINERS_STALE = Kind(
     "critical",
     "The containers directory was removed under the exporter's mount",
     "Somebody removed the directory on the node, and perhaps made it again. The mount in the "
-    "exporter's pod still shows the removed one, which stays empty for ever.",
+    "exporter's pod still shows the removed one, which stays empty.",
     "Restart the exporter's pod: only a new mount shows the new directory. `/healthz` answers 503 "
-    "after a minute, so that kubelet does it where the chart's liveness probe is used.",
+    "after a minute, so that kubelet restarts it where the chart's liveness probe is used.",
     alert="VgpuMonitorDirectoryMissing",
 )
 REGION_UNREADABLE = Kind(
     "region-unreadable",
     "warning",
     "A region file can't be read",
-    "The file in the container's directory is no region file, is cut off, or may not be opened. "
-    "The container has no figures of HAMi-core's; the driver's are there.",
+    "The file in the container's directory is not a region file, is cut off, or may not be "
+    "opened. HAMi-core's figures for the container are missing; the driver's are there.",
     "`vgpumonitor inspect` on the container's directory says what is wrong with each file. A "
-    "restart of the container makes a new one. Where the reason is *permission*, run the exporter "
+    "restart of the container makes a new one. Where the reason is `permission`, run the exporter "
     "as a user that may read the file.",
     alert="VgpuMonitorRegionsUnreadable",
 )
@@ -85,7 +85,7 @@ REGION_LAYOUT_UNKNOWN = Kind(
     "warning",
     "A region file has a layout that this exporter does not know",
     "Each release line of HAMi-core writes its own layout. A file of another size or version is "
-    "not guessed at: the container has no figures of HAMi-core's.",
+    "not guessed at: HAMi-core's figures for the container are missing.",
     "Upgrade vgpumonitor, or use one of the HAMi-core releases that docs/metrics.md names.",
     alert="VgpuMonitorRegionsUnreadable",
 )
@@ -93,11 +93,11 @@ REGION_INVALID = Kind(
     "region-invalid",
     "warning",
     "A region file has contents that can't be true",
-    "A container can write anything into its region, and HAMi-core's own counts wrap below zero at "
-    "times. What can't be true is left out, and nothing else.",
-    "A UUID that is not written yet gets right by itself within seconds. Otherwise restart the "
-    "container; `vgpumonitor inspect` shows what is in the file. HAMi-core 2.8.1 and later "
-    "account under a lock, so that their counts don't wrap.",
+    "A container can write anything into its region, and HAMi-core's own counts sometimes wrap "
+    "below zero. Only the figures that can't be true are left out.",
+    "A UUID that is not written yet appears within seconds. Otherwise restart the container; "
+    "`vgpumonitor inspect` shows what is in the file. HAMi-core 2.8.1 and later account under a "
+    "lock, so that their counts don't wrap.",
     alert="VgpuMonitorRegionsMalformed",
 )
 PODS_UNREADABLE = Kind(
@@ -126,9 +126,9 @@ PODS_OF_ANOTHER_NODE = Kind(
     "pods-of-another-node",
     "critical",
     "No pod of this node is listed",
-    "The exporter's own pod is on the node, so a complete list without any pod is the list of "
-    "another name. Containers are named by their pod's UID, have no allocation, and are never "
-    "cleaned up.",
+    "Every node of a cluster runs pods, if only the exporter's own. An empty list is therefore "
+    "the list of another name. Containers are named by their pod's UID, have no allocation, and "
+    "are never cleaned up.",
     "Set `--node-name` (environment variable `NODE_NAME`) to the node's name in Kubernetes, which "
     "may differ from the host's: in a pod, from the field `spec.nodeName`.",
 )
@@ -144,10 +144,10 @@ ANNOTATION_INVALID = Kind(
     "annotation-invalid",
     "warning",
     "An allocation on a pod can't be understood",
-    "The annotation in which the scheduler notes what it allocated has another form than any "
-    "known release writes. What the pod was allocated is unknown, or known in part.",
-    'The log line "wrong in a pod" names the pod and what is wrong. If a scheduler\'s new release '
-    "writes it, report it to vgpumonitor; if somebody wrote it by hand, remove it.",
+    "The annotation in which the scheduler notes what it allocated has a form that no known "
+    "release writes. What the pod was allocated is unknown, or known in part.",
+    "If a scheduler's new release writes it so, report it to vgpumonitor; if somebody wrote it by "
+    'hand, remove it. The log line "invalid field of a pod ignored" has the same.',
     alert="VgpuMonitorAnnotationErrors",
 )
 KOORDINATOR_NO_DIRECTORIES = Kind(
@@ -166,8 +166,8 @@ KOORDINATOR_NO_DIRECTORIES = Kind(
 HAMI_NO_DIRECTORIES = Kind(
     "hami-no-directories",
     "critical",
-    "HAMi allocated GPUs, and no container has a directory",
-    "HAMi's device plugin makes a directory for each container. If none is here, it makes them "
+    "HAMi or Volcano allocated GPUs, and no container has a directory",
+    "Their device plugins make a directory for each container. If none is here, they make them "
     "elsewhere: under another hook path, or (Volcano) in `vgpu/containers` below it.",
     "Find them with `find / -xdev -path '*/containers/*_*/*.cache'` on the node, and set "
     "`--hook-path` (or `--containers-dir`) to that path: docs/schedulers.md. In a pod, mount it.",
@@ -177,8 +177,8 @@ NO_DIRECTORY = Kind(
     "warning",
     "A pod that HAMi-core is to limit has no directory",
     "Other pods of the node have one. This pod's containers were created before koordlet's gates "
-    "were on or before HAMi's device plugin ran, or something keeps HAMi-core out of them. It has "
-    "no figures of HAMi-core's, and no limit holds.",
+    "were on or before HAMi's device plugin ran, or something keeps HAMi-core out of them. "
+    "HAMi-core's figures for them are missing, and no limit holds.",
     "Create the pod anew. If it has none again, look at its containers' environment: `LD_PRELOAD` "
     "and `CUDA_DEVICE_MEMORY_SHARED_CACHE` have to be set.",
 )
@@ -187,7 +187,7 @@ ISOLATION_NOT_REQUESTED = Kind(
     "info",
     "A pod has a part of a GPU, and nothing limits it to that",
     "Koordinator uses HAMi-core only for pods with the label "
-    "`koordinator.sh/gpu-isolation-provider: HAMi-core`. This one has a part of a GPU and not the "
+    "`koordinator.sh/gpu-isolation-provider: HAMi-core`. This one has a part of a GPU but not the "
     "label: it has no region file, and can use the whole GPU.",
     "Add the label to the pod's template, and to the node, if its limits are to hold.",
 )
@@ -198,18 +198,19 @@ NO_CUDA_CALL = Kind(
     "HAMi-core makes the file at the container's first CUDA call. There was none so far, so the "
     "container holds its share of the GPU and does not use it.",
     "Nothing, if the program starts its GPU work later. Otherwise ask its owner. (A program that "
-    "is on the GPU all the same is told as *hami-core-not-loaded*.)",
+    "is on the GPU nevertheless is reported as `hami-core-not-loaded`.)",
 )
 HAMI_CORE_NOT_LOADED = Kind(
     "hami-core-not-loaded",
     "warning",
     "A container uses a GPU without HAMi-core",
-    "The driver tells of processes of the container on a GPU, and there is no region file: "
+    "The driver reports processes of the container on a GPU, but there is no region file: "
     "HAMi-core is not in these processes, and no limit holds.",
     "Look at the container's environment: `LD_PRELOAD` must name `/usr/local/vgpu/libvgpu.so` (or "
-    "`/etc/ld.so.preload` has it), and that file must be in the container and not empty. A "
-    "statically linked program, one that clears its environment, and a container with musl "
-    "instead of glibc can't be limited.",
+    "`/etc/ld.so.preload` has it), and that file must be in the container and not empty. With "
+    "HAMi, `CUDA_DISABLE_CONTROL=true` switches HAMi-core off for a container. A statically "
+    "linked program, one that clears its environment, and a container with musl instead of glibc "
+    "can't be limited.",
     alert="VgpuMemoryBypassed",
 )
 PROCESS_BYPASSES = Kind(
@@ -219,7 +220,7 @@ PROCESS_BYPASSES = Kind(
     "They are in a container with a region file, on a GPU, and in no slot of the file: their "
     "memory counts towards no limit.",
     "Find out how they were started: with an emptied environment, statically linked, or by a "
-    "container engine inside of the container. `/etc/ld.so.preload` in the image also holds for "
+    "container engine inside the container. `/etc/ld.so.preload` in the image also holds for "
     "processes that lose `LD_PRELOAD`.",
     alert="VgpuMemoryBypassed",
 )
@@ -227,9 +228,9 @@ HOST_PROCESSES_HIDDEN = Kind(
     "host-processes-hidden",
     "warning",
     "The host's processes can't be seen",
-    "Which process of the host is a container's is told by `/proc`, which shows another PID "
-    "namespace here. Everything is as HAMi-core says it: the memory of killed processes counts as "
-    "used, and the driver's account by container is missing.",
+    "`/proc` says which process of the host belongs to which container, but here it shows another "
+    "PID namespace. HAMi-core's word is therefore all there is: the memory of killed processes "
+    "counts as used, and the driver's account by container is missing.",
     "In a pod set `hostPID: true` (the chart's `daemon.vgpuMonitor.hostPID`), or mount the host's "
     "procfs and set `--procfs` to it. Mount options such as `hidepid=2` hide processes as well.",
 )
@@ -239,8 +240,8 @@ HOST_PID_UNKNOWN = Kind(
     "HAMi-core does not know the host PID of a process: its core limit does not hold",
     "HAMi-core limits cores and measures utilization only for a process whose PID on the host it "
     "has found. With newer drivers it takes the PID in the container for it, and where two "
-    "containers start together it takes another's. vGPUmonitor shows 0 % for such a container; "
-    "vgpumonitor shows the driver's figure.",
+    "containers start together it takes the other one's. vGPUmonitor shows 0 % for such a "
+    "container; vgpumonitor shows the driver's figure.",
     "Upgrade HAMi-core (HAMi 2.6.0 or later for drivers above 570) and create the pod anew. With "
     "`hostPID: true` in the workload's own pod HAMi-core finds the PID with any driver.",
 )
@@ -248,19 +249,19 @@ PROCESS_OUTLIVES_POD = Kind(
     "process-outlives-pod",
     "warning",
     "A process lives on after its pod was deleted",
-    "The pod is in no list any more, and a process of its container still holds the GPU: it was "
-    "deleted by force, or the runtime lost the container. The scheduler gives the memory to the "
-    "next pod, which then runs out of it.",
-    "On the node, find the process (its PID is named) and why kubelet left it: `crictl ps -a`, the "
-    "log of the runtime. End it.",
+    "The pod is in no list any more, but a process of its container still holds the GPU: the pod "
+    "was deleted by force, or the runtime lost the container. The scheduler gives the memory to "
+    "the next pod, which then runs out of it.",
+    "On the node, find the process (its PID is named) and why kubelet left it: `crictl ps -a`, "
+    "the log of the runtime. End it.",
 )
 DEAD_PROCESS_MEMORY = Kind(
     "dead-process-memory",
     "warning",
     "A region still counts the memory of dead processes",
     "A process that was killed leaves its slot behind until another process of the container "
-    "clears it. Till then HAMi-core counts its bytes towards the limit, so that allocations fail "
-    "that would fit.",
+    "clears it. Until then HAMi-core counts its bytes towards the limit, so that allocations that "
+    "would fit fail.",
     "Start a CUDA program in the container (`nvidia-smi` does), which clears the slots, or restart "
     "the container.",
     alert="VgpuDeadProcessMemory",
@@ -279,8 +280,8 @@ CORE_LIMIT_LIFTED = Kind(
     "warning",
     "A core limit is lifted although several containers are at work",
     "A monitor lifted the limit while the container was alone on its GPU, and none restores it. "
-    "HAMi's own monitor does that for ever with HAMi-core 2.8.1 and later (HAMi #1263, #1864): it "
-    "no longer sees that others work. Or a monitor was stopped while limits were lifted.",
+    "With HAMi-core 2.8.1 and later, HAMi's own monitor never does (HAMi #1263, #1864): it no "
+    "longer sees that others work. Or a monitor was stopped while limits were lifted.",
     "Run one monitor with feedback: `serve --feedback` here, with HAMi's stopped. It knows both "
     "orders of HAMi-core's launches, and restores the limits within two rounds.",
 )
@@ -292,7 +293,7 @@ GPU_OVER_ALLOCATED = Kind(
     "cores: two schedulers give the same GPU away, or memory is oversubscribed on purpose (HAMi's "
     "`deviceMemoryScaling`).",
     "Let one scheduler have each GPU: Koordinator, HAMi and NVIDIA's device plugin don't know of "
-    "each other. Where it is on purpose, leave the alert out.",
+    "each other. Where it is on purpose, switch the alert off.",
     alert="VgpuCardOvercommitted",
 )
 MEMORY_OVERSUBSCRIBED = Kind(
@@ -307,9 +308,9 @@ LAYOUTS_MIXED = Kind(
     "layouts-mixed",
     "info",
     "Containers on one GPU use different releases of HAMi-core",
-    "A container keeps the libvgpu.so with which it was created. Releases up to 2.8.0 and since "
-    "2.8.1 look at limit and priority in another order, so that HAMi's own monitor misjudges them; "
-    "vgpumonitor's feedback knows both.",
+    "A container keeps the libvgpu.so with which it was created. Releases up to 2.8.0 look at "
+    "limit and priority in another order than releases since 2.8.1, so that HAMi's own monitor "
+    "misjudges some of them; vgpumonitor's feedback knows both.",
     "Create the older pods anew when it suits you.",
 )
 DRIVER_TOO_NEW = Kind(
@@ -347,9 +348,9 @@ NVML_DOWN = Kind(
 NVML_RELEASED = Kind(
     "nvml-released",
     "warning",
-    "NVML is let go: a change of MIG devices holds the lock file",
+    "NVML is released: a change of MIG devices holds the lock file",
     "HAMi's dynamic MIG can change a GPU's partitions only while nobody holds the GPU open. The "
-    "exporter lets go for as long as the lock file is there, and the GPUs have no figures.",
+    "exporter releases it for as long as the lock file is there, and the GPUs have no figures.",
     "Nothing, for the seconds that a change takes. A file that stays was left by a device plugin "
     "that died: remove it. (`--mig-lock-file` names another one.)",
     alert="VgpuMonitorNvmlDown",
@@ -368,17 +369,17 @@ GPU_LOST = Kind(
     "It was there since the exporter's start, and the driver does not answer for it any more. What "
     "runs on it fails.",
     "Look for XID errors (79: it has fallen off the bus) in the kernel's log. Drain the node and "
-    "restart it; if the GPU is lost again, have it exchanged.",
+    "restart it; if the GPU is lost again, have it replaced.",
     alert="VgpuCardLost",
 )
 GPU_XID = Kind(
     "gpu-xid",
     "warning",
     "The driver reported errors (XID) of a GPU that needs a reset or a repair",
-    "Errors of programs are not told here: of these the GPU, its memory, its power or its links "
-    "are the cause, or it works again only after a reset.",
-    "What is named beside each error. Drain the node before. The finding goes a day after the last "
-    "one.",
+    "Errors that programs cause are not among them. The cause of these is the GPU, its memory, "
+    "its power or its links, or the GPU works again only after a reset.",
+    "Do what is named beside each error; drain the node first. The finding ends a day after the "
+    "last error.",
     alert="VgpuCardXidHardware",
 )
 GPU_MEMORY_DAMAGED = Kind(
@@ -388,16 +389,16 @@ GPU_MEMORY_DAMAGED = Kind(
     "It sets damaged rows or pages aside at its next reset. Until then they are in use, and "
     "programs on the GPU may fail with ECC errors.",
     "Drain the node and reset the GPU (`nvidia-smi --gpu-reset`) or restart the node. Where the "
-    "remapping failed, no spare rows are left: have the GPU exchanged.",
+    "remapping failed, no spare rows are left: have the GPU replaced.",
     alert="VgpuCardRowRemapPending",
 )
 NVML_CALLS_FAIL = Kind(
     "nvml-calls-fail",
     "info",
     "Calls of NVML fail",
-    "The driver answers as a whole, and not to these calls. Only the figures that they give are "
+    "The driver answers as a whole, but not these calls. Only the figures that they give are "
     "missing.",
-    "An *Unknown Error* that lasts points to a GPU that needs a reset: look for XID errors in the "
+    "An `Unknown Error` that lasts points to a GPU that needs a reset: look for XID errors in the "
     "kernel's log. The exporter's log has the reason of each.",
     alert="VgpuMonitorNvmlErrors",
 )
@@ -435,7 +436,7 @@ CLEANUP_TWICE = Kind(
     "cleanup-twice",
     "info",
     "Something else removes the directories of pods that are gone",
-    "HAMi after 2.10 removes them in its device plugin (HAMi #3049); HAMi's own monitor does in "
+    "HAMi after 2.10 removes them in its device plugin (HAMi #3049), and HAMi's own monitor in "
     "all releases. Two that clean up do no harm, but the log and the counters of each then tell "
     "half the story.",
     "Leave `--gc` off on nodes with HAMi after 2.10 (the chart's `daemon.vgpuMonitor.gc=false`). "
@@ -465,8 +466,8 @@ LIBRARY_MISSING = Kind(
     "libvgpu-missing",
     "critical",
     "libvgpu.so is not in the hook path",
-    "Each container that HAMi-core is to limit mounts it from there. Without it they fail to start "
-    "or run without limits.",
+    "Each container that HAMi-core is to limit mounts it from there. Without it, containers fail "
+    "to start or run without limits.",
     "On a Koordinator node the chart hami-daemon copies it (`daemon.hamiCore.enabled`), with HAMi "
     "its device plugin. An empty file or a directory in its place was made by a container engine "
     "that mounted it before it was there: remove it first.",
@@ -476,8 +477,8 @@ LIBRARY_REPLACED = Kind(
     "libvgpu-replaced",
     "info",
     "Processes use a libvgpu.so that was replaced since they started",
-    "The file on the node is another one by now. Running processes keep the one that they have "
-    "mapped, rightly.",
+    "The file on the node has been replaced since. Running processes keep the one that they have "
+    "mapped, as they should.",
     "Create the pods anew when they are to use the new release.",
     doctor=True,
 )
@@ -531,11 +532,10 @@ CGROUPS_NOT_UNDERSTOOD = Kind(
     "cgroups-not-understood",
     "warning",
     "The cgroup of a process on a GPU names no pod",
-    "It looks like a container's, and not like one of kubelet's. What the process uses is told of "
-    "no container.",
-    "Nothing, for a container of Docker's or Podman's own. Where it is a pod's, report the "
-    "cgroup's path to vgpumonitor. Where all paths are `/`, `--procfs` shows another cgroup "
-    "namespace: give the exporter the host's.",
+    "It looks like a container's, but not like one of kubelet's. What the process uses is counted "
+    "for no container.",
+    "If it is a pod's, report the cgroup's path to vgpumonitor. Where all paths are `/`, "
+    "`--procfs` shows another cgroup namespace: give the exporter the host's.",
     doctor=True,
 )
 

@@ -38,12 +38,14 @@ UNATTRIBUTED = 1 << 30
 FEEDBACK_ROUND, CLEANUP_ROUND = 60.0, 300.0
 #: Seconds for which a word that another monitor wrote is told.
 ANOTHER_MONITOR = 600.0
+#: Seconds for which a directory that something else removed is told.
+OTHERS_REMOVE = 86_400.0
 #: Seconds after which a directory that nobody removed is told; HAMi removes them after 300.
 LEFT = 3600.0
 #: Seconds for which an XID is told.
 XID = 86_400.0
-#: Failures of a NVML call that are told: one may pass.
-FAILURES = 2
+#: Failures of an NVML call that are told (one may pass), and the seconds since the last.
+FAILURES, FAILING = 2, 600.0
 #: The last major version of the driver with which HAMi-core before HAMi 2.6.0 works.
 OLD_DRIVER = 570
 
@@ -125,17 +127,25 @@ def _pods(snapshot: NodeSnapshot, found: Found, examination: Examination | None)
     if health.pod_source == "none":
         found.add(kinds.PODS_SOURCE_NONE, "", "--pods=none, or nothing else was there")
     elif not pods.up:
-        since = "never read" if pods.synced is None else f"read {ago(snapshot.time - pods.synced)}"
+        since = (
+            "never read" if pods.synced is None else f"last read {ago(snapshot.time - pods.synced)}"
+        )
         found.add(
             kinds.PODS_REFUSED if pods.refused else kinds.PODS_UNREADABLE,
             "",
-            f"{health.pod_source}, last {since}: {pods.problem or 'no answer yet'}",
+            f"{health.pod_source}, {since}: {pods.problem or 'no answer yet'}",
         )
     elif pods.problem is not None:
         found.add(kinds.PODS_OF_ANOTHER_NODE, "", pods.problem)
-    for annotation, count in pods.annotation_errors.items():
-        if count:
-            found.add(kinds.ANNOTATION_INVALID, annotation, f"errors since the start: {count}")
+    for uid, errors in pods.invalid.items():
+        pod = pods.pods.get(uid)
+        if pod is not None and not pod.finished:
+            for annotation, error in errors:
+                found.add(
+                    kinds.ANNOTATION_INVALID,
+                    f"{pod.namespace}/{pod.name}",
+                    f"{annotation}: {error}",
+                )
     _missing_directories(snapshot, found, examination)
 
 
@@ -247,15 +257,27 @@ def _devices(snapshot: NodeSnapshot, found: Found, examination: Examination | No
                 found.add(kinds.NVML_DOWN, "", trace)
         elif not snapshot.devices:
             found.add(kinds.NO_GPU, "", f"{health.source} counts 0 GPUs")
-        for (call, uuid), count in health.errors.items():
-            if count >= FAILURES and call not in ("nvmlInit", "timeout"):
-                found.add(kinds.NVML_CALLS_FAIL, uuid, f"{call} failed {count} times")
+        # A GPU that is lost fails in each.
+        down = {device.uuid for device in snapshot.devices if not device.up}
+        for (call, uuid), failed_at in health.failed_at.items():
+            count = health.errors.get((call, uuid), 0)
+            if (
+                count >= FAILURES
+                and uuid not in down
+                and snapshot.time - failed_at < FAILING
+                and call not in ("nvmlInit", "timeout")
+            ):
+                found.add(
+                    kinds.NVML_CALLS_FAIL,
+                    uuid,
+                    f"{call} failed {count} times (last: {ago(snapshot.time - failed_at)})",
+                )
     for device in snapshot.devices:
         _health(device, found)
     for error in snapshot.xids:
         xid = xid_of(error.xid)
         since = snapshot.time - error.last_time
-        if xid.of in ("reset", "hardware") and since < XID:
+        if xid.of in ("reset", "hardware", "unknown") and since < XID:
             found.add(
                 kinds.GPU_XID,
                 _gpu(error.device_index, error.device_uuid),
@@ -321,11 +343,13 @@ def _controllers(snapshot: NodeSnapshot, found: Found) -> None:
         last = cleanup.last_round
         if last is not None and snapshot.time - last > CLEANUP_ROUND:
             found.add(kinds.CLEANUP_STOPPED, "", f"the last round was {ago(snapshot.time - last)}")
-        if cleanup.by_others:
+        other = cleanup.last_by_others
+        if other is not None and snapshot.time - other < OTHERS_REMOVE:
             found.add(
                 kinds.CLEANUP_TWICE,
                 "",
-                f"directories that something else removed: {cleanup.by_others} since the start",
+                f"directories that something else removed: {cleanup.by_others} since the start, "
+                f"the last {ago(snapshot.time - other)}",
             )
 
 
@@ -369,7 +393,7 @@ def _look_at(container: Container, node: _Node, found: Found) -> None:
         implausible = implausible or bool(device.implausible)
     if region is None:
         if reading is None:
-            # A pod without any directory is told as a whole.
+            # A pod without any directory is reported as a whole.
             if bypassed and container.pod_uid in node.with_directory:
                 text = f"{_by_device(container)}, and no directory"
                 found.add(kinds.HAMI_CORE_NOT_LOADED, name_of(container), text)
@@ -465,9 +489,11 @@ def _host_pids(container: Container, found: Found) -> None:
         if process.state not in ("running", "suspended"):
             continue
         if slot.hostpid <= 0:
-            wrong.append(f"process {slot.pid}: none found")
+            wrong.append(f"process {slot.pid}: HAMi-core found none")
         elif process.host_pid not in (0, slot.hostpid):
-            wrong.append(f"process {slot.pid}: {slot.hostpid} instead of {process.host_pid}")
+            wrong.append(
+                f"process {slot.pid}: HAMi-core has {slot.hostpid}, it is {process.host_pid}"
+            )
     if wrong:
         found.add(kinds.HOST_PID_UNKNOWN, name_of(container), "; ".join(wrong))
 

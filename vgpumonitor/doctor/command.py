@@ -50,7 +50,8 @@ class DoctorError(click.ClickException):
 def command(settings: Settings, url: str | None, as_json: bool, tls: ssl.SSLContext) -> None:
     """Say what is wrong on this node, and what to do.
 
-    With URL, what the exporter there found. The exit status is 2 if anything is critical or the
+    The options are those of serve: give doctor what the exporter was given. With URL, what the
+    exporter there found. The exit status is 2 if anything is critical or the
     exporter can't be asked, 1 if there is a warning, 0 otherwise.
     """
     report = examine(settings, tls) if url is None else ask(url, tls)
@@ -73,7 +74,7 @@ def ask(url: str, tls: ssl.SSLContext) -> Report:
 
 def examine(settings: Settings, tls: ssl.SSLContext, nvml_library: Any = None) -> Report:
     """What is wrong on this node. ``nvml_library`` stands in for the driver's."""
-    # What the sources would log is told as findings.
+    # What the sources would log becomes findings.
     logs.configure("error", "logfmt")
     snapshot = asyncio.run(look(settings, nvml_library))
     exporter, document = asyncio.run(ask_here(settings.listen_address[0], tls))

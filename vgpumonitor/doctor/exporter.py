@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
 
+from vgpumonitor.client_errors import why
 from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.diagnosis import ExporterFound
 from vgpumonitor.settings import Address
@@ -35,8 +35,7 @@ async def ask_here(address: Address, tls: ssl.SSLContext) -> tuple[ExporterFound
                 return ExporterFound(place, "exporter", text), None
             except aiohttp.ClientConnectorError as error:
                 if not isinstance(error, aiohttp.ClientSSLError):
-                    reason = os.strerror(error.errno) if error.errno else str(error)
-                    return ExporterFound(place, "nobody", reason), None
+                    return ExporterFound(place, "nobody", why(error)), None
             except TimeoutError:
                 text = f"it does not answer within {TIMEOUT:g} s"
                 return ExporterFound(place, "other", text), None

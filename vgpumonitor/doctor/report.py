@@ -18,7 +18,7 @@ from vgpumonitor import __version__
 from vgpumonitor.diagnosis import SEVERITIES, Examination
 from vgpumonitor.diagnosis.examination import GATES
 from vgpumonitor.diagnosis.kinds import DOCUMENT
-from vgpumonitor.formatting import plain, size
+from vgpumonitor.formatting import count, plain, size
 from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.settings import Settings
 from vgpumonitor.snapshot import NodeSnapshot
@@ -76,7 +76,7 @@ def looked_at(
     gpus = "off (--nvml=off)"
     if devices is not None:
         drivers = {device.driver_version for device in snapshot.devices} - {None}
-        gpus = f"{devices.source}, {len(snapshot.devices)} GPUs"
+        gpus = f"{devices.source}, {count(len(snapshot.devices), 'GPU', 'GPUs')}"
         gpus += f", driver {', '.join(sorted(map(str, drivers)))}" if drivers else ""
         if not devices.up:
             gpus = f"{devices.source}: {devices.error or devices.lock_file or 'no answer'}"
@@ -116,12 +116,13 @@ def _directories(snapshot: NodeSnapshot, examination: Examination) -> str:
     readings = snapshot.health.containers.containers
     regions = sum(1 for reading in readings if reading.region is not None)
     mount = ", read-only" if examination.read_only else ""
-    return f"{len(readings)} directories, {regions} region files{mount}"
+    directories = count(len(readings), "directory", "directories")
+    return f"{directories}, {count(regions, 'region file', 'region files')}{mount}"
 
 
 def _libraries(examination: Examination) -> str:
     if examination.libraries is None:
-        return f"{examination.hook_path} can't be seen from here"
+        return f"{examination.hook_path} is not there, or not mounted here"
     return (
         ", ".join(
             f"{each.name} ({each.release or 'release unknown'}, {size(each.size)})"

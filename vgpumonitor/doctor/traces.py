@@ -22,10 +22,14 @@ from vgpumonitor.sources.devices import parts_of
 from vgpumonitor.sources.processes import container_of
 
 LIBRARY = "libvgpu.so"
+#: Where all containers have it, and most nodes.
+USUAL = Path("/usr/local/vgpu")
 #: Where containerd offers NRI, and where it is itself.
 NRI, CONTAINERD = Path("/var/run/nri/nri.sock"), Path("/run/containerd")
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+#: Where Docker and Podman have containers of their own, which are not Kubernetes' to know.
+_OTHER_ENGINE = re.compile(r"/(?:docker|libpod)[-/][0-9a-f]{64}(?:\.scope)?(?:/container)?$")
 _HIDEPID = re.compile(r"\bhidepid=(\w+)")
 #: Bytes of a file of /proc that are read.
 _MOST = 1 << 20
@@ -56,24 +60,34 @@ def examination(
 
 
 def libraries(hook_path: Path, containers: Path) -> tuple[Library, ...] | None:
-    """The ``libvgpu.so…`` in the hook path. None in a pod that mounts only the containers
-    directory below it."""
+    """The ``libvgpu.so…`` in the hook path, or where Volcano's device plugin has them: above it, or
+    in the usual one. None in a pod that mounts only the containers directory below it."""
     if os.path.ismount(containers) and not os.path.ismount(hook_path):
-        return None
-    try:
-        found = [
-            (path.name, path.stat().st_size, _digest(path))
-            for path in sorted(hook_path.glob(f"{LIBRARY}*"))
-            if path.is_file()
-        ]
-    except OSError:
         return None
     if not hook_path.is_dir():
         return None
+    try:
+        for directory in dict.fromkeys((hook_path, hook_path.parent, USUAL)):
+            found = [
+                (path, path.stat().st_size, _digest(path))
+                for path in sorted(directory.glob(f"{LIBRARY}*"))
+                if path.is_file()
+            ]
+            if found:
+                break
+    except OSError:
+        return None
     releases = {
-        digest: name.removeprefix(f"{LIBRARY}.") for name, _, digest in found if name != LIBRARY
+        digest: path.name.removeprefix(f"{LIBRARY}.")
+        for path, _, digest in found
+        if path.name != LIBRARY
     }
-    return tuple(Library(name, size, releases.get(digest, "")) for name, size, digest in found)
+    return tuple(
+        Library(
+            path.name if path.parent == hook_path else str(path), size, releases.get(digest, "")
+        )
+        for path, size, digest in found
+    )
 
 
 def _digest(path: Path) -> str:
@@ -145,7 +159,7 @@ def _strange_cgroups(procfs: Path, pids: Iterable[int]) -> Iterator[tuple[int, s
             strange = next((path for path in paths if _CONTAINER_ID.search(path)), None)
             if strange is None and set(paths) == {"/"}:
                 strange = "/"
-            if strange is not None:
+            if strange is not None and not _OTHER_ENGINE.search(strange):
                 yield pid, strange
 
 

@@ -103,7 +103,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     NodeFamily(
         "vgpumonitor_torn_reads_total",
-        "Process slots left out of a scrape since they stayed half-written",
+        "Process slots that stayed half-written at a scrape, where their last whole value counts",
         ("node",),
         "counter",
         samples=_one(lambda snapshot: snapshot.health.containers.torn_reads),

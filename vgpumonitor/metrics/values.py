@@ -34,16 +34,26 @@ def memory_limit(_: Container, device: ContainerDevice) -> float | None:
     return device.memory_limit
 
 
-def core_utilization(_: Container, device: ContainerDevice) -> float | None:
-    """Percent: HAMi-core's sum where it measures, otherwise the driver's, otherwise 0, since
-    those who use these families have no other."""
+def core_utilization(container: Container, device: ContainerDevice) -> float | None:
+    """Percent: HAMi-core's sum where it measures each process, otherwise the driver's, otherwise
+    the sum of what HAMi-core measures, be it nothing, since those who use these families have no
+    other."""
     if device.index is None:
         return None
     if device.core_utilization is not None:
         return device.core_utilization
     if device.driver is not None and device.driver.utilization is not None:
         return device.driver.utilization.core
-    return None if "core_utilization" in device.implausible else 0
+    if "core_utilization" in device.implausible:
+        return None
+    place = container.devices.index(device)
+    return sum(
+        use.core_utilization or 0
+        for process in container.processes
+        if process.state != "dead"
+        for use in process.uses
+        if use.place == place
+    )
 
 
 def of_region(value: Callable[[Region], float | None]) -> DeviceValue:

@@ -204,7 +204,7 @@ FAMILIES: tuple[Family, ...] = (
     _per_device(
         "vgpu_core_utilization_ratio",
         "SM utilization of the container's live processes, as HAMi-core measured it (1 is the "
-        "whole GPU); no series where it does not measure",
+        "whole GPU); no series where it does not measure each",
         lambda _, device: ratio(device.core_utilization),
     ),
     _per_device(

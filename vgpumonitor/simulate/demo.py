@@ -128,7 +128,8 @@ async def _serve(nodes: Sequence[tuple[Settings, SimulatedNode]], opens: bool) -
                 )
             )
             pages.append(_url(served[0]))
-        also = "" if len(pages) == 1 else f" (the other nodes: {', '.join(pages[1:])})"
+        others = "the other node" if len(pages) == 2 else "the other nodes"
+        also = "" if len(pages) == 1 else f" ({others}: {', '.join(pages[1:])})"
         click.echo(f"Open {pages[0]} in a browser{also}.")
         click.echo("Press Ctrl+C to stop; the demo leaves nothing behind.")
         if opens:

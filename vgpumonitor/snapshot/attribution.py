@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -59,11 +59,11 @@ def attribute(
     for device in devices:
         if device.processes is None:
             continue
-        alone: Counter[int] = Counter()
+        alone: dict[int, int | None] = {}
         for part, process in _processes(device):
             key = owner(process.pid)
             if key is None:
-                alone[process.pid] = process.memory or 0
+                alone[process.pid] = process.memory
                 continue
             host = identities.processes.get(process.pid)
             found[key][part].append(
@@ -75,7 +75,9 @@ def attribute(
                     process.pid in slot_keys,
                 )
             )
-        unattributed[device.uuid] = alone.total()
+        sizes = [size for size in alone.values() if size is not None]
+        if len(sizes) == len(alone):
+            unattributed[device.uuid] = sum(sizes)
     return Attribution(
         {
             key: {part: tuple(processes) for part, processes in parts.items()}

@@ -37,7 +37,13 @@ class SnapshotBuilder:
         ]
         attribution = attribute(views.devices, shown, pods, identities)
         containers = self._containers.update(
-            shown, pods, identities, attribution, views.known_devices, _told(views.devices)
+            shown,
+            pods,
+            identities,
+            attribution,
+            views.known_devices,
+            _told(views.devices),
+            views.containers.up,
         )
         names = device_names(views.known_devices)
         return NodeSnapshot(

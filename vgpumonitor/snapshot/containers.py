@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -48,13 +48,15 @@ class _Place(Struct, frozen=True, gc=False):
 class _Inputs(Struct, frozen=True, gc=False):
     """All that a container's value depends on. ``places`` are those of the region's devices and
     of the parts that only the driver tells of; ``driver`` is None where no driver tells of
-    processes, and then nothing is known to bypass."""
+    processes, and then nothing is known to bypass. ``accounted`` says whether what is in no slot
+    went round HAMi-core: not where it isn't to limit the container, nor where the slots can't be
+    read."""
 
     node: str
     key: Key
     names: tuple[str, str]
     pod_known: bool
-    limited: bool
+    accounted: bool
     reading: ContainerReading | None
     identities: tuple[HostProcess | None, ...]
     unfound: Unfound
@@ -89,9 +91,11 @@ class Containers:
         attribution: Attribution,
         known_devices: Iterable[Device],
         told: frozenset[Part],
+        complete: bool = True,
     ) -> tuple[Container, ...]:
-        """``readings`` are those of containers that are not over; ``known_devices`` are named
-        also while they are away; of the parts in ``told`` the driver tells the processes."""
+        """``readings`` are those of containers that are not over, of all that have a directory if
+        they are ``complete``; ``known_devices`` are named also while they are away; of the parts
+        in ``told`` the driver tells the processes."""
         by_key: dict[Key, ContainerReading | None] = {
             (reading.pod_uid, reading.container): reading for reading in readings
         }
@@ -114,7 +118,9 @@ class Containers:
                 key,
                 names[key[0]],
                 pod is not None,
-                reading is not None or (pod is not None and pod.limited),
+                (complete and pod is not None and pod.limited)
+                if reading is None
+                else _slots_are_known(reading),
                 reading,
                 identities.slots.get(key, ()),
                 identities.unfound,
@@ -172,6 +178,13 @@ def _names(
             claims[pod.namespace, pod.name].append((uid in pods.pods, changed, uid))
     owners = {max(claim)[2]: names for names, claim in claims.items()}
     return {uid: owners.get(uid, ("", uid)) for uid, _ in by_key}
+
+
+def _slots_are_known(reading: ContainerReading) -> bool:
+    """Whether all slots of the region could be read, or there is none yet."""
+    if reading.region is None:
+        return reading.error is None
+    return not reading.region.missing
 
 
 def _places(devices: Iterable[Device]) -> dict[Part, _Place]:
@@ -267,9 +280,11 @@ def _region_devices(
                 limit,
                 device.sm_limit_percent,
                 None if region.missing else _memory_use(live, index, most, implausible),
-                _core_utilization(device.sm_limit_percent, live, index, implausible),
                 None
-                if "unidentified" in states
+                if region.missing
+                else _core_utilization(device.sm_limit_percent, live, index, implausible),
+                None
+                if region.missing or "unidentified" in states
                 else _believed(
                     "dead_memory",
                     wrapped(sum([slot.devices[index].total for slot in dead])),
@@ -314,16 +329,14 @@ def _memory_use(
 
 
 def _core_utilization(
-    core_limit: int, live: Iterable[RegionProcess], index: int, implausible: list[str]
+    core_limit: int, live: Collection[RegionProcess], index: int, implausible: list[str]
 ) -> int | None:
-    """Percent, summed, where HAMi-core measures."""
+    """Percent, summed, where HAMi-core measures all of them: a part of a sum is a false value."""
     shares = [slot.devices[index].sm_util for slot in live if measures(slot, core_limit)]
-    if not shares:
-        return None
-    if max(shares) > 100:
+    if max(shares, default=0) > 100:
         implausible.append("core_utilization")
         return None
-    return sum(shares)
+    return sum(shares) if shares and len(shares) == len(live) else None
 
 
 def _driver_use(inputs: _Inputs, part: Part) -> DriverUse | None:
@@ -348,7 +361,7 @@ def _driver_use(inputs: _Inputs, part: Part) -> DriverUse | None:
 def _bypassed(inputs: _Inputs, part: Part) -> int | None:
     """What the processes hold that are in no slot of the region, or have none to be in."""
     processes = (inputs.driver or {}).get(part)
-    if processes is None or not inputs.limited:
+    if processes is None or not inputs.accounted:
         return None
     sizes = [process.memory for process in processes if not process.in_slot]
     return sum([size for size in sizes if size is not None]) if None not in sizes else None
@@ -403,5 +416,5 @@ def _others(inputs: _Inputs, devices: list[ContainerDevice]) -> list[ContainerPr
                 found[process.inner_pid, process.pid].append(
                     ProcessDeviceUse(place, None, None, process.memory, core)
                 )
-    state: ProcessState = "bypassing" if inputs.limited else "running"
+    state: ProcessState = "bypassing" if inputs.accounted else "running"
     return [ContainerProcess(*pids, state, tuple(uses)) for pids, uses in found.items()]

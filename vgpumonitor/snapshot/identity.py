@@ -117,7 +117,11 @@ class ProcessIdentification:
         complete = True
         ended: frozenset[Key] = frozenset()
         if need or silent:
-            others, complete = self._processes.look_over(frozenset([*need, *silent.items()]))
+            places = {(pod_uid, pid) for (pod_uid, _), pid in need}
+            others, complete = self._processes.look_over(
+                frozenset([*need, *silent.items()]),
+                lambda process: bool(silent) or _place_of(process) in places,
+            )
             if complete and self._liveness != "off":
                 ended = ended_of(silent, others)
             slots, _ = _identify(owners, found, on_devices, others)
@@ -138,6 +142,11 @@ def slots_in_use(region: Region | None) -> tuple[RegionProcess, ...]:
     if region is None:
         return ()
     return tuple([each for each in region.processes if each.status != GONE and each.pid])
+
+
+def _place_of(process: HostProcess) -> tuple[str, int] | None:
+    """The pod and the PID inside, by which a slot's process is searched."""
+    return (process.container.pod_uid, process.inner_pid) if process.container else None
 
 
 def _untold(pods: PodsView) -> dict[Key, frozenset[str]]:
@@ -212,10 +221,9 @@ def _identify(
                 unfound.append((owner, place))
     candidates = (asked[pid] for pid in on_devices if pid in asked)
     for some in (candidates, others) if unfound else ():
-        by_pid: defaultdict[tuple[str, int], list[HostProcess]] = defaultdict(list)
+        by_pid: defaultdict[tuple[str, int] | None, list[HostProcess]] = defaultdict(list)
         for process in some:
-            if process.container is not None:
-                by_pid[process.container.pod_uid, process.inner_pid].append(process)
+            by_pid[_place_of(process)].append(process)
         remaining = []
         for owner, place in unfound:
             slot = owner.slots[place]

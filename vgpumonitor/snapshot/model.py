@@ -66,15 +66,16 @@ class ContainerDevice(Struct, frozen=True, gc=False):
     no driver can name the GPU, ``device_uuid`` is ``uuid`` and the index None.
 
     Of the region: ``memory_limit`` in bytes, 0 where there is none; ``core_limit`` in percent, 0
-    or 100 where there is none; ``memory`` is None where a process was never seen whole;
-    ``core_utilization`` in percent, None where HAMi-core does not measure it; ``dead_memory`` in
-    bytes, None where a process is unidentified; ``core_limit_enforced`` and ``launches_blocked``
-    as they are in fact. What can't be true is None, and named in ``implausible``. All are None
-    without a region.
+    or 100 where there is none; ``memory`` and the next two are None where a process was never seen
+    whole; ``core_utilization`` in percent, None where HAMi-core does not measure each process;
+    ``dead_memory`` in bytes, None where a process is unidentified; ``core_limit_enforced`` and
+    ``launches_blocked`` as they are in fact. What can't be true is None, and named in
+    ``implausible``. All are None without a region.
 
     Of the driver: ``driver``, None where the container has no process there; ``bypassed`` is
     what it says of the processes that should be in a slot and are not, in bytes, None where
-    that can't be told or HAMi-core is not to limit the container.
+    that can't be told, as of a region that can't be read, or HAMi-core is not to limit the
+    container.
     """
 
     index: int | None

@@ -49,7 +49,7 @@ def _isolation(containers: Iterable[Container], pod: Pod | None) -> Isolation:
         pod is not None and pod.limited
     ):
         return "hami-core"
-    if (pod is not None and pod.mig_allocations) or any(
+    if (pod is not None and pod.mig) or any(
         device.mig_uuid for container in containers for device in container.devices
     ):
         return "mig"

@@ -110,11 +110,15 @@ class HostProcesses:
         }
         return found
 
-    def look_over(self, need: Hashable) -> tuple[Collection[HostProcess], bool]:
-        """The processes of the host that are in pods' containers, and whether all were read.
+    def look_over(
+        self, need: Hashable, wanted: Callable[[HostProcess], bool] = lambda _: True
+    ) -> tuple[Collection[HostProcess], bool]:
+        """The processes of the host that are in pods' containers, those that are ``wanted``, and
+        whether all were read.
 
         ``need`` stands for what is searched: for a new one all processes are listed now, for
-        the same one again after a pause that grows.
+        the same one again after a pause that grows. A slot whose process is gone is searched at
+        every scrape, so between two listings nothing of the others is read.
         """
         now = self._monotonic()
         if need != self._need:
@@ -125,12 +129,16 @@ class HostProcesses:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         processes = []
         for pid, seen in list(self._seen.items()):
-            if seen.in_pod:
-                process = self._process(pid)
-                if process is None:
-                    del self._seen[pid]
-                else:
-                    processes.append(process)
+            if not seen.in_pod:
+                continue
+            known = self._known.get(pid)
+            if known is not None and known.process.container and not wanted(known.process):
+                continue
+            process = self._process(pid)
+            if process is None:
+                del self._seen[pid]
+            elif wanted(process):
+                processes.append(process)
         return processes, self._listed and not self._unread
 
     def rest(self) -> None:
@@ -158,6 +166,8 @@ class HostProcesses:
         unread = [pid for pid in listed if pid not in self._seen or not self._seen[pid].settled]
         for pid in unread[:MAX_READ]:
             known_before = pid in self._seen
+            if not known_before:
+                self._known.pop(pid, None)  # It may be of another process with this PID.
             container = self._container(pid)
             in_pod = container is not None
             self._seen[pid] = _Seen(listed[pid], in_pod, in_pod or known_before)

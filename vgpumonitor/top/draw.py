@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vgpumonitor.formatting import NONE, ago, percent, plain, short_uuid, size
+from vgpumonitor.formatting import NONE, ago, count, percent, plain, short_uuid, size
 from vgpumonitor.top.fetch import Document
 from vgpumonitor.top.rows import SORTS, Row, memory_share, rows_of
 from vgpumonitor.top.view import View, shown
@@ -57,9 +57,9 @@ def render(
 
 def _title(document: Document, width: int) -> Text:
     when = time.strftime("%H:%M:%S", time.localtime(document["time"]))
-    containers = len(document["containers"])
+    containers = count(len(document["containers"]), "container", "containers")
     text = Text(plain(document["node"]), "bold")
-    text.append(f"  {containers} containers  {when}", "not bold dim")
+    text.append(f"  {containers}  {when}", "not bold dim")
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -153,7 +153,7 @@ def _xid(error: Document, now: float, width: int) -> Text:
     text = Text(f"XID {error['xid']} ", _XID_STYLES.get(error["class"], "dim"))
     text.append(
         f"on GPU {error['device_index']}, {ago(now - error['last_time'])}{times}: "
-        f"{error['meaning']}; with {plain(', '.join(names)) or 'no container'}. ",
+        f"{error['meaning']}. On it then: {plain(', '.join(names)) or 'no container'}. ",
         "not bold",
     )
     text.append(error["action"], "dim")

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from vgpumonitor.client_errors import why
+
 #: What /api/v1/snapshot gives.
 Document = dict[str, Any]
 
@@ -19,6 +21,12 @@ Fetch = Callable[[], Document]
 #: Seconds that an exporter may take to answer.
 TIMEOUT = 10.0
 
+#: What some statuses mean here.
+_HINTS = {
+    401: ": expected the user and password of the exporter, as in http://USER:PASSWORD@HOST:PORT",
+    404: ": expected the address of a vgpumonitor",
+}
+
 
 class FetchError(Exception):
     """There is no document; the message says why."""
@@ -27,8 +35,12 @@ class FetchError(Exception):
 def from_url(url: str, tls: ssl.SSLContext) -> Fetch:
     """Asks the exporter at ``http(s)://[user:password@]host:port``. Raises FetchError if that is
     not a URL."""
-    base = URL(url)
-    if base.scheme not in ("http", "https") or not base.host:
+    try:
+        base = URL(url)
+        valid = base.scheme in ("http", "https") and bool(base.host)
+    except ValueError:
+        valid = False
+    if not valid:
         raise FetchError(f"invalid URL {url!r}: expected http:// or https:// and a host")
     address = base / "api/v1/snapshot"
     shown_address = address.with_user(None)
@@ -45,14 +57,17 @@ def from_url(url: str, tls: ssl.SSLContext) -> Fetch:
         try:
             document = asyncio.run(ask())
         except aiohttp.ClientResponseError as error:
-            raise FetchError(f"{shown_address} answered with status {error.status}") from error
+            hint = _HINTS.get(error.status, "")
+            raise FetchError(
+                f"{shown_address} answered with status {error.status}{hint}"
+            ) from error
         except TimeoutError as error:
             raise FetchError(f"{shown_address} did not answer within {TIMEOUT:g} s") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise FetchError(f"can't get a snapshot from {shown_address}: {error}") from error
+            raise FetchError(f"can't get a snapshot from {shown_address}: {why(error)}") from error
         if not isinstance(document, dict) or document.get("version") != 1:
             raise FetchError(
-                f"{shown_address} answered with something else than a snapshot of version 1"
+                f"{shown_address} answered with something other than a snapshot of version 1"
             )
         return document
 

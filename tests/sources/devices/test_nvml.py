@@ -239,10 +239,18 @@ class TestProcesses:
 
     def test_memory_that_the_driver_did_not_initialise_is_no_sample(self, nvml: Run) -> None:
         wild = ProcessSample(pid=100, timestamp=LATE, sm=3_000_000, memory=5)
-        nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(wild,)),)))
-        device = nvml.devices()[0]
-        assert device.processes is not None
-        assert device.processes[0].utilization == IDLE
+        true = ProcessSample(pid=100, timestamp=LATE + 1, sm=40)
+        for samples, expected in (
+            # That it was idle is not known.
+            ((wild,), None),
+            ((wild, true), ProcessUtilization(40, 0, 0, 0)),
+        ):
+            nvml.write(
+                structs.replace(NODE, devices=(structs.replace(CARD, process_samples=samples),))
+            )
+            device = nvml.devices()[0]
+            assert device.processes is not None
+            assert [each.utilization for each in device.processes] == [expected, IDLE, IDLE]
 
     def test_nobody_takes_the_samples_away_from_anybody(self, nvml: Run) -> None:
         seconds_ago = int((time.time() - 4) * 1_000_000)
@@ -339,6 +347,19 @@ class TestErrors:
             assert watts == (250.5 if code is None else None)
             counts.append(nvml.health().errors.get(("nvmlDeviceGetPowerUsage", L40S), 0))
         assert counts == [0, 1, 1, 2, 3, 3]
+
+    def test_when_it_was_last_is_known(self, nvml: Run) -> None:
+        call = "nvmlDeviceGetPowerUsage", L40S
+        assert nvml.devices()
+        assert nvml.health().failed_at == {}
+        nvml.write(structs.replace(NODE, errors={call[0]: {"0": UNKNOWN}}))
+        before = time.time()
+        assert nvml.devices()
+        assert before <= nvml.health().failed_at[call] <= time.time()
+        nvml.write(NODE)
+        after = time.time()
+        assert nvml.devices()
+        assert nvml.health().failed_at[call] <= after
 
     def test_a_geforce_without_ecc_and_mig(self, tmp_path: Path) -> None:
         state = tmp_path / "nvml.json"
@@ -729,9 +750,9 @@ class TestMigLock:
             assert nvml.sample() is None
             assert not nvml.health().up
         assert [each.getMessage() for each in caplog.records if "lock" in each.getMessage()] == [
-            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is released: a change of MIG devices holds the lock file",
             "NVML is asked again: the lock file of a change of MIG devices is gone",
-            "NVML is let go: a change of MIG devices has the lock file",
+            "NVML is released: a change of MIG devices holds the lock file",
         ]
 
     def test_it_is_not_taken_where_the_file_is_there_first(self, tmp_path: Path) -> None:

@@ -113,15 +113,18 @@ def test_koordinator_leaves_whole_devices_unlimited(entries: Any, limited: bool)
 def test_hami_and_volcano_limit_all(name: str) -> None:
     parsed = parse_allocations({name: f"{ONE},NVIDIA,500,5:;"}, ["main"])
     assert parsed.allocations == (Allocation(ONE, None, 500 * MIB, 0.05),)
-    assert parsed.limited
+    assert (parsed.limited, parsed.mig) == (True, False)
 
 
 def test_mig_is_not_limited_by_hami_core() -> None:
-    annotations = {
-        HAMI: f"{ONE}[1-0],NVIDIA,10240,0:;",
+    by_annotation = {
+        HAMI: f"{ONE},NVIDIA,10240,0:;",
         HAMI_MIG: json.dumps([mig_entry(containerIndex=0)]),
     }
-    assert not parse_allocations(annotations, ["main"]).limited
+    # HAMi before 2.10 says it in the UUID alone.
+    for written in (by_annotation, {HAMI: f";{ONE}[1-0],NVIDIA,10240,0:;"}):
+        parsed = parse_allocations(written, ["main"])
+        assert (parsed.limited, parsed.mig) == (False, True)
 
 
 def test_koordinator_s_other_devices_are_none_of_a_gpu() -> None:

@@ -520,7 +520,9 @@ def test_no_api_server_at_the_start(tmp_path: Path) -> None:
         async with running(source := KubernetesPodSource("node-1", config, timing)):
             await until(lambda: len(timing.failures) == 3)
             assert not source.view.up
-            assert "Cannot connect" in (source.view.problem or "")
+            assert source.view.problem == (
+                f"the API server at 127.0.0.1:{port} can't be reached: Connection refused"
+            )
             assert source.view.synced is None
             async with ApiServer(port=port) as server:
                 server.put(pods.pod("one"))
@@ -544,20 +546,66 @@ def test_a_server_that_accepts_and_never_answers(tmp_path: Path, verb: str) -> N
     asyncio.run(main())
 
 
-def test_the_usual_silence_ends_after_a_bookmark_that_did_not_come() -> None:
+def test_bookmarks_keep_a_watch_and_a_dead_one_is_noticed_soon() -> None:
     # A minute lies between two bookmarks of the API server.
     assert 60 < Timing().silence <= 90
+    assert Timing().silence + Timing().answer < 100
 
 
-def test_a_watch_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+def test_a_quiet_watch_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing that happens on the API server, and no bookmark."""
+
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.put(pods.pod("one"))
+            server.faults["watch"] = [streamed(then="silence") for _ in range(3)]
+            timing = Tries(silence=0.3)
+            async with running(source := source_of(server, tmp_path, timing)):
+                await until(lambda: source.view.up)
+                synced = source.view.synced
+
+                def watched_again() -> bool:
+                    assert source.view.up
+                    return len(server.of("watch")) == 4
+
+                await until(watched_again)
+                assert len(server.of("list")) == 4
+                assert source.view.synced != synced
+                server.put(pods.pod("two"))
+                await until(lambda: names(source.view) == {"one", "two"})
+            assert timing.failures == []
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(main())
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+def test_a_pod_that_a_silent_watch_held_back_is_found(tmp_path: Path) -> None:
+    """Behind a proxy that answers a watch and passes nothing on."""
+
+    async def main() -> None:
+        async with ApiServer() as server:
+            server.faults["watch"] = [streamed(then="silence") for _ in range(1000)]
+            async with running(source := source_of(server, tmp_path, Tries(silence=0.3))):
+                await until(lambda: len(server.of("watch")) == 1)
+                server.put(pods.pod("one"))
+                await until(lambda: names(source.view) == {"one"})
+
+    asyncio.run(main())
+
+
+def test_a_dead_connection_is_told_once_the_server_does_not_answer_either(tmp_path: Path) -> None:
     async def main() -> None:
         async with ApiServer() as server:
             server.put(pods.pod("one"))
             server.faults["watch"] = [streamed(then="silence")]
-            timing = Timing(first_delay=0.01, longest_delay=0.05, silence=0.3)
+            timing = Timing(first_delay=0.01, longest_delay=0.05, answer=0.3, silence=0.3)
             async with running(source := source_of(server, tmp_path, timing)):
-                await until(lambda: source.view.problem == "the API server sent nothing for 0.3 s")
-                assert not source.view.up
+                await until(lambda: len(server.of("watch")) == 1)
+                server.faults["list"] = [silence]
+                await until(lambda: not source.view.up)
+                assert source.view.problem == "the API server did not answer in time"
+                assert names(source.view) == {"one"}
                 await until(lambda: source.view.up)
                 server.put(pods.pod("two"))
                 await until(lambda: names(source.view) == {"one", "two"})
@@ -665,6 +713,11 @@ def test_wrong_annotations_are_counted_and_named_once(
                 assert source.view.annotation_errors == {annotation: 1}
                 server.put(pods.pod("bad", namespace="team", annotations={annotation: "[]"}))
                 await until(lambda: source.view.annotation_errors == {annotation: 2})
+                wrong_now = (annotation, "is [], not a JSON object")
+                assert source.view.invalid == {"uid-of-bad": (wrong_now,)}
+                server.put(pods.pod("bad", namespace="team"))
+                await until(lambda: source.view.invalid == {})
+                assert source.view.annotation_errors == {annotation: 2}
 
     asyncio.run(main())
     named = [
@@ -768,7 +821,11 @@ def test_a_server_that_the_cluster_s_ca_does_not_vouch_for(
             right = (service_account / "ca.crt").read_bytes()
             (service_account / "ca.crt").write_bytes(other.read_bytes())
             async with running(source := KubernetesPodSource("node-1", timing=QUICK)):
-                await until(lambda: any("CERTIFICATE" in record_error(r) for r in caplog.records))
+                await until(
+                    lambda: any(
+                        "its certificate is not trusted" in record_error(r) for r in caplog.records
+                    )
+                )
                 assert not source.view.up
                 assert server.seen == []
                 (service_account / "ca.crt").write_bytes(right)

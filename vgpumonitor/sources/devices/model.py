@@ -142,8 +142,9 @@ class DeviceHealth:
 
     ``up`` is whether its driver answers. ``errors`` counts failures by the driver's function
     and the UUID of the device asked about, which is empty where the call is about none or its
-    UUID is not known; ``("timeout", "")`` are samples that were not there in time. ``error`` is
-    why the driver does not answer; ``lock_file`` is there for as long as it is not asked.
+    UUID is not known; ``("timeout", "")`` are samples that were not there in time.
+    ``failed_at`` is when each of them failed last, in Unix seconds. ``error`` is why the driver
+    does not answer; ``lock_file`` is there for as long as it is not asked.
     """
 
     source: str
@@ -151,6 +152,7 @@ class DeviceHealth:
     errors: Mapping[tuple[str, str], int]
     error: str | None = None
     lock_file: str | None = None
+    failed_at: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 class XidErrors(Struct, frozen=True, gc=False):

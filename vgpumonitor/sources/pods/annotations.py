@@ -41,7 +41,8 @@ _MAX_MINOR = 1 << 20
 _MAX_BYTES = (1 << 63) - 1
 _MIB = 1 << 20
 
-#: HAMi before 2.10 appends the MIG template and slot: ``GPU-…[1-0]``.
+#: HAMi before 2.10, which has no annotation of MIG devices, appends the MIG template and slot:
+#: ``GPU-…[1-0]``.
 _HAMI_UUID = re.compile(rf"({NVIDIA.uuid})(?:\[[0-9]{{1,4}}-[0-9]{{1,4}}\])?")
 _PLAIN_UUID = re.compile(NVIDIA.uuid)
 _PROFILE = re.compile(r"[0-9a-z.+]{1,64}")
@@ -54,13 +55,14 @@ _Key = TypeVar("_Key")
 @dataclass(frozen=True, slots=True)
 class ParsedAllocations:
     """``allocations`` has one entry per device. ``limited`` says that by these annotations
-    HAMi-core limits the pod's containers, where it is switched on for the pod at all.
-    ``errors`` are (annotation, what was wrong and where); the rest of the annotation is used
-    all the same."""
+    HAMi-core limits the pod's containers, where it is switched on for the pod at all; ``mig`` that
+    they have MIG devices, which it does not limit. ``errors`` are (annotation, what was wrong and
+    where); the rest of the annotation is used all the same."""
 
     allocations: tuple[Allocation, ...] = ()
     mig_allocations: tuple[MigAllocation, ...] = ()
     limited: bool = False
+    mig: bool = False
     errors: tuple[tuple[str, str], ...] = ()
 
 
@@ -75,13 +77,16 @@ def parse_allocations(
     mig, mig_errors = _read(
         annotations, HAMI_MIG, lambda text, errors: _mig(text, container_names, errors)
     )
+    hami = hami or volcano
+    is_mig = bool(mig) or any(of_mig for _, of_mig in hami)
     return ParsedAllocations(
         # All say where the same pod was put, so that their sum would count it twice.
         # Koordinator's holds: koordlet limits the containers by it.
-        tuple(allocation for allocation, _ in koordinator) or hami or volcano,
+        tuple(allocation for allocation, _ in koordinator or hami),
         mig,
         # koordlet looks at the first entry alone.
-        koordinator[0][1] if koordinator else bool(hami or volcano) and not mig,
+        koordinator[0][1] if koordinator else bool(hami) and not is_mig,
+        is_mig,
         koordinator_errors + hami_errors + volcano_errors + mig_errors,
     )
 
@@ -182,8 +187,10 @@ def _amount(
     return amount
 
 
-def _hami(text: str, errors: list[str]) -> tuple[Allocation, ...]:
+def _hami(text: str, errors: list[str]) -> tuple[tuple[Allocation, bool], ...]:
+    """Each device's allocation, and whether it is of MIG devices."""
     allocated = _PerDevice[str](errors)
+    of_mig = set()
     for container, devices in enumerate(text.split(";")):
         for place, device in enumerate(devices.split(":")):
             if not device.strip():
@@ -207,8 +214,11 @@ def _hami(text: str, errors: list[str]) -> tuple[Allocation, ...]:
                 )
             else:
                 allocated.add(where, match[1], Decimal(memory) * _MIB, Decimal(cores))
+                if match[0] != match[1]:
+                    of_mig.add(match[1])
     return tuple(
-        Allocation(uuid, None, memory, core_ratio) for uuid, memory, core_ratio in allocated.sums()
+        (Allocation(uuid, None, memory, core_ratio), uuid in of_mig)
+        for uuid, memory, core_ratio in allocated.sums()
     )
 
 

@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 
 from vgpumonitor import __version__
+from vgpumonitor.client_errors import reason
 from vgpumonitor.sources.pods.cluster import Cluster, service_account
 from vgpumonitor.sources.pods.model import PodsView
 from vgpumonitor.sources.pods.objects import (
@@ -49,14 +50,16 @@ class Timing:
     """Seconds. ``first_delay`` doubles with each failure up to ``longest_delay``, and a
     random half of it is left out, so that a cluster's nodes don't come back together.
     ``answer`` bounds an answer to a list and the beginning of a watch; ``watch`` is how
-    long a watch is asked to last. ``silence`` is how long it may send nothing: the API
-    server's bookmarks come every minute."""
+    long a watch is asked to last. ``silence`` is how long it may send nothing before a list
+    finds out whether it is only quiet: bookmarks come about every minute, but nothing
+    guarantees them. A network that drops packets is so noticed after ``silence`` and
+    ``answer`` together."""
 
     first_delay: float = 1.0
     longest_delay: float = 60.0
     answer: float = 30.0
     watch: float = 150.0
-    silence: float = 90.0
+    silence: float = 65.0
     longest_retry_after: float = 300.0
 
     def delay(self, failures: int) -> float:
@@ -77,6 +80,10 @@ class _ExpiredError(Exception):
     """410: the version to go on from is too old, so that only a new list helps."""
 
 
+class _SilentError(Exception):
+    """A watch sent nothing for a while: its connection may be dead."""
+
+
 class _Status(msgspec.Struct):
     """Of Kubernetes' ``Status`` object what is needed."""
 
@@ -94,8 +101,9 @@ class KubernetesPodSource:
 
     ``view`` is up from a complete list on, as long as watches go on from its version. One that
     is cut, as load balancers do to idle connections, leaves no gap: the next one begins at its
-    last version. After any other failure ``view`` is down until the next complete list, so
-    that no gap is taken for the truth.
+    last version. One that falls silent may be quiet or dead: ``view`` stays up if a new list
+    is answered. After any other failure it is down until the next complete list, so that no
+    gap is taken for the truth.
     """
 
     name = "kubernetes"
@@ -143,12 +151,17 @@ class KubernetesPodSource:
             await self._disconnect()
 
     async def _follow(self) -> None:
-        """Lists once, then watches until something fails."""
+        """Lists and watches until something fails."""
         if self._client is None:
             self._client = _Client(await asyncio.to_thread(_cluster, self._kubeconfig))
-        self._version = await self._list(self._client)
         while True:
-            await self._watch(self._client)
+            self._version = await self._list(self._client)
+            try:
+                while True:
+                    await self._watch(self._client)
+            except _SilentError:
+                # A list and not the next watch: a proxy that holds events back answers a watch.
+                log.debug("pods are listed again after a silent watch")
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -193,7 +206,7 @@ class KubernetesPodSource:
 
     async def _watch(self, client: _Client) -> None:
         """One watch, until the server ends it or something cuts it: the next one goes on from
-        ``_version``. Raises where it is refused, wrong or silent, or over at once."""
+        ``_version``. Raises where it is refused, wrong or over at once, and _SilentError."""
         timing = self._timing
         params = {
             "fieldSelector": self._selector,
@@ -218,7 +231,8 @@ class KubernetesPodSource:
             raise ConnectionError("the API server ended a watch at once")
 
     async def _take_events(self, response: aiohttp.ClientResponse) -> None:
-        """Takes in what a watch sends, until it is over. Raises where it is wrong or silent."""
+        """Takes in what a watch sends, until it is over. Raises where it is wrong, and
+        _SilentError."""
         try:
             async with aclosing(_lines(response)) as batches:
                 async for lines in batches:
@@ -227,9 +241,7 @@ class KubernetesPodSource:
                     if lines:
                         self._table.mark_synced()
         except TimeoutError as error:
-            raise TimeoutError(
-                f"the API server sent nothing for {self._timing.silence:g} s"
-            ) from error
+            raise _SilentError from error
         except aiohttp.ClientError as error:
             log.debug("a watch was cut", extra={"source": self.name, "error": str(error)})
         else:
@@ -363,6 +375,8 @@ async def _check(response: aiohttp.ClientResponse) -> None:
 def _described(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return str(error) or "the API server did not answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"the API server at {error.host}:{error.port} can't be reached: {reason(error)}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (_RefusalError, aiohttp.ClientError, OSError, ValueError)) and str(error):

@@ -60,7 +60,7 @@ class Pod:
     specification without init containers. ``workload`` is the controller, of ``workload_kind``:
     a ReplicaSet's Deployment, otherwise the owner; the pod itself where it has none; both are
     empty where the source can't tell. ``limited`` says that HAMi-core is to limit its
-    containers.
+    containers, ``mig`` that MIG devices do.
     """
 
     uid: str
@@ -75,6 +75,7 @@ class Pod:
     workload_kind: str = ""
     workload: str = ""
     limited: bool = False
+    mig: bool = False
 
     @property
     def finished(self) -> bool:
@@ -87,7 +88,8 @@ class PodsView:
 
     ``pods`` is by UID. ``up`` is false while the source can't be reached or read; the
     last known pods stay. ``synced`` is the Unix time of the last complete or confirmed
-    state, None before the first. ``annotation_errors`` counts wrong annotations by name.
+    state, None before the first. ``annotation_errors`` counts wrong annotations by name, since the
+    start; ``invalid`` are those that are wrong now, by their pod's UID: name, and what is wrong.
     ``deleted`` are the pods that left most recently: a UID that is in neither was never
     known. ``problem`` says why ``up`` is false, or what makes the pods suspicious although
     it is true; ``refused`` that the source's server denies access.
@@ -100,6 +102,7 @@ class PodsView:
     deleted: Mapping[str, Pod] = field(default_factory=dict)
     problem: str | None = None
     refused: bool = False
+    invalid: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 class PodSource(Protocol):

@@ -142,6 +142,7 @@ def pod_from_object(obj: Mapping[str, Any]) -> tuple[Pod, Errors]:
             workload_kind,
             workload,
             parsed.limited and asked,
+            parsed.mig,
         ),
         (*errors, *parsed.errors),
     )

@@ -95,8 +95,13 @@ class PodStore:
         if self._changed:
             pods, deleted = dict(self._pods), dict(self._deleted)
             self._changed = False
+        invalid = {
+            uid: wrong
+            for uid, errors in self._wrong.items()
+            if (wrong := tuple(error for error in errors if error[0] in ANNOTATIONS))
+        }
         self.view = PodsView(
-            pods, up, synced, dict(self._annotation_errors), deleted, problem, refused
+            pods, up, synced, dict(self._annotation_errors), deleted, problem, refused, invalid
         )
 
     def _note_errors(self, pod: Pod, errors: Errors) -> None:

@@ -31,8 +31,8 @@ of one name in two namespaces would meet: (list $ name namespace) */}}
 {{- define "hami-daemon.placed" -}}
 {{- $own := include "hami-daemon.namespace" (index . 0) }}
 {{- $namespace := index . 2 | default $own -}}
-name: {{ index . 1 }}{{ if ne $namespace $own }}-{{ $own }}{{ end }}
-namespace: {{ $namespace }}
+name: {{ ternary (index . 1) (printf "%s-%s" (index . 1) $own) (eq $namespace $own) | quote }}
+namespace: {{ $namespace | quote }}
 {{- end }}
 
 {{/* Of what the chart makes beside the account, whatever the account is called. */}}
@@ -53,8 +53,8 @@ namespace: {{ $namespace }}
 
 {{- define "hami-daemon.selectorLabels" -}}
 koord-app: hami-daemon
-app.kubernetes.io/name: {{ include "hami-daemon.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "hami-daemon.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "hami-daemon.labels" -}}
@@ -72,7 +72,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Every template starts with this. `helm upgrade --reuse-values` brings the values of the chart
 that was installed before, without those that this one added: they get their defaults. A map or a
-list that was removed with null stays removed. */}}
+list that was removed with null stays removed, where nothing needs it. */}}
 {{- define "hami-daemon.prepare" -}}
 {{- $defaults := .Files.Get "files/values.yaml" | fromYaml }}
 {{- $daemon := $defaults.daemon }}
@@ -80,10 +80,9 @@ list that was removed with null stays removed. */}}
 {{- $_ := unset $daemon "tolerations" }}
 {{- $_ := unset $daemon.hamiCore "containerSecurityContext" }}
 {{- $_ := unset $daemon.hamiCore "resources" }}
-{{- if hasKey (.Values.daemon.vgpuMonitor | default dict) "feedback" }}
+{{- if hasKey (get (.Values.daemon | default dict) "vgpuMonitor" | default dict) "feedback" }}
 {{- /* The values are this chart's own. */}}
 {{- $_ := unset $daemon.vgpuMonitor "resources" }}
-{{- $_ := unset $daemon.vgpuMonitor "ports" }}
 {{- $_ := unset $daemon "updateStrategy" }}
 {{- $_ := unset $defaults.dashboards "labels" }}
 {{- end }}
@@ -120,7 +119,7 @@ differs in a letter or in its letters' order from a key that has is taken for a 
 {{- $path := trimPrefix "." (printf "%s.%s" $section $key) }}
 {{- range $meant, $_ := $known }}
 {{- if include "hami-daemon.alike" (list $key $meant) }}
-{{- fail (printf "unknown value %s: %s was meant?" $path (trimPrefix "." (printf "%s.%s" $section $meant))) }}
+{{- fail (printf "unknown value %s: did you mean %s?" $path (trimPrefix "." (printf "%s.%s" $section $meant))) }}
 {{- end }}
 {{- end }}
 {{ $path }}

@@ -26,7 +26,7 @@ class NvmlClient:
     counted; one that stays the same is logged once. That driver or device do not support
     something is no failure: each lacks much, and that would hide what matters.
 
-    For one thread, except ``up``, ``error``, ``asking`` and ``errors``.
+    For one thread, except ``up``, ``error``, ``asking``, ``errors`` and ``failed_at``.
     """
 
     def __init__(self, library: Any, retry_seconds: float) -> None:
@@ -44,6 +44,7 @@ class NvmlClient:
         self._next_attempt = 0.0
         self._lock = threading.Lock()
         self._errors: Counter[tuple[str, str]] = Counter()
+        self._failed_at: dict[tuple[str, str], float] = {}
         #: The errors that the calls gave last, of those that fail.
         self._failing: dict[tuple[str, str], object] = {}
         #: Of those, the ones that driver or device will never do.
@@ -55,6 +56,12 @@ class NvmlClient:
         """Failures by function (nvml.h's name, without its version) and UUID."""
         with self._lock:
             return dict(self._errors)
+
+    @property
+    def failed_at(self) -> dict[tuple[str, str], float]:
+        """When each of ``errors`` last failed, in Unix seconds."""
+        with self._lock:
+            return dict(self._failed_at)
 
     def initialise(self) -> bool:
         """Whether NVML is initialised, now or already."""
@@ -183,6 +190,7 @@ class NvmlClient:
             self._unsupported.discard(key)
             with self._lock:
                 self._errors[function, uuid] += 1
+                self._failed_at[function, uuid] = time.time()
             no_driver = (
                 library.NVML_ERROR_LIBRARY_NOT_FOUND,
                 library.NVML_ERROR_DRIVER_NOT_LOADED,

@@ -73,6 +73,11 @@ class XidEvents:
         """Failures of NVML's calls here, as NvmlClient counts them."""
         return self._client.errors
 
+    @property
+    def failed_at(self) -> dict[tuple[str, str], float]:
+        """When each of ``errors`` last failed, in Unix seconds."""
+        return self._client.failed_at
+
     def follow(self, library: Any, devices: Mapping[str, int]) -> None:
         """Registers for the events of these GPUs (the index by UUID), which were seen just now,
         unless it has: again where one came (back), or where the last wait ended with a failure.

@@ -70,8 +70,9 @@ def read_processes(
 
 def _utilization(
     client: NvmlClient, uuid: str, handle: Any, since: int
-) -> Mapping[int, ProcessUtilization] | None:
-    """By PID, of the processes that did anything; None where the driver can't tell (MIG)."""
+) -> Mapping[int, ProcessUtilization | None] | None:
+    """By PID, of the processes that did anything; None where the driver can't tell (MIG), of all
+    or of one."""
     library = client.library
     samples = client.call(
         uuid,
@@ -85,16 +86,20 @@ def _utilization(
     return None if samples is None else _means(samples)
 
 
-def _means(samples: Iterable[Any]) -> Mapping[int, ProcessUtilization]:
+def _means(samples: Iterable[Any]) -> Mapping[int, ProcessUtilization | None]:
+    """None for a process of which no sample can be true: that it was idle is not known."""
     by_pid: defaultdict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
     for sample in samples:
         values = sample.smUtil, sample.memUtil, sample.encUtil, sample.decUtil
+        found = by_pid[sample.pid]
         # Some drivers leave memory that they did not initialise.
         if max(values) <= 100:
-            by_pid[sample.pid].append(values)
+            found.append(values)
     return {
         pid: ProcessUtilization(
             *[round(sum(each) / len(each)) for each in zip(*found, strict=True)]
         )
+        if found
+        else None
         for pid, found in by_pid.items()
     }

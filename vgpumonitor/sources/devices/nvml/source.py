@@ -110,16 +110,17 @@ class NvmlSource:
         errors = Counter(self._client.errors) + Counter(self._events.errors)
         if self._timeouts:
             errors[_TIMEOUT] = self._timeouts
-        hangs = self._current is self._given_up and not self._current.done
+        # Both ask for handles: the later failure is the last.
+        failed_at = self._client.failed_at
+        for key, at in self._events.failed_at.items():
+            failed_at[key] = max(at, failed_at.get(key, at))
+        up = DeviceHealth(self.name, True, errors, failed_at=failed_at)
         if self._locked and self._lock_file is not None:
-            lock_file = str(self._lock_file.path)
-            return DeviceHealth(self.name, False, errors, lock_file=lock_file)
-        if hangs:
+            return replace(up, up=False, lock_file=str(self._lock_file.path))
+        if self._current is self._given_up and not self._current.done:
             function, uuid = self._client.asking
-            error = f"{function}{subject(uuid)} does not return"
-            return DeviceHealth(self.name, False, errors, error)
-        up = self._client.up
-        return DeviceHealth(self.name, up, errors, None if up else self._client.error)
+            return replace(up, up=False, error=f"{function}{subject(uuid)} does not return")
+        return up if self._client.up else replace(up, up=False, error=self._client.error)
 
     @property
     def known(self) -> tuple[Device, ...]:
@@ -183,7 +184,7 @@ class NvmlSource:
             self._locked = locked
             if locked:
                 self._shut_down()
-                text = "NVML is let go: a change of MIG devices has the lock file"
+                text = "NVML is released: a change of MIG devices holds the lock file"
             else:
                 self._client.retry_now()
                 text = "NVML is asked again: the lock file of a change of MIG devices is gone"
