@@ -103,7 +103,7 @@ def _check_reason(error: RegionError) -> None:
 
 
 def annotation_texts(data: bytes) -> None:
-    """The three annotations, parted by a zero byte."""
+    """The three annotations, separated by zero bytes."""
     texts = (part.decode(errors="replace") for part in data.split(b"\0", 2))
     found = pod_annotations.parse_allocations(
         dict(zip(pod_annotations.ANNOTATIONS, texts, strict=False)), ("init", "main", "side")
