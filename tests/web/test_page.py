@@ -489,7 +489,7 @@ class TestTable:
         expect(found).to_have_text("1 row of 5")
         assert column(page, "container") == ["near"]
         page.fill("#filter", "near train")
-        expect(page.locator("#empty")).to_have_text("No container is like that.")
+        expect(page.locator("#empty")).to_have_text("No container matches the filter.")
         page.fill("#filter", "")
         page.select_option("#gpu-filter", "1")
         assert column(page, "gpu") == ["1"]

@@ -137,7 +137,7 @@ export class Table {
     this.get("empty").hidden = rows.length !== 0;
     setText(
       this.get("empty"),
-      this.rows.length ? "No container is like that." : "No container has used a shared GPU yet: there is no directory under the containers directory.",
+      this.rows.length ? "No container matches the filter." : "No container has used a shared GPU yet: there is no directory under the containers directory.",
     );
     // A live region: only what the user did is news, not each update.
     if (byUser || !this.get("found").textContent) {
