@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from testing.values import GIB, OTHER, card, entry, pods_view, process, region, use
-from tests.diagnosis.nodes import busy, node, pod
+from tests.diagnosis.nodes import busy, hami_pod, node, pod
 from vgpumonitor.diagnosis import (
     KINDS,
     Examination,
@@ -83,8 +83,11 @@ CASES: dict[str, tuple[Examination, list[Seen], Examination]] = {
 }
 
 
+SOUND = region(process(use(data=GIB, sm=30)))
+
+
 def sound() -> NodeSnapshot:
-    return node(entry(region(process(use(data=GIB, sm=30)))), cards=[card(processes=(busy(100),))])
+    return node(entry(SOUND), cards=[card(processes=(busy(100),))])
 
 
 def told(examination: Examination, snapshot: NodeSnapshot | None = None) -> dict[str, list[Seen]]:
@@ -114,6 +117,25 @@ def test_an_empty_library_is_named() -> None:
 
 def test_no_library_is_missed_where_nothing_is_to_be_limited() -> None:
     assert told(replace(FINE, libraries=()), node(pods=pods_view())) == {}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "said"),
+    [
+        (node(pods=pods_view()), True),
+        (node(pods=pods_view(pod(phase="Pending"))), True),
+        # Whole GPUs, HAMi, and what notes nothing on its pods.
+        (node(pods=pods_view(pod(limited=False, phase="Pending"))), False),
+        (node(pods=pods_view(replace(hami_pod(), phase="Pending"))), False),
+        (node(entry(SOUND), pods=pods_view(), cards=[card(processes=(busy(100),))]), False),
+    ],
+    ids=["nothing yet", "Koordinator", "Koordinator, whole GPUs", "HAMi", "KAI"],
+)
+def test_the_gates_of_a_koordlet_matter_where_it_is_to_inject(
+    snapshot: NodeSnapshot, said: bool
+) -> None:
+    found = told(replace(FINE, koordlet={}), snapshot)
+    assert ("koordlet-gates" in found) is said
 
 
 class TestGatesOfKoordlet:

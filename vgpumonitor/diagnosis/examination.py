@@ -78,7 +78,7 @@ class Examination:
 def examine(snapshot: NodeSnapshot, examination: Examination, found: Found) -> None:
     """Adds what is wrong of what was looked at."""
     _libraries(snapshot, examination, found)
-    if examination.koordlet is not None:
+    if examination.koordlet is not None and _by_koordinator(snapshot):
         for gate in GATES:
             on = examination.koordlet.get(gate)
             if not on:
@@ -96,6 +96,16 @@ def examine(snapshot: NodeSnapshot, examination: Examination, found: Found) -> N
         _exporter(examination, exporter, found)
     for pid, cgroup in examination.cgroups.items():
         found.add(kinds.CGROUPS_NOT_UNDERSTOOD, f"process {pid}", cgroup)
+
+
+def _by_koordinator(snapshot: NodeSnapshot) -> bool:
+    """Whether Koordinator is to limit pods by HAMi-core here, as far as pods and directories tell:
+    a koordlet may be there for other things, while something else shares the GPUs."""
+    allocated = [pod for pod in snapshot.health.pods.pods.values() if pod.allocations]
+    its = [pod for pod in allocated if any(a.device_minor is not None for a in pod.allocations)]
+    if its:
+        return any(pod.limited for pod in its)
+    return not allocated and not snapshot.health.containers.containers
 
 
 def _libraries(snapshot: NodeSnapshot, examination: Examination, found: Found) -> None:
