@@ -52,7 +52,7 @@ class Inspection:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
 def command(paths: Sequence[Path], as_json: bool) -> None:
     """Decode region files, or all those in directories.

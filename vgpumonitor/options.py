@@ -102,7 +102,8 @@ def _option(name: str, hint: Any, default: Any, flag: _Flag) -> Callable[[F], F]
     if get_origin(hint) is Literal:
         kind = click.Choice(get_args(hint))
     elif hint is Path or Path in get_args(hint):
-        kind = click.Path(path_type=Path)
+        # Not refused here where it can't be read: whoever reads it tells, and may need less.
+        kind = click.Path(readable=False, path_type=Path)
     return click.option(
         f"--{name.replace('_', '-')}",
         *flag.names,

@@ -21,6 +21,7 @@ from testing import pods
 from testing.exporter import free_port, running
 from testing.nvml import simulated_nvml
 from testing.region_files import put
+from testing.tools import require
 from testing.values import CARD, GIB, OTHER, UID
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedNvml
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
@@ -150,6 +151,31 @@ class TestNode:
         found = ids(document)
         assert missing in found["containers-directory-missing"][0]
         assert found["hami-no-directories"] == ["has no directory, and processes on GPU 0"]
+
+    def test_a_hook_path_that_may_only_be_searched(self, tmp_path: Path) -> None:
+        """As the exporter's user may have it: to search the directories above is enough."""
+        hook_path = tmp_path / "vgpu"
+        (hook_path / "containers").mkdir(parents=True)
+        hook_path.chmod(0o311)
+        wrapper = () if os.getuid() else (require("setpriv"), "--bounding-set=-all")
+        done = subprocess.run(
+            [
+                *(*wrapper, sys.executable, "-m", "vgpumonitor", "doctor", "--json"),
+                *(f"--hook-path={hook_path}", "--pods=none", "--nvml=off"),
+                f"--listen-address=127.0.0.1:{free_port()}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        hook_path.chmod(0o755)
+        assert (done.returncode, done.stderr) == (0, "")
+        looked_at = json.loads(done.stdout)["looked_at"]
+        found = f"{hook_path}/containers: 0 directories, 0 region files"
+        assert looked_at["containers directory"] == found
+        assert looked_at["libvgpu.so"] == (
+            f"{hook_path} is not there, not readable, or not mounted here"
+        )
 
     def test_nothing_is_written(self, node: Node) -> None:
         def everything() -> dict[str, tuple[int, int]]:

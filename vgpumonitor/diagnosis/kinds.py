@@ -76,8 +76,8 @@ REGION_UNREADABLE = Kind(
     "The file in the container's directory is not a region file, is cut off, or may not be "
     "opened. HAMi-core's figures for the container are missing; the driver's are there.",
     "`vgpumonitor inspect` on the container's directory says what is wrong with each file. A "
-    "restart of the container makes a new one. Where the reason is `permission`, run the exporter "
-    "as a user that may read the file.",
+    "restart of the container makes a new one. Where the reason is `Permission denied`, run the "
+    "exporter as a user that may read the file.",
     alert="VgpuMonitorRegionsUnreadable",
 )
 REGION_LAYOUT_UNKNOWN = Kind(

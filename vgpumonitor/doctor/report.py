@@ -122,7 +122,7 @@ def _directories(snapshot: NodeSnapshot, examination: Examination) -> str:
 
 def _libraries(examination: Examination) -> str:
     if examination.libraries is None:
-        return f"{examination.hook_path} is not there, or not mounted here"
+        return f"{examination.hook_path} is not there, not readable, or not mounted here"
     return (
         ", ".join(
             f"{each.name} ({each.release or 'release unknown'}, {size(each.size)})"

@@ -12,6 +12,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vgpumonitor.diagnosis import Examination, ExporterFound, Library
@@ -61,22 +62,17 @@ def examination(
 
 def libraries(hook_path: Path, containers: Path) -> tuple[Library, ...] | None:
     """The ``libvgpu.so…`` in the hook path, or where Volcano's device plugin has them: above it, or
-    in the usual one. None in a pod that mounts only the containers directory below it."""
+    in the usual one. None where the hook path can't be read, as in a pod that mounts only the
+    containers directory below it."""
     if os.path.ismount(containers) and not os.path.ismount(hook_path):
         return None
-    if not hook_path.is_dir():
-        return None
     try:
-        for directory in dict.fromkeys((hook_path, hook_path.parent, USUAL)):
-            found = [
-                (path, path.stat().st_size, _digest(path))
-                for path in sorted(directory.glob(f"{LIBRARY}*"))
-                if path.is_file()
-            ]
-            if found:
-                break
+        found = _files(hook_path)
     except OSError:
         return None
+    for directory in (hook_path.parent, USUAL):
+        with suppress(OSError):
+            found = found or _files(directory)
     releases = {
         digest: path.name.removeprefix(f"{LIBRARY}.")
         for path, _, digest in found
@@ -88,6 +84,12 @@ def libraries(hook_path: Path, containers: Path) -> tuple[Library, ...] | None:
         )
         for path, size, digest in found
     )
+
+
+def _files(directory: Path) -> list[tuple[Path, int, str]]:
+    """Each with its size and digest. Raises OSError."""
+    paths = (directory / name for name in sorted(os.listdir(directory)) if name.startswith(LIBRARY))
+    return [(path, path.stat().st_size, _digest(path)) for path in paths if path.is_file()]
 
 
 def _digest(path: Path) -> str:
