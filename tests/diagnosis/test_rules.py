@@ -30,7 +30,7 @@ from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
 from vgpumonitor.diagnosis import KINDS, Finding, Seen, findings
 from vgpumonitor.snapshot import DeviceXid, NodeSnapshot
 from vgpumonitor.sources.containers import ContainersView
-from vgpumonitor.sources.devices import DeviceHealth, DeviceProcess, MigDevice
+from vgpumonitor.sources.devices import Device, DeviceHealth, DeviceProcess, MigDevice
 from vgpumonitor.sources.pods import Allocation, PodsView
 from vgpumonitor.sources.processes import ContainerRef
 from vgpumonitor.xids import xid_of
@@ -557,3 +557,32 @@ def test_an_xid_that_nobody_knows_counts_as_one_of_the_gpu_as_in_the_alerts() ->
     assert by_id(made)["gpu-xid"].seen == (
         Seen("GPU 0", f"XID 4711 1 h ago: {xid_of(4711).meaning}. {xid_of(4711).action}"),
     )
+
+
+class TestUnmeasured:
+    """No core limit, on two GPUs."""
+
+    REGION = region(process(use(data=GIB), use()), uuids=(CARD, CARD_2), sm_limit=0)
+
+    def seen(self, *gpus: Device, **health: object) -> list[str]:
+        made = node(entry(self.REGION), pods=pods_view(), cards=gpus, **health)  # type: ignore[arg-type]
+        finding = by_id(made).get("utilization-unmeasured")
+        return [] if finding is None else [seen.text for seen in finding.seen]
+
+    def test_is_told_of_the_gpu_that_it_works_on(self) -> None:
+        second = card(CARD_2, 1, 4)
+        assert self.seen(card(processes=(busy(100),)), second) == [
+            "no core limit on GPU 0; the driver says 60%"
+        ]
+
+    def test_is_told_of_both_where_the_driver_tells_no_processes(self) -> None:
+        unknown = [card(processes=None), card(CARD_2, 1, 4, processes=None)]
+        assert self.seen(*unknown) == [
+            f"no core limit on GPU {index}; the driver does not tell it either" for index in (0, 1)
+        ]
+
+    def test_names_a_gpu_that_has_no_index_by_its_uuid(self) -> None:
+        assert self.seen(devices=None) == [
+            f"no core limit on {uuid}; the driver does not tell it either"
+            for uuid in (CARD, CARD_2)
+        ]

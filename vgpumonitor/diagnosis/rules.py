@@ -362,6 +362,7 @@ def _containers(snapshot: NodeSnapshot, found: Found) -> None:
         snapshot.time,
         pods.synced if unreliable(pods) is None else None,
         {part.uuid: part.memory_total for part in parts_of(snapshot.devices)},
+        {part.uuid for part in parts_of(snapshot.devices) if part.processes is not None},
         next((d.driver_version for d in snapshot.devices if d.driver_version), None),
         {reading.pod_uid for reading in snapshot.health.containers.containers},
     )
@@ -372,12 +373,13 @@ def _containers(snapshot: NodeSnapshot, found: Found) -> None:
 
 class _Node(Struct, frozen=True):
     """What a container is judged by: the time, when the list of pods was complete (None where it
-    doesn't tell which are gone), each device's memory, the driver's version, and the pods that
-    have a directory."""
+    doesn't tell which are gone), each device's memory, the devices of which the driver tells the
+    processes, its version, and the pods that have a directory."""
 
     time: float
     synced: float | None
     totals: Mapping[str, int | None]
+    told: Collection[str]
     driver: str | None
     with_directory: Collection[str]
 
@@ -446,7 +448,7 @@ def _look_at(container: Container, node: _Node, found: Found) -> None:
     if limited:
         _host_pids(container, found)
     else:
-        _unmeasured(container, found)
+        _unmeasured(container, node, found)
     if (
         not container.pod_known
         and node.synced is not None
@@ -498,10 +500,12 @@ def _host_pids(container: Container, found: Found) -> None:
         found.add(kinds.HOST_PID_UNKNOWN, name_of(container), "; ".join(wrong))
 
 
-def _unmeasured(container: Container, found: Found) -> None:
+def _unmeasured(container: Container, node: _Node, found: Found) -> None:
     for device in container.devices:
+        if device.index is None or (device.driver is None and device.uuid in node.told):
+            continue  # No process of it is there.
         utilization = None if device.driver is None else device.driver.utilization
-        if device.index is None or (utilization is not None and not utilization.core):
+        if utilization is not None and not utilization.core:
             continue
         told = (
             "the driver does not tell it either"
@@ -587,7 +591,7 @@ def _gpus(uuids: Iterable[str], indices: Mapping[str, int]) -> str:
 
 
 def _gpu(index: int | None, uuid: str) -> str:
-    return f"GPU {uuid}" if index is None else f"GPU {index}"
+    return uuid if index is None else f"GPU {index}"
 
 
 def _device(device: ContainerDevice) -> str:
