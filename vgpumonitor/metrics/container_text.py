@@ -4,13 +4,15 @@ A container's text is kept while the snapshot has the same object for it. Where 
 changed, as in each container at work, all its samples are formatted by one ``text % values``: that
 takes half as long as a format per sample, of which a node with 1,000 containers has tens of
 thousands, and a sixth of what prometheus-client takes. What is formatted is the same for all
-containers of one shape; a container keeps the text of its labels.
+containers of one shape; a container keeps the text of its labels. Texts are cut by family, some
+containers at once, and the pieces stay too while nothing in them changes: what is served is made of
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -32,8 +34,8 @@ from vgpumonitor.snapshot import Container
 _BOUNDARY = b"\0"
 
 
-#: Containers whose texts are cut at once: enough to be fast, few enough that their pieces take
-#: little memory.
+#: Containers whose texts are cut at once: enough to be fast, few enough that little is cut again
+#: where one of them changes.
 _CUT_AT_ONCE = 16
 
 _Values = tuple[float | bytes, ...]
@@ -240,6 +242,25 @@ class _Kept(NamedTuple):
     text: bytes
 
 
+class _Cut:
+    """The texts of some containers by family, which stay while none of them changes."""
+
+    def __init__(self) -> None:
+        self._of: list[Container] = []
+        self._pieces: list[bytes] = []
+
+    def let_go(self, kept: list[_Kept]) -> None:
+        """Lets the texts go that are of others than ``kept``."""
+        of = [each.container for each in kept]
+        if len(of) != len(self._of) or not all(map(is_, of, self._of)):
+            self._of, self._pieces = of, []
+
+    def pieces(self, kept: list[_Kept]) -> list[bytes]:
+        if not self._pieces:
+            self._pieces = _pieces([each.text for each in kept])
+        return self._pieces
+
+
 class ContainerTexts:
     """What all containers have of those of ``families`` that are about containers. Not to be
     used by two threads at once."""
@@ -260,6 +281,7 @@ class ContainerTexts:
         )
         self._of_processes = [family for family in families if isinstance(family, ProcessFamily)]
         self._kept: dict[tuple[str, str], _Kept] = {}
+        self._cut: list[_Cut] = []
 
     def update(self, containers: Iterable[Container]) -> None:
         """Makes the text of those that changed, and of no others."""
@@ -275,10 +297,17 @@ class ContainerTexts:
     def by_family(self, now: float) -> dict[Family, list[bytes]]:
         """The samples of all containers at ``now``, in Unix seconds, in pieces."""
         kept = list(self._kept.values())
+        together = [kept[at : at + _CUT_AT_ONCE] for at in range(0, len(kept), _CUT_AT_ONCE)]
+        del self._cut[len(together) :]
+        self._cut += [_Cut() for _ in together[len(self._cut) :]]
+        # All that is old goes first, so that what is new can have its memory.
+        for cut, some in zip(self._cut, together, strict=True):
+            cut.let_go(some)
         families = (*self._shapes.families, *self._of_processes)
-        found = _by_family(families, kept, lambda each: each.text)
-        found |= _by_family(self._ages.families, kept, lambda each: _aged(each, now))
-        return found
+        texts = [cut.pieces(some) for cut, some in zip(self._cut, together, strict=True)]
+        found = _by_family(families, texts)
+        ages = [_pieces([_aged(each, now) for each in some]) for some in together]
+        return found | _by_family(self._ages.families, ages)
 
     def _make(self, container: Container, before: _Kept | None) -> _Kept:
         labels = self._subjects.labels(container, before and before.labels)
@@ -295,18 +324,15 @@ def _aged(kept: _Kept, now: float) -> bytes:
     return kept.ages.formatted(kept.labels, ages)
 
 
+def _pieces(texts: Sequence[bytes]) -> list[bytes]:
+    """The texts of some containers by family, each in one piece."""
+    return list(map(b"".join, zip(*[text.split(_BOUNDARY) for text in texts], strict=True)))
+
+
 def _by_family(
-    families: Sequence[Family], kept: Sequence[_Kept], text: Callable[[_Kept], bytes]
+    families: Sequence[Family], pieces: Sequence[list[bytes]]
 ) -> dict[Family, list[bytes]]:
-    """The texts of all containers by family, those of some containers in one piece."""
-    if not families:
-        return {}
-    joined: list[list[bytes]] = [[] for _ in families]
-    for start in range(0, len(kept), _CUT_AT_ONCE):
-        texts = [text(each).split(_BOUNDARY) for each in kept[start : start + _CUT_AT_ONCE]]
-        for place, pieces in enumerate(zip(*texts, strict=True)):
-            joined[place].append(b"".join(pieces))
-    return dict(zip(families, joined, strict=True))
+    return {family: [some[place] for some in pieces] for place, family in enumerate(families)}
 
 
 def _process_text(family: ProcessFamily, container: Container) -> bytes:
