@@ -148,7 +148,7 @@ def per_entity(families: tuple[Family, ...]) -> dict[str, int]:
 
 def sets() -> dict[str, dict[str, int]]:
     """Series per node, GPU and container of each set, and of what is always there."""
-    own = Exposition(()).render(_node(0, 0)).decode()
+    own = b"".join(Exposition(()).render(_node(0, 0))).decode()
     lines = [line for line in own.splitlines() if line and line[0] != "#"]
     about = per_entity(ABOUT)
     about["node"] += len(lines) + _OF_EACH_SCRAPE

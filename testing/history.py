@@ -190,7 +190,7 @@ def _live(url: str, number: int, name: str, instance: str, times: Sequence[int])
                 now = float(when)
                 node.step()
                 scrape = await exporter.scraper.collect()
-                text = (await scrape.text(False, frozenset(), False)).decode()
+                text = b"".join(await scrape.text(False, frozenset(), False)).decode()
                 there = {"up": 1.0}
                 for line in text.splitlines():
                     if not line.startswith("#"):

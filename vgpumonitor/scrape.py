@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import gzip
 import time
-from collections.abc import Awaitable, Callable
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -49,20 +49,19 @@ class Scrape:
         self.snapshot = snapshot
         self._exposition = exposition
         self._renderer = renderer
-        self._texts: dict[tuple[bool, frozenset[str], bool], Future[bytes]] = {}
+        self._texts: dict[tuple[bool, frozenset[str], bool], Future[list[bytes]]] = {}
 
-    async def text(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> bytes:
-        """The metrics in one of the two formats, compressed or not; made once."""
+    async def text(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> list[bytes]:
+        """The metrics in one of the two formats, compressed or not, in pieces; made once."""
         key = openmetrics, names, gzipped
         if key not in self._texts:
             self._texts[key] = self._renderer.submit(lambda: self._made(*key))
         # One who gives up must not take the text away from the others.
         return await asyncio.shield(asyncio.wrap_future(self._texts[key]))
 
-    def _made(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> bytes:
+    def _made(self, openmetrics: bool, names: frozenset[str], gzipped: bool) -> list[bytes]:
         text = self._exposition.render(self.snapshot, openmetrics, names)
-        # Level 1: the text repeats itself so much that more effort saves little.
-        return gzip.compress(text, compresslevel=1, mtime=0) if gzipped else text
+        return _gzipped(text) if gzipped else text
 
 
 class Scraper:
@@ -205,6 +204,12 @@ class Scraper:
             self._pods.view,
             {process.pid for part in parts_of(devices) for process in part.processes or ()},
         )
+
+
+def _gzipped(text: Iterable[bytes]) -> list[bytes]:
+    # Level 1: the text repeats itself so much that more effort saves little.
+    compressor = zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS)
+    return [*filter(None, map(compressor.compress, text)), compressor.flush()]
 
 
 def _release_memory() -> None:

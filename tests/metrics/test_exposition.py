@@ -186,9 +186,13 @@ def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     }
 
 
+def joined(pieces: Iterable[bytes]) -> str:
+    return b"".join(pieces).decode()
+
+
 def text_of(*families: Family, of: NodeSnapshot | None = None) -> str:
     """The lines of these families alone."""
-    whole = Exposition(families).render(of or everything()).decode()
+    whole = joined(Exposition(families).render(of or everything()))
     names = {family.name for family in families}
     return "".join(
         line + "\n"
@@ -210,7 +214,7 @@ class TestContract:
         assert served == {name: set(labels) for name, labels in LABELS.items()}
 
     def test_every_family_has_a_sample_here_with_its_labels(self) -> None:
-        found = parsed(Exposition(ALL).render(everything()).decode())
+        found = parsed(joined(Exposition(ALL).render(everything())))
         for name, labels in LABELS.items():
             assert found[name], name
             for series in found[name]:
@@ -245,7 +249,7 @@ ctrname="serve",vdeviceid="0",deviceuuid="{MIG}"}} 0
 
 @pytest.mark.parametrize("module", [documented, hami, vgpu, exporter])
 def test_what_a_set_shows_of_itself_is_what_it_serves(module: ModuleType) -> None:
-    text = re.sub(r"(GPU|MIG)-[0-9a-f-]+", r"\1-…", Exposition(ALL).render(everything()).decode())
+    text = re.sub(r"(GPU|MIG)-[0-9a-f-]+", r"\1-…", joined(Exposition(ALL).render(everything())))
     shown = (module.__doc__ or "").partition(":\n")[2].replace("\n    ", "").split("\n")
     samples = [line for line in shown if line]
     assert len(samples) > 1
@@ -380,7 +384,7 @@ class TestText:
 
     def test_a_gpu_that_is_down_has_its_names_and_nothing_else(self) -> None:
         snap = snapshot(cards=(card(), card(CARD_2, 1).without_readings()))
-        found = parsed(Exposition(ALL).render(snap).decode())
+        found = parsed(joined(Exposition(ALL).render(snap)))
         of_second = {
             name: value
             for name, samples in found.items()
@@ -392,7 +396,7 @@ class TestText:
     def test_a_zero_byte_is_replaced_and_hurts_no_other_series(self) -> None:
         pod = Pod(UID, "team-a", "a\0b", "Running")
         snap = snapshot(entry(region(process(use(data=MIB)))), pods=PodsView({UID: pod}, True, NOW))
-        text = Exposition(ALL).render(snap).decode()
+        text = joined(Exposition(ALL).render(snap))
         assert "\0" not in text
         found = parsed(text)
         for name in ("vGPU_device_memory_usage_in_bytes", "hami_vgpu_memory_used_bytes"):
@@ -408,7 +412,7 @@ class TestText:
             cards=(card(processes=(DeviceProcess(100, MIB, ProcessUtilization()),)),),
             live=(100,),
         )
-        found = parsed(Exposition(ALL).render(snap).decode())
+        found = parsed(joined(Exposition(ALL).render(snap)))
         for family in ALL:
             if isinstance(family, ContainerFamily | DeviceFamily):
                 labels = dict(next(iter(found[family.name])))
@@ -503,15 +507,15 @@ class TestOpenMetrics:
     def test_is_accepted_by_the_strict_parser_and_equals_the_text(self) -> None:
         of = everything()
         exposition = Exposition(ALL)
-        text = exposition.render(of, openmetrics=True).decode()
+        text = joined(exposition.render(of, openmetrics=True))
         assert text.endswith("# EOF\n")
         strict = ours(openmetrics_families(text))  # type: ignore[no-untyped-call]
-        plain = ours(text_string_to_metric_families(exposition.render(of).decode()))
+        plain = ours(text_string_to_metric_families(joined(exposition.render(of))))
         assert strict == plain
         assert {name for name, _ in strict} == {family.name for family in ALL}
 
     def test_counters_lose_total_in_their_metadata(self) -> None:
-        text = Exposition(ALL).render(everything(), openmetrics=True).decode()
+        text = joined(Exposition(ALL).render(everything(), openmetrics=True))
         assert (
             '# TYPE vgpumonitor_torn_reads counter\nvgpumonitor_torn_reads_total{node="node-1"} 2\n'
             in text
@@ -520,12 +524,12 @@ class TestOpenMetrics:
 
 class TestNames:
     def test_select_families(self) -> None:
-        text = Exposition(ALL).render(everything(), names={"vgpu_priority", "MigInfo"}).decode()
+        text = joined(Exposition(ALL).render(everything(), names={"vgpu_priority", "MigInfo"}))
         assert set(parsed(text)) == {"vgpu_priority", "MigInfo"}
 
     def test_select_counters_by_either_name(self) -> None:
         for name in ("vgpumonitor_torn_reads", "vgpumonitor_torn_reads_total"):
-            text = Exposition(ALL).render(everything(), names={name}).decode()
+            text = joined(Exposition(ALL).render(everything(), names={name}))
             assert parsed(text) == {"vgpumonitor_torn_reads_total": {(("node", "node-1"),): 2}}
 
     def test_no_other_family_is_made(self) -> None:
@@ -534,16 +538,20 @@ class TestNames:
 
         other = DeviceFamily("other", "help", (), subject=lambda *_: (), values={(): value})
         exposition = Exposition([*ALL, other])
-        text = exposition.render(everything(), names={"vgpu_priority"}).decode()
+        text = joined(exposition.render(everything(), names={"vgpu_priority"}))
         assert list(parsed(text)["vgpu_priority"].values()) == [1, 1]
 
     def test_select_what_prometheus_client_knows(self) -> None:
-        text = Exposition(ALL).render(everything(), names={"python_info"}).decode()
+        text = joined(Exposition(ALL).render(everything(), names={"python_info"}))
         assert set(parsed(text)) == {"python_info"}
 
     def test_without_a_selection_all_are_there(self) -> None:
-        found = parsed(Exposition(ALL).render(everything()).decode())
+        found = parsed(joined(Exposition(ALL).render(everything())))
         assert {"process_resident_memory_bytes", "python_info"} <= set(found)
+
+
+def _uuid(_: Container, device: ContainerDevice) -> tuple[str, ...]:
+    return (device.uuid,)
 
 
 class TestKeptText:
@@ -564,10 +572,33 @@ class TestKeptText:
         ]
         for state in states:
             snap = snapshot(*state, builder=builder)
-            kept = parsed(exposition.render(snap).decode())
-            fresh = parsed(Exposition(ALL).render(snap).decode())
+            kept = parsed(joined(exposition.render(snap)))
+            fresh = parsed(joined(Exposition(ALL).render(snap)))
             for name in LABELS:
                 assert kept[name] == fresh[name], name
+
+    def test_of_many_is_the_same_when_some_change_go_and_come(self) -> None:
+        builder, exposition = SnapshotBuilder("node-1"), Exposition(ALL)
+        of = {f"{place:08x}{UID[8:]}": region(limit=place * MIB) for place in range(40)}
+        uids = list(of)
+
+        def compare() -> None:
+            snap = snapshot(*[entry(each, uid=uid) for uid, each in of.items()], builder=builder)
+            kept = parsed(joined(exposition.render(snap)))
+            fresh = parsed(joined(Exposition(ALL).render(snap)))
+            assert {name: kept[name] for name in LABELS} == {name: fresh[name] for name in LABELS}
+
+        compare()
+        compare()
+        of[uids[20]] = region(limit=1)
+        compare()
+        gone = of.pop(uids[2])
+        compare()
+        of[uids[2]] = gone
+        compare()
+        for uid in uids[3:30]:
+            del of[uid]
+        compare()
 
     def test_of_unchanged_containers_is_not_made_again(self) -> None:
         made = []
@@ -581,9 +612,44 @@ class TestKeptText:
         same = region()
         for limit in (10, 20, 30):
             changed = entry(region(sm_limit=limit), uid=OTHER, container="serve")
-            text = exposition.render(snapshot(entry(same), changed, builder=builder)).decode()
+            text = joined(exposition.render(snapshot(entry(same), changed, builder=builder)))
             assert f"limit 50\nlimit {limit}\n" in text
         assert made == ["train", "serve", "serve", "serve"]
+
+    def test_a_value_that_families_share_is_asked_for_once(self) -> None:
+        asked = []
+
+        def value(container: Container, device: ContainerDevice) -> float | None:
+            asked.append(device.uuid)
+            return None if device.index else 7
+
+        families = [
+            DeviceFamily(name, "help", ("uuid",), subject=_uuid, values={(): value})
+            for name in ("one", "two")
+        ]
+        text = text_of(*families, of=snapshot(entry(region(uuids=(CARD, CARD_2)))))
+        assert [line for line in text.splitlines() if line[0] != "#"] == [
+            f'one{{uuid="{CARD}"}} 7',
+            f'two{{uuid="{CARD}"}} 7',
+        ]
+        assert asked == [CARD, CARD_2]
+
+    def test_is_in_memory_twice_at_most(self) -> None:
+        """As what is kept of each container, and as what is served: of containers that are alike,
+        all else is little beside it."""
+        uids = [f"{place:08x}{UID[8:]}" for place in range(200)]
+        of = snapshot(*[entry(region(process(use(data=MIB))), uid=uid) for uid in uids])
+        exposition = Exposition(
+            [each for each in ALL if isinstance(each, ContainerFamily | DeviceFamily)]
+        )
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            size = sum(map(len, exposition.render(of)))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most - before < 2.5 * size
 
     def test_of_containers_that_went_goes_with_them(self) -> None:
         builder, exposition = SnapshotBuilder("node-1"), Exposition(ALL)

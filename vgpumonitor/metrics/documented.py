@@ -24,8 +24,8 @@ from vgpumonitor.metrics.values import (
     core_utilization,
     host_device,
     last_kernel,
-    memory,
     memory_limit,
+    memory_total,
     memory_with_reserve,
     vdevice_labels,
 )
@@ -90,7 +90,7 @@ FAMILIES: tuple[Family, ...] = (
         _CONTAINER,
         constant=_ZONE,
         subject=vdevice_labels,
-        values={(): memory(lambda use: use.total)},
+        values={(): memory_total},
     ),
     DeviceFamily(
         "vGPU_device_memory_limit_in_bytes",

@@ -41,8 +41,9 @@ class Exposition:
 
     def render(
         self, snapshot: NodeSnapshot, openmetrics: bool = False, names: Collection[str] = ()
-    ) -> bytes:
-        """The metrics as UTF-8 text; ``names`` selects families (all where it is empty)."""
+    ) -> list[bytes]:
+        """The metrics as UTF-8 text, in pieces: joined, they would be in memory twice. ``names``
+        selects families (all where it is empty)."""
         families, containers = self._families, self._containers
         if names:
             # No text is made that nobody asked for, and none of what is kept is touched.
@@ -50,7 +51,6 @@ class Exposition:
             containers = ContainerTexts(families)
         containers.update(snapshot.containers)
         of_containers = containers.by_family(snapshot.time)
-        # In bytes throughout: the text as a string would be in memory twice when encoded.
         parts: list[bytes] = []
         for family in families:
             parts.append(_header(family, openmetrics).encode())
@@ -59,7 +59,7 @@ class Exposition:
             else:
                 parts += of_containers[family]
         parts.append(self._own(openmetrics, names))
-        return b"".join(parts)
+        return parts
 
     def _node_text(self, family: NodeFamily, snapshot: NodeSnapshot) -> bytes:
         if family.source is None:

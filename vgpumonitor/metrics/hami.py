@@ -23,8 +23,11 @@ from vgpumonitor.metrics.values import (
     core_utilization,
     host_device,
     last_kernel,
-    memory,
+    memory_context,
+    memory_data,
     memory_limit,
+    memory_module,
+    memory_total,
     memory_with_reserve,
     vdevice_labels,
 )
@@ -113,7 +116,7 @@ FAMILIES: tuple[Family, ...] = (
     _device(
         "hami_vgpu_memory_used_bytes",
         "Device memory that the container uses, in bytes",
-        memory(lambda use: use.total),
+        memory_total,
     ),
     _device(
         "hami_vgpu_memory_limit_bytes",
@@ -123,7 +126,7 @@ FAMILIES: tuple[Family, ...] = (
     _device(
         "hami_container_device_memory_bytes",
         "Device memory that the container uses, in bytes",
-        memory(lambda use: use.total),
+        memory_total,
     ),
     _device(
         "hami_container_device_utilization_ratio",
@@ -141,17 +144,17 @@ FAMILIES: tuple[Family, ...] = (
     _device(
         "hami_vgpu_memory_context_bytes",
         "Device memory of the container's contexts, in bytes",
-        memory(lambda use: use.context),
+        memory_context,
     ),
     _device(
         "hami_vgpu_memory_module_bytes",
         "Device memory of the container's modules, in bytes",
-        memory(lambda use: use.module),
+        memory_module,
     ),
     _device(
         "hami_vgpu_memory_buffer_bytes",
         "Device memory of the container's buffers, in bytes",
-        memory(lambda use: use.data),
+        memory_data,
     ),
     NodeFamily(
         "hami_mig_device_info",

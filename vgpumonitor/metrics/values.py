@@ -1,4 +1,5 @@
-"""The labels and values that families share, whatever their names."""
+"""The labels and values that families share, whatever their names. A container is asked for a
+value once, however many families have it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from vgpumonitor.metrics.family import DeviceValue, Sample
 from vgpumonitor.region.model import Region
-from vgpumonitor.snapshot import Container, ContainerDevice, MemoryUse, NodeSnapshot
+from vgpumonitor.snapshot import Container, ContainerDevice, NodeSnapshot
 from vgpumonitor.sources.devices import Device
 
 
@@ -26,8 +27,24 @@ def vdevice_labels(container: Container, device: ContainerDevice) -> tuple[str, 
     )
 
 
-def memory(size: Callable[[MemoryUse], int | None]) -> DeviceValue:
-    return lambda _, device: None if device.memory is None else size(device.memory)
+def memory_total(_: Container, device: ContainerDevice) -> float | None:
+    return None if device.memory is None else device.memory.total
+
+
+def memory_context(_: Container, device: ContainerDevice) -> float | None:
+    return None if device.memory is None else device.memory.context
+
+
+def memory_module(_: Container, device: ContainerDevice) -> float | None:
+    return None if device.memory is None else device.memory.module
+
+
+def memory_data(_: Container, device: ContainerDevice) -> float | None:
+    return None if device.memory is None else device.memory.data
+
+
+def memory_other(_: Container, device: ContainerDevice) -> float | None:
+    return None if device.memory is None else device.memory.other
 
 
 def memory_limit(_: Container, device: ContainerDevice) -> float | None:

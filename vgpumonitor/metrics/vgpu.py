@@ -30,7 +30,10 @@ from vgpumonitor.metrics.family import (
 from vgpumonitor.metrics.values import (
     container_labels,
     last_kernel,
-    memory,
+    memory_context,
+    memory_data,
+    memory_module,
+    memory_other,
     of_region,
     ratio,
 )
@@ -185,10 +188,10 @@ FAMILIES: tuple[Family, ...] = (
         (*_CONTAINER_DEVICE, "kind"),
         subject=_labels,
         values={
-            ("context",): memory(lambda use: use.context),
-            ("module",): memory(lambda use: use.module),
-            ("data",): memory(lambda use: use.data),
-            ("other",): memory(lambda use: use.other),
+            ("context",): memory_context,
+            ("module",): memory_module,
+            ("data",): memory_data,
+            ("other",): memory_other,
         },
     ),
     _per_device(

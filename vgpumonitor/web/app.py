@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aiohttp import web
 
@@ -47,20 +47,35 @@ class _Metrics:
         gzipped = accepts(request.headers.get("Accept-Encoding", ""), "gzip")
         names = frozenset(request.query.getall("name[]", []))
         scrape = await self._scraper.collect()
-        body = await scrape.text(openmetrics, names, gzipped)
+        pieces = await scrape.text(openmetrics, names, gzipped)
         response = web.StreamResponse()
         response.headers["Content-Type"] = OPENMETRICS if openmetrics else TEXT
         response.headers["Vary"] = "Accept, Accept-Encoding"
         if gzipped:
             response.headers["Content-Encoding"] = "gzip"
-        response.content_length = len(body)
+        response.content_length = sum(map(len, pieces))
         await response.prepare(request)
         if request.method != "HEAD":
-            view = memoryview(body)
-            for start in range(0, len(body), CHUNK):
-                await response.write(view[start : start + CHUNK])
+            for chunk in chunks(pieces):
+                await response.write(chunk)
         await response.write_eof()
         return response
+
+
+def chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, CHUNK at a time."""
+    waiting: list[memoryview] = []
+    size = 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while size + len(view) >= CHUNK:
+            missing = CHUNK - size
+            yield b"".join((*waiting, view[:missing]))
+            waiting, size, view = [], 0, view[missing:]
+        waiting.append(view)
+        size += len(view)
+    if size:
+        yield b"".join(waiting)
 
 
 def accepts(header: str, value: str) -> bool:
