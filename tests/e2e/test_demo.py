@@ -108,6 +108,18 @@ def test_every_layout_is_there(demo: Exporter) -> None:
     assert layouts == {"0", "1.1", "1.1-postinit", "1.2"}
 
 
+def test_each_pod_of_any_series_has_its_info(demo: Exporter) -> None:
+    """The recording rules sum by workload, which vgpu_pod_info alone has."""
+    pods = {
+        name: {(of["namespace"], of["pod"]) for of in map(dict, series) if "pod" in of}
+        for name, series in demo.samples().items()
+        if name.startswith("vgpu_")
+    }
+    known = pods.pop("vgpu_pod_info")
+    assert len(known) > 10
+    assert {name: found - known for name, found in pods.items() if found - known} == {}
+
+
 def test_nothing_is_left_of_it() -> None:
     with running("demo") as exporter:
         files = Path(f"/proc/{exporter.process.pid}/maps").read_text()
