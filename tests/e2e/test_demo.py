@@ -28,7 +28,6 @@ WITHOUT_SAMPLES = {
     "vgpu_device_nvlink_bytes_total": "the one of its GPUs with NVLink is in MIG mode",
     "vgpu_device_nvlink_errors_total": "the one of its GPUs with NVLink is in MIG mode",
     "vgpumonitor_nvml_errors_total": "every call that its driver supports succeeds",
-    "vgpumonitor_annotation_errors_total": "no pod of it has a wrong annotation",
     "vgpumonitor_gc_removed_total": "demo does not clean up",
     "vgpumonitor_gc_failures_total": "demo does not clean up",
     "vgpumonitor_gc_last_round_timestamp_seconds": "demo does not clean up",
