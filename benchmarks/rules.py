@@ -16,9 +16,10 @@ import re
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import click
@@ -26,7 +27,6 @@ import yaml
 
 from benchmarks.table import Row, markdown
 from testing.exporter import running
-from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
 from testing.remote_write import Labels, write_constant
 from testing.rules import ALERTS
@@ -57,7 +57,6 @@ _READ = re.compile(
 )
 _SUBQUERY = re.compile(r"\[(\w+):")
 _STRING = re.compile(r'"[^"]*"')
-_SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _UUID = re.compile(r"^(GPU|MIG)-[0-9a-f]{8}")
 
@@ -126,20 +125,34 @@ def _own(label: str, text: str, number: int) -> str:
 
 
 def _simulated(gpus: int, containers: int) -> _Node:
+    """Its series once it has settled, each with the median of some seconds: what has just begun,
+    or peaks or rests for a moment, would do so for the whole past, and be alerts that a cluster
+    doesn't have."""
+    seen: dict[str, list[float]] = {}
     with running(
         "demo", f"--gpus={gpus}", f"--containers={containers}", "--metrics=vgpu"
     ) as exporter:
-        eventually(lambda: exporter.samples().get("vgpu_device_info"))
-        text = exporter.get("/metrics").decode()
+        time.sleep(15)
+        for _ in range(9):
+            for text, value in _lines(exporter.get("/metrics").decode().splitlines()):
+                seen.setdefault(text, []).append(float(value))
+            time.sleep(2)
     series: list[tuple[dict[str, str], float]] = [
         ({"__name__": "up"}, 1),
         ({"__name__": "scrape_duration_seconds"}, 0.01),
     ]
-    for line in text.splitlines():
-        if found := _SAMPLE.fullmatch(line):
-            name, labels, value = found.groups()
-            series.append(({"__name__": name, **dict(_LABEL.findall(labels or ""))}, float(value)))
+    for text, values in seen.items():
+        name, _, labels = text.partition("{")
+        series.append(({"__name__": name, **dict(_LABEL.findall(labels))}, median_low(values)))
     return _Node(series)
+
+
+def _lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The series as it is written, and its value."""
+    for line in lines:
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            yield series, value
 
 
 def _write_past(
