@@ -57,3 +57,8 @@ def once(labels: str, series: str) -> str:
 def at(name: str) -> str:
     """A threshold; what follows it in the expression must begin on a line of its own."""
     return f"{THRESHOLDS[name]} # {name}"
+
+
+def once_above(labels: str, series: str, threshold: str) -> str:
+    """``once`` of those above a threshold: what isn't is not even grouped."""
+    return f"max by ({labels}) (\n  {series} > {at(threshold)}\n)"

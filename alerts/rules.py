@@ -29,10 +29,11 @@ from alerts.model import UUID as _UUID
 from alerts.model import Alert, Group, Recording
 from alerts.model import at as _at
 from alerts.model import once as _once
+from alerts.model import once_above as _once_above
 from vgpumonitor.diagnosis import KINDS
 
-#: Five-minute peaks that a container must have to be called oversized; seven days have 2016.
-OVERSIZED_PEAKS = 1900
+#: Peaks of an hour that a container must have to be called oversized; seven days have 168.
+OVERSIZED_PEAKS = 158
 
 
 _SCRAPE = "cluster, job, instance"
@@ -135,7 +136,7 @@ _OF_LIMIT = "container:vgpu_memory_limit_used:ratio"
 _ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
 _IDLE = ("vgpu_idle_memory_bytes", "vgpu_idle_core_ratio")
-_OF_PODS = (*_ALLOCATED, *_USED, *_IDLE)
+_NOW = (*_ALLOCATED, *_USED)
 _OF_DEVICES = (
     "vgpu_device_memory_total_bytes",
     "vgpu_device_memory_used_bytes",
@@ -165,56 +166,31 @@ RECORDING = (
                 _OF_LIMIT,
                 "container:vgpu_memory_used_bytes:sum / container:vgpu_memory_limit_bytes:max",
             ),
-            # A pod has one workload; two exporters may differ about it for a moment. One of which
-            # it is not known counts as well.
+            # A pod has one workload; two exporters may differ about it for a moment.
             Recording(
                 "pod:vgpu_workload:info",
                 f"""\
-group by ({_POD}, workload_kind, workload) (
-  topk by ({_POD}) (1, vgpu_pod_info)
-)
-or on ({_POD})
-group by ({_POD}) (
-  {_ALLOCATED[0]}
-  or {_ALLOCATED[1]}
-  or container:{_USED[0]}:best
-  or container:vgpu_memory_limit_bytes:max
+topk by ({_POD}) (1,
+  group by ({_POD}, workload_kind, workload) (vgpu_pod_info)
 )""",
             ),
-            _allocated(_ALLOCATED[0], "vgpu_memory_limit_bytes"),
+            _allocated(_ALLOCATED[0], "container:vgpu_memory_limit_bytes:max"),
             _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
             # A pod without a region and without a process that the driver knows uses nothing,
             # where the exporter would see one.
             _used(
                 _USED[0],
                 f"""\
-(
-  0 * pod:{_ALLOCATED[0]}:sum{{device_uuid!=""}}
+0 * (
+  pod:{_ALLOCATED[0]}:sum{{device_uuid!=""}}
   unless on ({_POD}) vgpu_region_info
   and on ({_NODE}) (vgpumonitor_host_processes_visible == 1)
   and on ({_NODE}) (vgpumonitor_nvml_up == 1)
 )""",
             ),
             _used(_USED[1], f"(pod:{_USED[0]}:sum == 0)"),
-            # What sums of use leave out: what neither witness tells of.
-            Recording(
-                "pod:vgpu_use_unknown:group",
-                "\nor\n".join(
-                    f"""\
-label_replace(
-  group by ({_POD}, workload_kind, workload) (
-    pod:{allocated}:sum unless pod:{used}:sum
-  ),
-  "resource", "{resource}", "", ""
-)"""
-                    for resource, allocated, used in zip(
-                        ("memory", "cores"), _ALLOCATED, _USED, strict=True
-                    )
-                ),
-            ),
-            *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
-            *_sums("workload", _WORKLOAD, "pod", *_OF_PODS),
-            *_sums("namespace", "cluster, namespace", "workload", *_OF_PODS),
+            *_sums("workload", _WORKLOAD, "pod", *_NOW),
+            *_sums("namespace", "cluster, namespace", "workload", *_NOW),
             Recording(
                 "card:vgpu_device_info:group", f"group by ({_UUID}, name) (vgpu_device_info)"
             ),
@@ -254,7 +230,18 @@ card:vgpu_free_core_ratio:sum""",
             ),
             *_sums("node", _NODE, "card", *_USED),
             # An allocation whose GPU is not known counts too.
-            *_sums("node", _NODE, "pod", *_ALLOCATED, *_IDLE),
+            *(
+                Recording(
+                    f"node:{family}:sum",
+                    f"""\
+sum by ({_NODE}) (
+  card:{family}:sum
+  or
+  pod:{family}:sum{{device_uuid=""}}
+)""",
+                )
+                for family in _ALLOCATED
+            ),
             *(
                 Recording(f"node:{family}:max", f"max by ({_NODE}) (card:{family}:{operation})")
                 for family, operation in (
@@ -266,10 +253,38 @@ card:vgpu_free_core_ratio:sum""",
             Recording(
                 "cluster:vgpu_device_info:count", "sum by (cluster) (node:vgpu_device_info:count)"
             ),
-            *_sums("cluster", "cluster", "node", *_OF_DEVICES[:2], *_OF_PODS),
+            *_sums("cluster", "cluster", "node", *_OF_DEVICES[:2], *_NOW),
         ),
     ),
-    # One sample in five minutes, so that looking back over days stays cheap.
+    # Means of a quarter of an hour, and what is unknown for as long as nothing changes.
+    Group(
+        "vgpu.idle",
+        "2m",
+        (
+            *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
+            *_sums("workload", _WORKLOAD, "pod", *_IDLE),
+            *_sums("namespace", "cluster, namespace", "workload", *_IDLE),
+            *_sums("node", _NODE, "pod", *_IDLE),
+            *_sums("cluster", "cluster", "node", *_IDLE),
+            # What sums of use leave out: what neither witness tells of.
+            Recording(
+                "pod:vgpu_use_unknown:group",
+                "\nor\n".join(
+                    f"""\
+label_replace(
+  group by ({_POD}, workload_kind, workload) (
+    pod:{allocated}:sum unless pod:{used}:sum
+  ),
+  "resource", "{resource}", "", ""
+)"""
+                    for resource, allocated, used in zip(
+                        ("memory", "cores"), _ALLOCATED, _USED, strict=True
+                    )
+                ),
+            ),
+        ),
+    ),
+    # One sample in five minutes, so that looking back over a day stays cheap.
     Group(
         "vgpu.history",
         "5m",
@@ -277,6 +292,7 @@ card:vgpu_free_core_ratio:sum""",
             Recording(
                 "node:vgpumonitor_build_info:group", f"group by ({_NODE}) (vgpumonitor_build_info)"
             ),
+            Recording("card:vgpu_device_seen:group", "card:vgpu_device_info:group"),
             Recording(
                 "card:vgpu_device_ecc_errors_total:max",
                 _once(f"{_CARD}, kind", "vgpu_device_ecc_errors_total"),
@@ -295,6 +311,17 @@ card:vgpu_free_core_ratio:sum""",
             _hours("vgpu_allocated_gpu_hours", f"pod:{_ALLOCATED[1]}:sum"),
             _hours("vgpu_used_gpu_hours", f"avg_over_time(pod:{_USED[1]}:sum[5m])"),
             _hours("vgpu_idle_gpu_hours", f"pod:{_IDLE[1]}:sum"),
+        ),
+    ),
+    # For what looks back over a week at every container.
+    Group(
+        "vgpu.hours",
+        "1h",
+        (
+            Recording(
+                "container:vgpu_memory_used_bytes:max1h",
+                "max_over_time(container:vgpu_memory_used_bytes:max5m[1h])",
+            ),
         ),
     ),
 )
@@ -322,8 +349,9 @@ _UNLESS_MUTED = f'unless on ({_POD}) vgpu_pod_info{{label_vgpu_alerts="off"}}'
 _SHARED = f"""\
 and on ({_UUID})
 (count by ({_UUID}) (container:vgpu_memory_used_bytes:best{{mig_uuid=""}} > 0) > 1)"""
-_SEEN = "last_over_time(card:vgpu_device_info:group[1d])"
+_SEEN = "last_over_time(card:vgpu_device_seen:group[1d])"
 _LIMIT = "container:vgpu_memory_limit_bytes:max"
+_CORE_LIMIT = _once(_CONTAINER, "vgpu_core_limit_ratio")
 _DOWN = f"""\
 (
   up{{job=~"{JOBS}"}} == 0
@@ -339,7 +367,8 @@ _OTHER_FINDINGS = f'{{severity!="info", id!~"{"|".join(kind.id for kind in KINDS
 
 
 def _throttled(reasons: str) -> str:
-    return _once(_CARD, f"avg_over_time(vgpu_device_throttled{reasons}[10m])")
+    share = f"avg_over_time(vgpu_device_throttled{reasons}[10m])"
+    return _once_above(_CARD, share, "throttling")
 
 
 def _risen(kind: str, window: str) -> str:
@@ -588,8 +617,8 @@ time() - {_once(_NODE, "vgpumonitor_gc_last_round_timestamp_seconds")}
                 f"""\
 ({_OF_LIMIT} > {_at("memory_near_limit")}
 )
-and
-({_OF_LIMIT} - {_OF_LIMIT} offset 30m > {_at("memory_growth")}
+>
+({_OF_LIMIT} offset 30m + {_at("memory_growth")}
 )
 {_UNLESS_MUTED}""",
                 "5m",
@@ -635,8 +664,7 @@ and
             Alert(
                 "VgpuMemoryBypassed",
                 f"""\
-{_once(_CONTAINER, "vgpu_memory_bypassed_bytes")}
-> {_at("memory_bypassed_bytes")}""",
+{_once_above(_CONTAINER, "vgpu_memory_bypassed_bytes", "memory_bypassed_bytes")}""",
                 "10m",
                 "warning",
                 "platform",
@@ -647,8 +675,7 @@ and
             Alert(
                 "VgpuDeadProcessMemory",
                 f"""\
-{_once(_CONTAINER, "vgpu_dead_process_memory_bytes")}
-> {_at("dead_process_bytes")}
+{_once_above(_CONTAINER, "vgpu_dead_process_memory_bytes", "dead_process_bytes")}
 {_UNLESS_MUTED}""",
                 "15m",
                 "warning",
@@ -661,18 +688,13 @@ and
                 "VgpuCoreOverLimit",
                 f"""\
 (
-  avg_over_time(container:vgpu_core_utilization_ratio:best[15m])
-  / {_once(_CONTAINER, "vgpu_core_limit_ratio")}
-  > {_at("core_over_limit")}
-)
-and
-(
-  avg_over_time(container:vgpu_core_utilization_ratio:best[15m])
-  - {_once(_CONTAINER, "vgpu_core_limit_ratio")}
+  avg_over_time(container:vgpu_core_utilization_ratio:best[15m]) - {_CORE_LIMIT}
   > {_at("core_over_limit_share")}
 )
+/ {_CORE_LIMIT} + 1
+> {_at("core_over_limit")}
 and
-({_once(_CONTAINER, "min_over_time(vgpu_core_limit_enforced[15m])")} == 1)""",
+{_once(_CONTAINER, "min_over_time(vgpu_core_limit_enforced[15m]) == 1")}""",
                 "10m",
                 "warning",
                 "platform",
@@ -683,8 +705,7 @@ and
             Alert(
                 "VgpuLaunchesBlocked",
                 f"""\
-{_once(_CONTAINER, "avg_over_time(vgpu_launches_blocked[10m])")}
-> {_at("launches_blocked")}
+{_once_above(_CONTAINER, "avg_over_time(vgpu_launches_blocked[10m])", "launches_blocked")}
 {_UNLESS_MUTED}""",
                 "20m",
                 "warning",
@@ -693,6 +714,12 @@ and
                 f"{_CONTAINER_TEXT} could not launch kernels for {_PERCENT} of the last 10 "
                 "minutes: containers of a higher priority keep the GPU busy.",
             ),
+        ),
+    ),
+    Group(
+        "vgpu.unused",
+        "5m",
+        (
             Alert(
                 "VgpuIdle",
                 # Some releases of HAMi-core don't record the last kernel, and without HAMi-core
@@ -798,7 +825,7 @@ card:vgpu_device_memory_unattributed_bytes:max
             ),
             Alert(
                 "VgpuCardThermalThrottling",
-                f"{_throttled(_THERMAL)}\n> {_at('throttling')}",
+                _throttled(_THERMAL),
                 "5m",
                 "warning",
                 "platform",
@@ -810,10 +837,8 @@ card:vgpu_device_memory_unattributed_bytes:max
                 "VgpuCardPowerBrake",
                 f"""\
 {_throttled(_POWER)}
-> {_at("throttling")}
 unless
-({_throttled(_THERMAL)} > {_at("throttling")}
-)""",
+{_throttled(_THERMAL)}""",
                 "5m",
                 "warning",
                 "platform",
@@ -890,10 +915,10 @@ unless on (cluster, device_uuid)
             Alert(
                 "VgpuOversized",
                 f"""\
-max_over_time(container:vgpu_memory_used_bytes:max5m[7d]) / {_LIMIT}
+max_over_time(container:vgpu_memory_used_bytes:max1h[7d]) / {_LIMIT}
 < {_at("oversized")}
 and
-(count_over_time(container:vgpu_memory_used_bytes:max5m[7d]) >= {OVERSIZED_PEAKS})
+(count_over_time(container:vgpu_memory_used_bytes:max1h[7d]) >= {OVERSIZED_PEAKS})
 {_UNLESS_MUTED}""",
                 "0s",
                 "info",

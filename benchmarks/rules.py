@@ -1,152 +1,313 @@
-"""``python -m benchmarks.rules``: what scraping many nodes and evaluating the rules costs.
+"""``python -m benchmarks.rules``: what evaluating the rules costs.
 
-A real Prometheus scrapes the metrics of one simulated node many times over: each target serves
-them with a node name, UUIDs and pod names of its own. Every group is evaluated at the scrape
-interval, to see what one evaluation takes; what it costs in a minute follows from its own interval.
-Windows longer than the run hold only what the run gave them.
+A real Prometheus is given the past of many nodes, all like one simulated node but with names, UUIDs
+and pods of their own: of each family that a rule reads as much as the rule looks back on, and of
+each recorded series as much as it would hold had the rules always been there. Then it evaluates the
+rules. Nothing is scraped meanwhile, so what the process uses is what the rules cost. Values don't
+change, which makes long windows a little cheaper than they are.
 
-Time is what Prometheus says that a group took; on a machine that does other things too, the
-process's CPU says more: what it uses beyond a run that only scrapes.
+Every group is evaluated at the same pace, to see what one evaluation takes; what it costs in a
+minute follows from its own interval.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median_low
+from typing import Any
 
 import click
+import yaml
 
 from benchmarks.table import Row, markdown
 from testing.exporter import running
-from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
-from testing.rules import ALERTS, without_waits
+from testing.remote_write import Labels, write_constant
+from testing.rules import ALERTS
 
-INTERVAL = 15
-EVALUATIONS = 8
+#: Evaluations of each group that are measured, and seconds from one to the next.
+EVALUATIONS = 4
+PACE = 20
+#: Intervals at which Prometheus evaluates groups that have none of their own.
+INTERVALS = (15, 30, 60)
+#: A sample is looked at for so long.
+LOOKBACK = 300
+#: Raw series reach into the future for so long: writing, the evaluation that begins with the rules,
+#: and those that are measured.
+AHEAD = 540
+#: One block for the whole past, so that none is cut while rules are measured.
+FLAGS = (
+    "--web.enable-remote-write-receiver",
+    "--web.enable-lifecycle",
+    "--storage.tsdb.min-block-duration=60d",
+    "--storage.tsdb.max-block-duration=60d",
+    "--storage.tsdb.retention.time=120d",
+)
 
-
-@contextmanager
-def _cluster(text: str) -> Iterator[int]:
-    """Serves ``text`` under /N as that of node N; gives the port."""
-
-    @cache
-    def of(number: int) -> bytes:
-        of_node = re.sub(r"(GPU|MIG)-[0-9a-f]{8}", rf"\1-{number:08x}", text)
-        of_node = re.sub(r'\b(node|nodeid)="[^"]*"', rf'\1="node-{number}"', of_node)
-        return re.sub(r'\b(pod|podname)="(?=.)', rf'\1="{number}-', of_node).encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(of(int(self.path[1:])))
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_READ = re.compile(
+    r"((?:\b\w+:)?(?:\bvgpu|vgpumonitor|\bup\b|\bscrape_|\bprocess_)\w*(?::\w+)?)"
+    r"(?:\{[^}]*\})?(?:\[(\w+)\])?(?: offset (\w+))?"
+)
+_SUBQUERY = re.compile(r"\[(\w+):")
+_STRING = re.compile(r'"[^"]*"')
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_UUID = re.compile(r"^(GPU|MIG)-[0-9a-f]{8}")
 
 
-def _config(port: int, nodes: int, rules: Path) -> str:
-    targets = [
-        {
-            "targets": [f"127.0.0.1:{port}"],
-            "labels": {"__metrics_path__": f"/{number}", "instance": f"node-{number}:9394"},
-        }
-        for number in range(nodes)
+def _seconds(text: str) -> int:
+    return int(text[:-1]) * _SECONDS[text[-1]]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """``interval`` in seconds, None where it is Prometheus' own."""
+
+    name: str
+    interval: int | None
+    rules: list[dict[str, Any]]
+
+
+def _groups(directory: Path) -> list[_Group]:
+    return [
+        _Group(
+            group["name"],
+            _seconds(group["interval"]) if "interval" in group else None,
+            group["rules"],
+        )
+        for name in ("recording", "alerts")
+        for group in yaml.safe_load((directory / f"{name}.rules.yaml").read_text())["groups"]
     ]
-    scrape = {"job_name": "vgpumonitor", "honor_labels": True, "static_configs": targets}
-    # JSON is YAML too.
-    return json.dumps(
-        {
-            "global": {
-                "scrape_interval": f"{INTERVAL}s",
-                "evaluation_interval": f"{INTERVAL}s",
-            },
-            "rule_files": [f"{rules}/*.rules.yaml"],
-            "scrape_configs": [scrape],
-        }
-    )
 
 
-def _seconds(interval: str) -> int:
-    return int(interval[:-1]) * {"s": 1, "m": 60}[interval[-1]] if interval else INTERVAL
+def _looked_back_on(groups: list[_Group]) -> dict[str, int]:
+    """Seconds that any rule looks back on each name."""
+    found: dict[str, int] = {}
+    for group in groups:
+        for rule in group.rules:
+            expr = _STRING.sub('""', re.sub("#.*", "", rule["expr"]))
+            # A subquery's window is that of what it is of, which can be anything in the rule.
+            least = max((_seconds(window) for window in _SUBQUERY.findall(expr)), default=LOOKBACK)
+            for name, window, offset in _READ.findall(expr):
+                reach = max(least, *(_seconds(text) for text in (window, offset) if text), 0)
+                found[name] = max(found.get(name, 0), reach)
+    return found
+
+
+@dataclass(frozen=True)
+class _Node:
+    """The series of one node's scrape."""
+
+    series: list[tuple[dict[str, str], float]]
+
+    def numbered(self, number: int, names: Mapping[str, int]) -> Iterator[tuple[Labels, float]]:
+        target = {"job": "vgpumonitor", "instance": f"node-{number}:9394"}
+        for labels, value in self.series:
+            if labels["__name__"] in names:
+                yield (
+                    {label: _own(label, text, number) for label, text in labels.items()} | target,
+                    value,
+                )
+
+
+def _own(label: str, text: str, number: int) -> str:
+    if label == "node":
+        return f"node-{number}"
+    if label == "pod" and text:
+        return f"{number}-{text}"
+    return _UUID.sub(rf"\g<1>-{number:08x}", text)
+
+
+def _simulated(gpus: int, containers: int) -> _Node:
+    """Its series once it has settled, each with the median of some seconds: what has just begun,
+    or peaks or rests for a moment, would do so for the whole past, and be alerts that a cluster
+    doesn't have."""
+    seen: dict[str, list[float]] = {}
+    with running(
+        "demo", f"--gpus={gpus}", f"--containers={containers}", "--metrics=vgpu"
+    ) as exporter:
+        time.sleep(15)
+        for _ in range(9):
+            for text, value in _lines(exporter.get("/metrics").decode().splitlines()):
+                seen.setdefault(text, []).append(float(value))
+            time.sleep(2)
+    series: list[tuple[dict[str, str], float]] = [
+        ({"__name__": "up"}, 1),
+        ({"__name__": "scrape_duration_seconds"}, 0.01),
+    ]
+    for text, values in seen.items():
+        name, _, labels = text.partition("{")
+        series.append(({"__name__": name, **dict(_LABEL.findall(labels))}, median_low(values)))
+    return _Node(series)
+
+
+def _lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The series as it is written, and its value."""
+    for line in lines:
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            yield series, value
+
+
+def _write_past(
+    source: Prometheus, node: _Node, nodes: int, groups: list[_Group], interval: int
+) -> None:
+    """Oldest first, as Prometheus takes it."""
+    now = int(time.time())
+    names = _looked_back_on(groups)
+
+    def scraped(name: str) -> range:
+        return range(now - names[name], now + AHEAD, interval)
+
+    by_window: dict[int, dict[str, int]] = {}
+    for name, window in names.items():
+        if ":" not in name:
+            by_window.setdefault(window, {})[name] = window
+    for of_window in by_window.values():
+        for number in range(nodes):
+            write_constant(
+                source.url, scraped(next(iter(of_window))), node.numbered(number, of_window)
+            )
+    for group in groups:
+        for rule in group.rules:
+            if "record" in rule:
+                name = rule["record"]
+                found = source.get("/api/v1/query", query=rule["expr"], time=str(now))["result"]
+                step = group.interval or interval
+                write_constant(
+                    source.url,
+                    range(now - names.get(name, 0) // step * step, now + 1, step),
+                    (
+                        (
+                            {**series["metric"], **rule.get("labels", {}), "__name__": name},
+                            float(series["value"][1]),
+                        )
+                        for series in found
+                    ),
+                )
+
+
+def _own_metrics(source: Prometheus) -> str:
+    with urllib.request.urlopen(f"{source.url}/metrics", timeout=60) as answer:
+        text: str = answer.read().decode()
+        return text
 
 
 def _cpu_seconds(source: Prometheus) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{source.port}/metrics", timeout=30) as answer:
-        (found,) = re.findall(rb"^process_cpu_seconds_total (\S+)", answer.read(), re.MULTILINE)
+    (found,) = re.findall(r"^process_cpu_seconds_total (\S+)", _own_metrics(source), re.MULTILINE)
     return float(found)
 
 
-def _run(source: Prometheus, nodes: int) -> tuple[float, dict[str, list[float]]]:
-    """CPU of an interval, and how long each evaluation of each group took."""
-    eventually(lambda: source.query(f"count(up == 1) == {nodes}"), 180)
-    seconds: dict[str, list[float]] = {}
-    began, used = time.monotonic(), _cpu_seconds(source)
-    for _ in range(EVALUATIONS):
-        time.sleep(INTERVAL)
+def _last_evaluations(source: Prometheus) -> dict[str, float]:
+    """Seconds that the last evaluation of each group took."""
+    found = re.findall(
+        r'^prometheus_rule_group_last_duration_seconds\{rule_group=".*;(.+)"\} (\S+)',
+        _own_metrics(source),
+        re.MULTILINE,
+    )
+    return {name: float(seconds) for name, seconds in found}
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """``groups`` has each group's seconds of one evaluation; ``cpu`` is that of one of all."""
+
+    groups: dict[str, float]
+    cpu: float
+    rules: dict[str, float]
+    read: int
+    written: int
+
+    def in_a_minute(self, intervals: Mapping[str, int | None], default: int) -> float:
+        return sum(
+            seconds * 60 / (intervals[name] or default) for name, seconds in self.groups.items()
+        )
+
+
+def _evaluated(directory: Path, node: _Node, nodes: int, of: Path, interval: int) -> _Cost:
+    groups = _groups(of)
+    rules = directory / "rules.yaml"
+    config = {
+        "global": {"evaluation_interval": f"{PACE}s"},
+        "rule_files": [str(rules)],
+    }
+    with prometheus(
+        directory / "prometheus",
+        yaml.safe_dump(config),
+        f"--storage.tsdb.path={directory / 'data'}",
+        *FLAGS,
+    ) as source:
+        _write_past(source, node, nodes, groups, interval)
+        (_, read) = source.query('count({__name__=~".+", __name__!~".+:.+"})')[0]
+        (_, written) = source.query('count({__name__=~".+:.+"})')[0]
+        rules.write_text(
+            yaml.safe_dump(
+                {"groups": [{"name": group.name, "rules": group.rules} for group in groups]}
+            )
+        )
+        urllib.request.urlopen(f"{source.url}/-/reload", data=b"", timeout=60).close()
+        # The first evaluations make what later ones find.
+        time.sleep(2 * PACE)
+        seconds: dict[str, list[float]] = {}
+        used = _cpu_seconds(source)
+        for _ in range(EVALUATIONS):
+            time.sleep(PACE)
+            for name, took in _last_evaluations(source).items():
+                seconds.setdefault(name, []).append(took)
+        used = _cpu_seconds(source) - used
+        by_rule: dict[str, float] = {}
         for group in source.get("/api/v1/rules")["groups"]:
-            seconds.setdefault(group["name"], []).append(group["evaluationTime"])
-    intervals = (time.monotonic() - began) / INTERVAL
-    return (_cpu_seconds(source) - used) / intervals, seconds
+            for rule in group["rules"]:
+                assert rule["health"] == "ok", rule
+                by_rule[rule["name"]] = rule["evaluationTime"]
+        return _Cost(
+            {name: min(took) for name, took in seconds.items()},
+            used / EVALUATIONS,
+            by_rule,
+            round(read),
+            round(written),
+        )
 
 
-def _measured(
-    source: Prometheus, nodes: int, intervals: dict[str, str], scraping: float
-) -> list[Row]:
-    cpu, seconds = _run(source, nodes)
-    (_, series) = source.query('count({__name__=~".+"})')[0]
-    (_, recorded) = source.query('count({__name__=~".+:.+:.+"})')[0]
-    once = {name: median(took) for name, took in seconds.items()}
-    a_minute = {name: took * 60 / _seconds(intervals[name]) for name, took in once.items()}
+def _rows(nodes: int, of: Path, cost: _Cost) -> list[Row]:
+    intervals = {group.name: group.interval for group in _groups(of)}
+    dearest = sorted(cost.rules.items(), key=lambda rule: rule[1], reverse=True)[:5]
     return [
-        Row(f"series of {nodes} nodes", f"{series:,.0f}", f"{recorded:,.0f} of them recorded"),
+        Row(f"series of {nodes} nodes", f"{cost.read:,}", f"{cost.written:,} more are recorded"),
         *(
             Row(
                 f"{name}, one evaluation",
                 f"{took:.2f} s",
-                f"median of {EVALUATIONS}, {max(seconds[name]):.2f} s at most; "
-                f"{a_minute[name]:.2f} s in a minute",
+                f"every {intervals[name]} s" if intervals[name] else "at Prometheus' own interval",
             )
-            for name, took in once.items()
+            for name, took in cost.groups.items()
         ),
-        Row(
-            "all groups, once",
-            f"{sum(once.values()):.2f} s",
-            f"{sum(a_minute.values()):.2f} s in a minute",
+        Row("all groups, one evaluation", f"{sum(cost.groups.values()):.2f} s"),
+        Row("CPU of that", f"{cost.cpu:.2f} s"),
+        *(
+            Row(
+                f"all groups in a minute, evaluation_interval {default} s",
+                f"{cost.in_a_minute(intervals, default):.2f} s",
+            )
+            for default in INTERVALS
         ),
-        Row(
-            "CPU of all groups, once",
-            f"{cpu - scraping:.2f} s",
-            f"{cpu:.2f} s in {INTERVAL} s, of which {scraping:.2f} s without rules",
-        ),
+        Row("dearest rules", "; ".join(f"{name} {took:.2f} s" for name, took in dearest)),
     ]
 
 
 @click.command()
-@click.option("--nodes", default=100, show_default=True)
+@click.option("--nodes", default=250, show_default=True)
 @click.option("--gpus", default=8, show_default=True, help="GPUs of each node.")
 @click.option("--containers", default=32, show_default=True, help="Containers on each node.")
+@click.option(
+    "--interval", default=15, show_default=True, help="Seconds from one sample to the next."
+)
 @click.option(
     "--rules",
     multiple=True,
@@ -154,26 +315,13 @@ def _measured(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A directory with *.rules.yaml, to compare; repeatable.  [default: alerts]",
 )
-def main(nodes: int, gpus: int, containers: int, rules: tuple[Path, ...]) -> None:
+def main(nodes: int, gpus: int, containers: int, interval: int, rules: tuple[Path, ...]) -> None:
     """Measure the rules on a simulated cluster."""
-    with running("demo", f"--gpus={gpus}", f"--containers={containers}") as exporter:
-        eventually(lambda: exporter.samples().get("vgpu_device_info"))
-        text = exporter.get("/metrics").decode()
-    with _cluster(text) as port:
-        with tempfile.TemporaryDirectory() as name:
-            directory = Path(name)
-            with prometheus(directory / "prometheus", _config(port, nodes, directory)) as source:
-                scraping, _ = _run(source, nodes)
-        for of in rules:
-            with tempfile.TemporaryDirectory() as name:
-                directory = Path(name)
-                intervals = without_waits(directory, of)
-                with prometheus(
-                    directory / "prometheus", _config(port, nodes, directory)
-                ) as source:
-                    click.echo(
-                        f"\n{of}\n\n{markdown(_measured(source, nodes, intervals, scraping))}"
-                    )
+    node = _simulated(gpus, containers)
+    for of in rules:
+        with tempfile.TemporaryDirectory() as directory:
+            cost = _evaluated(Path(directory), node, nodes, of, interval)
+        click.echo(f"\n{of}\n\n{markdown(_rows(nodes, of, cost))}")
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def test_recorded_names_are_level_metric_operation() -> None:
         assert level in {"container", "pod", "workload", "namespace", "card",
                          "node", "cluster"}  # fmt: skip
         assert operation in {"sum", "avg", "count", "info", "group", "best", "max", "min", "ratio",
-                             "max5m", "avg5m", "sum5m"}  # fmt: skip
+                             "max1h", "max5m", "avg5m", "sum5m"}  # fmt: skip
         assert metric.startswith("vgpu")
 
 
@@ -211,6 +211,9 @@ def test_a_namespace_has_thresholds_of_its_own(tmp_path: Path) -> None:
         {"series": f'{family}{{namespace="{namespace}", {labels}}}', "values": f"{value}x10"}
         for family in ("vgpu_dead_process_memory_bytes", "vgpu_memory_limit_bytes")
         for namespace, value in (("team", 90), ("batch-1", 90), ("batch-2", 110))
+    ] + [
+        {"series": f'vgpu_pod_info{{namespace="{namespace}", node="a", pod="p"}}', "values": "1x10"}
+        for namespace in ("team", "batch-1", "batch-2")
     ]
     rules = {"record": "dead", "expr": changed["VgpuDeadProcessMemory"]}
     default = rules["expr"].replace("67108864 #", "80 #")

@@ -29,7 +29,6 @@ WITHOUT_SAMPLES = {
     "vgpu_device_nvlink_bytes_total": "the one of its GPUs with NVLink is in MIG mode",
     "vgpu_device_nvlink_errors_total": "the one of its GPUs with NVLink is in MIG mode",
     "vgpumonitor_nvml_errors_total": "every call that its driver supports succeeds",
-    "vgpumonitor_annotation_errors_total": "no pod of it has a wrong annotation",
     "vgpumonitor_gc_removed_total": "demo does not clean up",
     "vgpumonitor_gc_failures_total": "demo does not clean up",
     "vgpumonitor_gc_last_round_timestamp_seconds": "demo does not clean up",
@@ -107,6 +106,18 @@ def test_it_moves(demo: Exporter) -> None:
 def test_every_layout_is_there(demo: Exporter) -> None:
     layouts = {dict(labels)["layout"] for labels in demo.samples()["vgpu_region_info"]}
     assert layouts == {"0", "1.1", "1.1-postinit", "1.2"}
+
+
+def test_each_pod_of_any_series_has_its_info(demo: Exporter) -> None:
+    """The recording rules sum by workload, which vgpu_pod_info alone has."""
+    pods = {
+        name: {(of["namespace"], of["pod"]) for of in map(dict, series) if "pod" in of}
+        for name, series in demo.samples().items()
+        if name.startswith("vgpu_")
+    }
+    known = pods.pop("vgpu_pod_info")
+    assert len(known) > 10
+    assert {name: found - known for name, found in pods.items() if found - known} == {}
 
 
 def test_nothing_is_left_of_it() -> None:

@@ -328,6 +328,8 @@ class TestText:
             ("vgpumonitor_regions", [2, 1, 1]),
             ("vgpumonitor_torn_reads_total", [2]),
             ("vgpumonitor_pod_source_synced_timestamp_seconds", [NOW - 5]),
+            # Each from the first scrape on: increase() sees the first error.
+            ("vgpumonitor_annotation_errors_total", [0, 1, 0, 0]),
             ("vgpumonitor_nvml_errors_total", [3]),
             ("vgpumonitor_feedback_writes_total", [2]),
             ("vgpumonitor_gc_removed_total", [1]),

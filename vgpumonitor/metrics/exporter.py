@@ -16,6 +16,7 @@ from vgpumonitor.diagnosis import findings
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.region.model import REASONS
 from vgpumonitor.snapshot import NodeSnapshot
+from vgpumonitor.sources.pods.annotations import ANNOTATIONS
 
 if TYPE_CHECKING:
     from vgpumonitor.controllers import CleanupHealth, FeedbackHealth
@@ -62,6 +63,11 @@ def _regions(snapshot: NodeSnapshot) -> Mapping[str, float]:
 def _region_errors(snapshot: NodeSnapshot) -> Mapping[str, float]:
     # From the first scrape on every reason has its 0, so that rate() sees the first error.
     return {reason: snapshot.health.region_errors.get(reason, 0) for reason in REASONS}
+
+
+def _annotation_errors(snapshot: NodeSnapshot) -> Mapping[str, float]:
+    errors = snapshot.health.pods.annotation_errors
+    return {annotation: errors.get(annotation, 0) for annotation in ANNOTATIONS}
 
 
 def _nvml_errors(snapshot: NodeSnapshot) -> Iterable[Sample]:
@@ -125,7 +131,7 @@ FAMILIES: tuple[Family, ...] = (
         "Pod annotations that could not be understood",
         ("node", "annotation"),
         "counter",
-        samples=_by_label(lambda snapshot: snapshot.health.pods.annotation_errors),
+        samples=_by_label(_annotation_errors),
     ),
     NodeFamily(
         "vgpumonitor_watch_events_total",
