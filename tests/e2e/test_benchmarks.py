@@ -104,10 +104,10 @@ def test_series() -> None:
 
 
 def test_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "INTERVAL", 1)
+    monkeypatch.setattr(rules, "PACE", 1)
     monkeypatch.setattr(rules, "EVALUATIONS", 2)
-    smallest = ["--nodes=2", "--gpus=1", "--containers=2"]
+    smallest = ["--nodes=2", "--gpus=1", "--containers=2", "--interval=120"]
     done = CliRunner().invoke(rules.main, smallest, catch_exceptions=False)
     subjects = [line.split(" | ")[0] for line in done.output.splitlines() if line[:2] == "| "]
     assert subjects[:2] == ["| what", "| series of 2 nodes"]
-    assert subjects[-1] == "| CPU of all groups, once"
+    assert subjects[-1] == "| dearest rules"
