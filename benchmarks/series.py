@@ -17,7 +17,7 @@ from alerts.model import Recording
 from alerts.rules import RECORDING
 from benchmarks.table import Row, markdown
 from testing.client_library import samples
-from testing.values import card, entry, process, region, snapshot, use
+from testing.values import entry, gpu, process, region, snapshot, use
 from vgpumonitor.metrics.exporter import FAMILIES as ABOUT
 from vgpumonitor.metrics.exposition import Exposition
 from vgpumonitor.metrics.family import Family
@@ -114,8 +114,8 @@ def _node(gpus: int, containers: int) -> NodeSnapshot:
             for number, uid in enumerate(pods)
         ),
         pods=PodsView(pods, up=True, synced=0.0),
-        cards=[
-            card(
+        gpus=[
+            gpu(
                 uuid=_uuid(number),
                 index=number,
                 ecc_errors={"corrected": 0, "uncorrected": 0},

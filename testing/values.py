@@ -1,4 +1,4 @@
-"""Values for tests of what is right of the sources: regions, pods and cards by hand."""
+"""Values for tests of what is right of the sources: regions, pods and GPUs by hand."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from vgpumonitor.sources.processes import ContainerRef, HostProcess
 
 UID = "9d3f1c6e-6f55-4c5e-8a43-0f2c9b1f3a11"
 OTHER = "0c9a5f0e-52ad-4a8e-9b86-3a4b9b0a7e22"
-CARD = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
-CARD_2 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
+GPU = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf100"
+GPU_2 = "GPU-8664316c-6888-5063-1e4d-f2a09cfbf101"
 MIB = 1 << 20
 GIB = 1 << 30
 NOW = 1_800_000_000.0
@@ -41,7 +41,7 @@ def process(
 
 def region(
     *processes: RegionProcess,
-    uuids: Iterable[str | None] = (CARD,),
+    uuids: Iterable[str | None] = (GPU,),
     limit: int = 10 * GIB,
     sm_limit: int = 50,
     recent_kernel: int = 2,
@@ -79,8 +79,8 @@ def entry(
     return ContainerReading(uid, container, state, found, error, f"{uid}_{container}", changed)
 
 
-def card(
-    uuid: str = CARD,
+def gpu(
+    uuid: str = GPU,
     index: int = 0,
     minor: int | None = 3,
     memory_total: int | None = 40 * GIB,
@@ -115,7 +115,7 @@ def pods_view(*pods: Pod, deleted: Mapping[str, Pod] | None = None, up: bool = T
 def snapshot(
     *entries: ContainerReading,
     pods: PodsView | None = None,
-    cards: Iterable[Device] = (),
+    gpus: Iterable[Device] = (),
     live: Iterable[int] | None = None,
     unfound: Unfound = "believed",
     on_devices: Mapping[int, ContainerRef | None] | None = None,
@@ -125,7 +125,7 @@ def snapshot(
 ) -> NodeSnapshot:
     """``live`` are the host PIDs of the regions' processes that live; None where nobody looks,
     and each process is ``unfound``. ``on_devices`` are containers of other host processes."""
-    cards = tuple(cards)
+    gpus = tuple(gpus)
     pods = pods or pods_view()
     return (builder or SnapshotBuilder("node-1")).build(
         SourceViews(
@@ -133,8 +133,8 @@ def snapshot(
             containers=ContainersView(entries, up=directory_up),
             pod_source="file",
             pods=pods,
-            devices=cards,
-            known_devices=cards,
+            devices=gpus,
+            known_devices=gpus,
             identities=Identities(unfound=unfound)
             if live is None
             else identities(entries, pods, live, on_devices or {}),

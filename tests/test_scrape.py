@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testing.region_files import put
-from testing.values import CARD, GIB, OTHER, card
+from testing.values import GIB, GPU, OTHER, gpu
 from vgpumonitor import scrape as scrape_module
 from vgpumonitor.metrics.family import Family, NodeFamily, Sample
 from vgpumonitor.metrics.sets import families_for
@@ -193,7 +193,7 @@ def test_a_freed_slot_hides_no_pod(tmp_path: Path) -> None:
     procfs = SimulatedProcfs(tmp_path / "proc")
     procfs.add(100000, "python3", pod_cgroup(OTHER, "0" * 64), (7,))
     procfs.add(100001, "Xorg", "/system.slice/gdm.service")
-    devices = Devices(card(processes=(DeviceProcess(100000, 3 * GIB), DeviceProcess(100001, GIB))))
+    devices = Devices(gpu(processes=(DeviceProcess(100000, 3 * GIB), DeviceProcess(100001, GIB))))
     containers = ContainersDirectory(tmp_path / "containers")
     scraper = scraper_of(containers, devices=devices, procfs=procfs.directory)
     snapshot = asyncio.run(scraper.collect()).snapshot
@@ -203,4 +203,4 @@ def test_a_freed_slot_hides_no_pod(tmp_path: Path) -> None:
         for device in container.devices
         if device.driver is not None
     }
-    assert (held, snapshot.unattributed) == ({OTHER: 3 * GIB}, {CARD: GIB})
+    assert (held, snapshot.unattributed) == ({OTHER: 3 * GIB}, {GPU: GIB})

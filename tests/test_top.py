@@ -22,15 +22,15 @@ from testing.exporter import free_port
 from testing.polling import eventually
 from testing.tools import require
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     pods_view,
     process,
     region,
@@ -52,7 +52,7 @@ TLS = ssl.create_default_context()
 
 
 def node(number: int = 3, when: float = NOW) -> NodeSnapshot:
-    """``number`` containers on card 0, the one with the most memory with the fewest cores; a
+    """``number`` containers on GPU 0, the one with the most memory with the fewest cores; a
     waiting one; dead and unattributed memory."""
     entries = [
         entry(
@@ -70,7 +70,7 @@ def node(number: int = 3, when: float = NOW) -> NodeSnapshot:
         *entries,
         entry(None, OTHER, "idle", changed=NOW - 60),
         pods=pods_view(Pod(UID, "team-a", "train-0"), Pod(OTHER, "team-b", "infer-0")),
-        cards=[card(processes=(DeviceProcess(900, 700 * MIB),)), card(CARD_2, 1, 4)],
+        gpus=[gpu(processes=(DeviceProcess(900, 700 * MIB),)), gpu(GPU_2, 1, 4)],
         live=range(1000, 1000 + number),
         on_devices={900: None},
         time=when,
@@ -89,9 +89,9 @@ class TestRows:
     def test_are_one_per_container_and_device(self) -> None:
         found = document(
             snapshot(
-                entry(region(process(use(data=MIB, sm=3), use(data=GIB)), uuids=[CARD, CARD_2])),
+                entry(region(process(use(data=MIB, sm=3), use(data=GIB)), uuids=[GPU, GPU_2])),
                 entry(region(limit=0, sm_limit=100, last_kernel_time=None), OTHER, "free"),
-                cards=[card()],
+                gpus=[gpu()],
             )
         )
         first, second, third = rows_of(found)
@@ -182,8 +182,8 @@ class TestScreen:
         assert max(map(len, lines)) <= width
 
     def test_many_gpus_leave_room_for_containers(self) -> None:
-        cards = [card(f"{CARD[:-2]}{place:02}", place, place) for place in range(16)]
-        made = snapshot(entry(region(uuids=[cards[0].uuid])), cards=cards)
+        gpus = [gpu(f"{GPU[:-2]}{place:02}", place, place) for place in range(16)]
+        made = snapshot(entry(region(uuids=[gpus[0].uuid])), gpus=gpus)
         lines = screen(document(made), View(), 80, 24)
         assert len(lines) == 24
         assert "and 6 more GPUs" in lines[11]
@@ -216,8 +216,8 @@ class TestScreen:
         made = replace(
             node(1),
             xids=(
-                DeviceXid(1, CARD_2, "", 79, 1, NOW - 5, ()),
-                DeviceXid(0, CARD, "", 31, 3, NOW - 200, names),
+                DeviceXid(1, GPU_2, "", 79, 1, NOW - 5, ()),
+                DeviceXid(0, GPU, "", 31, 3, NOW - 200, names),
             ),
         )
         lines = once(document(made), View()).splitlines()
@@ -264,17 +264,15 @@ class TestOnce:
             last_kernel_time=int(NOW) - 200,
         )
         driver = DeviceProcess(100, 39 * GIB // 4, ProcessUtilization(core=20))
-        made = snapshot(entry(dead), cards=[card(processes=(driver,))], live=(100,))
+        made = snapshot(entry(dead), gpus=[gpu(processes=(driver,))], live=(100,))
         lines = once(document(made), View()).splitlines()
         assert "dead 1.00 GiB" in lines[1]
         expected = f"– {UID} train 0 9.50 GiB 9.75 GiB 10.0 GiB 12% 20% 50% 3 min blocked"
         assert lines[-1].split() == expected.split()
 
     def test_what_is_the_matter_with_a_gpu_comes_first(self) -> None:
-        narrow = card(pcie_width=8, max_pcie_width=16, page_retirement_pending=True)
-        lines = once(
-            document(snapshot(cards=[narrow, card("GPU-2", 1).without_readings()])), View()
-        )
+        narrow = gpu(pcie_width=8, max_pcie_width=16, page_retirement_pending=True)
+        lines = once(document(snapshot(gpus=[narrow, gpu("GPU-2", 1).without_readings()])), View())
         assert "  page retirement pending  PCIe x8 of x16  20.0 GiB of 40.0 GiB" in lines
         assert "  lost  memory unknown  cores    –  A100\n" in lines
 
@@ -288,9 +286,9 @@ class TestOnce:
         made = snapshot(
             entry(torn),
             entry(nonsense, OTHER, "nonsense"),
-            cards=[
-                card(memory_used=None, core_utilization=None),
-                card(CARD_2, 1, memory_used=None, processes=(driver,)),
+            gpus=[
+                gpu(memory_used=None, core_utilization=None),
+                gpu(GPU_2, 1, memory_used=None, processes=(driver,)),
             ],
             live=(100, 101),
             on_devices={300: ContainerRef(UID, "")},

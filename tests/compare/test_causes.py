@@ -27,7 +27,7 @@ def region(number: int, layout: str) -> str:
     return f'vgpu_region_info{{namespace="n",pod="p{number}",container="c",layout="{layout}"}} 1\n'
 
 
-def card(device: str, memory: float) -> str:
+def gpu(device: str, memory: float) -> str:
     return (
         f'HostGPUMemoryUsage{{deviceuuid="{device}"}} {memory}\n'
         f'hami_host_gpu_memory_used_bytes{{device_uuid="{device}"}} {memory}\n'
@@ -73,17 +73,17 @@ def test_a_pod_of_several_containers() -> None:
     assert shown(causes_of(a, a + pod)) == [("pod", ("n", "p3"), 8, 8)]
 
 
-def test_a_card_that_one_side_lost() -> None:
-    one = "".join(container(n, "GPU-a") for n in range(3)) + card("GPU-a", 10)
-    other = "".join(container(n, "GPU-b") for n in range(3, 6)) + card("GPU-b", 20)
+def test_a_gpu_that_one_side_lost() -> None:
+    one = "".join(container(n, "GPU-a") for n in range(3)) + gpu("GPU-a", 10)
+    other = "".join(container(n, "GPU-b") for n in range(3, 6)) + gpu("GPU-b", 20)
     assert shown(causes_of(one + other, one)) == [("device", ("GPU-b",), 14, 14)]
 
 
 def test_a_constant_offset() -> None:
     """The driver's reserve, in both families that have it."""
     devices = [f"GPU-{n}" for n in range(4)]
-    a = "".join(card(uuid, 1000 * n) for n, uuid in enumerate(devices)) + container(1, "GPU-0")
-    b = "".join(card(uuid, 1000 * n - 640) for n, uuid in enumerate(devices))
+    a = "".join(gpu(uuid, 1000 * n) for n, uuid in enumerate(devices)) + container(1, "GPU-0")
+    b = "".join(gpu(uuid, 1000 * n - 640) for n, uuid in enumerate(devices))
     assert shown(causes_of(a, b + container(1, "GPU-0"))) == [("offset", ("-640",), 8, 8)]
 
 
@@ -95,10 +95,10 @@ def test_a_family_whose_values_are_others() -> None:
 
 def test_each_difference_has_one_cause() -> None:
     layouts = "".join(region(n, "1.2" if n > 3 else "1.1") for n in range(8))
-    cards = "".join(card(f"GPU-{n}", 1000 * n) for n in range(4))
-    a = "".join(map(container, range(4))) + cards
+    gpus = "".join(gpu(f"GPU-{n}", 1000 * n) for n in range(4))
+    a = "".join(map(container, range(4))) + gpus
     b = container(0, usage=1) + "".join(map(container, range(1, 8)))
-    b += "".join(card(f"GPU-{n}", 1000 * n + 7) for n in range(4)) + layouts
+    b += "".join(gpu(f"GPU-{n}", 1000 * n + 7) for n in range(4)) + layouts
     found = causes_of(a, b)
     assert shown(found) == [
         ("layout", ("1.2",), 16, 16),

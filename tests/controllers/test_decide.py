@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from testing.values import CARD, CARD_2, region
+from testing.values import GPU, GPU_2, region
 from vgpumonitor.controllers.feedback import Decision, decide
 from vgpumonitor.region.launches import is_limit, late_order
 from vgpumonitor.region.model import Region
@@ -17,7 +17,7 @@ from vgpumonitor.region.model import Region
 
 @dataclass(frozen=True)
 class Case:
-    """Containers as (priority, recent_kernel, cards), each with what its words are to be."""
+    """Containers as (priority, recent_kernel, GPUs), each with what its words are to be."""
 
     name: str
     containers: list[tuple[int, int, str]]
@@ -32,7 +32,7 @@ CASES = [
     Case("two of a priority, both active", [(1, 2, "a"), (1, 2, "a")], [(1, 1), (1, 1)]),
     Case("two of a priority, one active", [(1, 2, "a"), (1, 0, "a")], [(1, 0), (0, 0)]),
     Case("two of a priority, one just idle", [(1, 2, "a"), (1, 1, "a")], [(1, 0), (0, 0)]),
-    Case("two active on two cards", [(1, 2, "a"), (1, 2, "b")], [(1, 0), (1, 0)]),
+    Case("two active on two GPUs", [(1, 2, "a"), (1, 2, "b")], [(1, 0), (1, 0)]),
     Case(
         "an idle one beside two active ones of its priority",
         [(1, 2, "a"), (1, 2, "a"), (1, 0, "a")],
@@ -44,7 +44,7 @@ CASES = [
     Case("higher idle, lower blocked", [(0, 0, "a"), (1, -1, "a")], [(0, 0), (0, 0)]),
     Case("higher active, lower blocked", [(0, 2, "a"), (1, -1, "a")], [(1, 0), (-1, 1)]),
     Case("blocked further below 0 stays", [(0, 2, "a"), (1, -7, "a")], [(1, 0), (-7, 1)]),
-    Case("higher on another card", [(0, 2, "b"), (1, 2, "a")], [(1, 0), (1, 0)]),
+    Case("higher on another GPU", [(0, 2, "b"), (1, 2, "a")], [(1, 0), (1, 0)]),
     Case(
         "three priorities: only the highest runs",
         [(2, 2, "a"), (1, 2, "a"), (0, 2, "a")],
@@ -56,26 +56,26 @@ CASES = [
         [(1, 0), (-1, 1), (0, 0)],
     ),
     Case(
-        "on two cards, blocked on the second",
+        "on two GPUs, blocked on the second",
         [(1, 2, "ab"), (0, 2, "b"), (1, 2, "a")],
         [(-1, 1), (1, 0), (1, 1)],
     ),
     Case(
-        "on two cards, contended on the second",
+        "on two GPUs, contended on the second",
         [(1, 2, "ab"), (1, 2, "b"), (1, 0, "a")],
         [(1, 1), (1, 1), (0, 0)],
     ),
     Case(
-        "a higher one on two cards blocks on both",
+        "a higher one on two GPUs blocks on both",
         [(0, 2, "ab"), (1, 2, "a"), (3, 0, "b")],
         [(1, 0), (-1, 1), (-1, 1)],
     ),
     Case("a negative priority is not counted", [(-1, 2, "a"), (1, 2, "a")], [(1, 0), (1, 0)]),
     Case("two of a negative priority", [(-1, 2, "a"), (-1, 2, "a")], [(1, 0), (1, 0)]),
     Case("a negative priority is never blocked", [(-3, -1, "a"), (0, 2, "a")], [(0, 0), (1, 0)]),
-    Case("cards without a valid UUID", [(0, 2, "?"), (1, 2, "?")], [(1, 0), (1, 0)]),
-    Case("one of its cards has a UUID", [(0, 2, "?a"), (1, 2, "a?")], [(1, 0), (-1, 1)]),
-    Case("no cards", [(0, 2, ""), (1, -1, "")], [(1, 0), (0, 0)]),
+    Case("GPUs without a valid UUID", [(0, 2, "?"), (1, 2, "?")], [(1, 0), (1, 0)]),
+    Case("one of its GPUs has a UUID", [(0, 2, "?a"), (1, 2, "a?")], [(1, 0), (-1, 1)]),
+    Case("no GPUs", [(0, 2, ""), (1, -1, "")], [(1, 0), (0, 0)]),
     Case(
         "words of any size", [(2**31 - 1, 2, "a"), (0, 2**31 - 1, "a")], [(-1, 1), (2**31 - 2, 0)]
     ),
@@ -84,11 +84,11 @@ CASES = [
 
 
 def container(
-    priority: int, recent: int, cards: str, switch: int = 1, layout: str = "1.2"
+    priority: int, recent: int, gpus: str, switch: int = 1, layout: str = "1.2"
 ) -> Region:
-    uuids = {"a": CARD, "b": CARD_2, "?": None}
+    uuids = {"a": GPU, "b": GPU_2, "?": None}
     return region(
-        uuids=[uuids[card] for card in cards],
+        uuids=[uuids[gpu] for gpu in gpus],
         recent_kernel=recent,
         priority=priority,
         utilization_switch=switch,
@@ -119,7 +119,7 @@ regions = st.lists(
         container,
         st.integers(-2, 3),
         st.one_of(st.integers(-2, 3), st.integers(-(2**31), 2**31 - 1)),
-        st.text("ab", max_size=2).map(lambda cards: "".join(sorted(set(cards)))),
+        st.text("ab", max_size=2).map(lambda gpus: "".join(sorted(set(gpus)))),
         st.integers(-1, 2),
         st.sampled_from(["0", "1.1", "1.1-postinit", "1.2"]),
     ),
@@ -127,7 +127,7 @@ regions = st.lists(
 )
 
 
-def cards(found: Region) -> set[str]:
+def gpus(found: Region) -> set[str]:
     return {device.uuid for device in found.devices if device.uuid is not None}
 
 
@@ -157,7 +157,7 @@ def test_who_is_blocked(case: tuple[list[Region], tuple[bool, ...]]) -> None:
         higher = [
             other
             for other in busy
-            if other.priority < before.priority and cards(other) & cards(before)
+            if other.priority < before.priority and gpus(other) & gpus(before)
         ]
         assert decision.blocked == bool(higher)
         if busy and before.priority == min(other.priority for other in busy):
@@ -170,8 +170,8 @@ def test_for_whom_the_limit_holds(case: tuple[list[Region], tuple[bool, ...]]) -
     busy = active(found, seen)
     for before, decision in zip(found, decide(found, seen), strict=True):
         crowded = any(
-            sum(other.priority == before.priority and uuid in cards(other) for other in busy) > 1
-            for uuid in cards(before)
+            sum(other.priority == before.priority and uuid in gpus(other) for other in busy) > 1
+            for uuid in gpus(before)
         )
         contended = decision.blocked or (before.priority >= 0 and crowded)
         assert decision.utilization_switch == int(contended)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from testing.polling import eventually
-from testing.values import CARD, CARD_2, GIB, card, entry, process, region, snapshot, use
+from testing.values import GIB, GPU, GPU_2, entry, gpu, process, region, snapshot, use
 from tests.controllers.records import messages, records
 from tests.controllers.workload import ORDERS, Workload, play, table, uid
 from vgpumonitor.controllers import Feedback, FeedbackHealth, Seen
@@ -47,7 +47,7 @@ def make(containers_dir: Path) -> Iterator[Callable[..., Workload]]:
     def workload(
         priority: int = 1,
         layout: Layout = V1_2,
-        cards: tuple[str, ...] = (CARD,),
+        gpus: tuple[str, ...] = (GPU,),
         recent: int | None = None,
         host_pid_known: bool = True,
     ) -> Workload:
@@ -57,7 +57,7 @@ def make(containers_dir: Path) -> Iterator[Callable[..., Workload]]:
                 len(made),
                 priority,
                 layout,
-                cards,
+                gpus,
                 host_pid_known=host_pid_known,
             )
         )
@@ -95,17 +95,17 @@ def descriptors() -> int:
     return found
 
 
-def test_all_layouts_on_two_cards(
+def test_all_layouts_on_two_gpus(
     make: Callable[..., Workload], inventory: ContainersDirectory
 ) -> None:
     high = make(0, V0)
-    low = make(1, V1_1, (CARD, CARD_2))
-    peers = make(2, V1_1_POSTINIT, (CARD_2,)), make(2, V1_2, (CARD_2,))
+    low = make(1, V1_1, (GPU, GPU_2))
+    peers = make(2, V1_1_POSTINIT, (GPU_2,)), make(2, V1_2, (GPU_2,))
     alone = make(5, V1_2, ("GPU-00000000-0000-0000-0000-000000000000",))
     sizes = [each.path.stat().st_size for each in (high, low, *peers, alone)]
     feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     assert feedback.round()
-    # The one that is blocked on the first card is still active on the second.
+    # The one that is blocked on the first GPU is still active on the second.
     assert words(high, low, *peers, alone) == [(1, 0), (-1, 1), (-1, 1), (-1, 1), (1, 0)]
     assert feedback.round()
     assert words(high, low, *peers, alone) == [(0, 0), (0, 0), (0, 0), (0, 0), (0, 0)]
@@ -677,9 +677,9 @@ def test_who_is_busy_and_who_can_be_reached() -> None:
         entry(region(process(use(), hostpid=hostpid)), uid=each, container="train")
         for each, hostpid in zip(uids, (100, 200, 0), strict=True)
     ]
-    gpu = card(processes=(DeviceProcess(100, GIB, work), DeviceProcess(300, GIB, idle)))
-    seen = Seen.of(snapshot(*readings, cards=(gpu,), live=(100,)))
+    one_gpu = gpu(processes=(DeviceProcess(100, GIB, work), DeviceProcess(300, GIB, idle)))
+    seen = Seen.of(snapshot(*readings, gpus=(one_gpu,), live=(100,)))
     assert seen.busy == {(uids[0], "train")}
     assert seen.reached == {(uids[0], "train")}
-    unseen = Seen.of(snapshot(*readings, cards=(gpu,)))
+    unseen = Seen.of(snapshot(*readings, gpus=(one_gpu,)))
     assert (unseen.busy, unseen.reached) == (frozenset(), {(each, "train") for each in uids[:2]})

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from testing.values import CARD
+from testing.values import GPU
 from vgpumonitor.controllers import Feedback
 from vgpumonitor.region.launches import is_limit
 from vgpumonitor.region.layouts import V1_1, V1_2, Layout
@@ -32,7 +32,7 @@ def uid(number: int) -> str:
 
 
 class Workload:
-    """One container on one or more cards, with one process that launches where it may."""
+    """One container on one or more GPUs, with one process that launches where it may."""
 
     def __init__(
         self,
@@ -40,25 +40,25 @@ class Workload:
         number: int,
         priority: int = 1,
         layout: Layout = V1_2,
-        cards: tuple[str, ...] = (CARD,),
+        gpus: tuple[str, ...] = (GPU,),
         core_limit: int = 50,
         host_pid_known: bool = True,
     ) -> None:
-        """``core_limit`` is in percent of a card, 0 for none."""
+        """``core_limit`` is in percent of a GPU, 0 for none."""
         self.core_limit = core_limit
         self.host_pid_known = host_pid_known
         self.layout = layout
         self.directory = containers_dir / f"{uid(number)}_train"
         self.directory.mkdir(parents=True)
         self.path = self.directory / f"{self.directory.name}.cache"
-        devices = [RegionDevice(card, 10 << 30, core_limit) for card in cards]
+        devices = [RegionDevice(gpu, 10 << 30, core_limit) for gpu in gpus]
         self.region = RegionWriter(self.path, layout, devices, now=START, priority=priority)
         self.region.register(_PID)
         if host_pid_known:
             self.region.set_hostpid(_PID, 100_000 + number)
 
     def run(self, wanted: int, now: int = START + 1) -> int:
-        """The percent of a card that it gets, of the ``wanted``, in the seconds from ``now`` (Unix
+        """The percent of a GPU that it gets, of the ``wanted``, in the seconds from ``now`` (Unix
         seconds) to the next round: launch by launch, between two looks of the watcher."""
         steps = round(ROUND / WATCH)
         got = 0
@@ -99,7 +99,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Step:
-    """What one container wanted and got of the card (percent), and what it does after the round:
+    """What one container wanted and got of the GPU (percent), and what it does after the round:
     whether its launches wait and its core limit holds in fact."""
 
     wanted: int

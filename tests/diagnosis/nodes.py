@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from testing.values import CARD, GIB, UID, card, pods_view, snapshot
+from testing.values import GIB, GPU, UID, gpu, pods_view, snapshot
 from vgpumonitor.snapshot import NodeSnapshot
 from vgpumonitor.sources.containers import ContainerReading, ContainersView
 from vgpumonitor.sources.devices import Device, DeviceHealth, DeviceProcess, ProcessUtilization
@@ -41,7 +41,7 @@ def pod(
 
 
 def hami_pod(uid: str = UID, name: str = "train-0", memory: int = 20 * GIB) -> Pod:
-    return pod(uid, name, Allocation(CARD, None, memory, 0.5), labels={})
+    return pod(uid, name, Allocation(GPU, None, memory, 0.5), labels={})
 
 
 def busy(pid: int, memory: int = GIB, core: int = 60) -> DeviceProcess:
@@ -52,7 +52,7 @@ def busy(pid: int, memory: int = GIB, core: int = 60) -> DeviceProcess:
 def node(
     *readings: ContainerReading,
     pods: PodsView | None = None,
-    cards: Iterable[Device] | None = None,
+    gpus: Iterable[Device] | None = None,
     live: Iterable[int] | None = (100,),
     on_devices: Mapping[int, ContainerRef | None] | None = None,
     directory: ContainersView | None = None,
@@ -63,7 +63,7 @@ def node(
     made = snapshot(
         *readings,
         pods=pods_view(pod()) if pods is None else pods,
-        cards=[card()] if cards is None else cards,
+        gpus=[gpu()] if gpus is None else gpus,
         live=live,
         on_devices=on_devices,
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from testing.values import GIB, OTHER, card, entry, pods_view, process, region, use
+from testing.values import GIB, OTHER, entry, gpu, pods_view, process, region, use
 from tests.diagnosis.nodes import busy, hami_pod, node, pod
 from vgpumonitor.diagnosis import (
     KINDS,
@@ -87,7 +87,7 @@ SOUND = region(process(use(data=GIB, sm=30)))
 
 
 def sound() -> NodeSnapshot:
-    return node(entry(SOUND), cards=[card(processes=(busy(100),))])
+    return node(entry(SOUND), gpus=[gpu(processes=(busy(100),))])
 
 
 def told(examination: Examination, snapshot: NodeSnapshot | None = None) -> dict[str, list[Seen]]:
@@ -127,7 +127,7 @@ def test_no_library_is_missed_where_nothing_is_to_be_limited() -> None:
         # Whole GPUs, HAMi, and what notes nothing on its pods.
         (node(pods=pods_view(pod(limited=False, phase="Pending"))), False),
         (node(pods=pods_view(replace(hami_pod(), phase="Pending"))), False),
-        (node(entry(SOUND), pods=pods_view(), cards=[card(processes=(busy(100),))]), False),
+        (node(entry(SOUND), pods=pods_view(), gpus=[gpu(processes=(busy(100),))]), False),
     ],
     ids=["nothing yet", "Koordinator", "Koordinator, whole GPUs", "HAMi", "KAI"],
 )
@@ -170,7 +170,7 @@ class TestGatesOfKoordlet:
 
 
 def test_why_the_driver_is_not_there() -> None:
-    down = node(devices=DeviceHealth("NVML", False, {}, "not found"), cards=(), pods=pods_view())
+    down = node(devices=DeviceHealth("NVML", False, {}, "not found"), gpus=(), pods=pods_view())
     found = told(replace(FINE, driver=("/dev/nvidiactl does not exist",)), down)
     assert found == {
         "nvml-down": [Seen("", "not found"), Seen("", "/dev/nvidiactl does not exist")]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from testing import pods
-from testing.values import CARD, GIB, OTHER, UID, card, entry, pods_view, process, region, use
+from testing.values import GIB, GPU, OTHER, UID, entry, gpu, pods_view, process, region, use
 from tests.diagnosis.nodes import busy, node
 from vgpumonitor.diagnosis import findings
 from vgpumonitor.snapshot import NodeSnapshot
@@ -38,7 +38,7 @@ def pod(uid: str = UID, **annotations: str) -> Pod:
 
 def on_mig(shared: Pod) -> NodeSnapshot:
     part = MigDevice(MIG, "1g.10gb", 7, 0, 10 * GIB, GIB, (DeviceProcess(300, GIB),))
-    return node(pods=pods_view(shared), cards=[card(mig_devices=(part,))], on_devices={300: TRAIN})
+    return node(pods=pods_view(shared), gpus=[gpu(mig_devices=(part,))], on_devices={300: TRAIN})
 
 
 def whole(*resources: tuple[str, str]) -> str:
@@ -47,13 +47,13 @@ def whole(*resources: tuple[str, str]) -> str:
 
 
 NODES: dict[str, Callable[[], NodeSnapshot]] = {
-    "no GPU, no pod": lambda: node(pods=pods_view(), cards=[], devices=None),
+    "no GPU, no pod": lambda: node(pods=pods_view(), gpus=[], devices=None),
     "whole GPUs by NVIDIA's plugin": lambda: node(
-        pods=pods_view(pod()), cards=[card(processes=(busy(300),))], on_devices={300: TRAIN}
+        pods=pods_view(pod()), gpus=[gpu(processes=(busy(300),))], on_devices={300: TRAIN}
     ),
     "time-slicing": lambda: node(
         pods=pods_view(pod(), pod(OTHER)),
-        cards=[card(processes=(busy(300, 30 * GIB), busy(301, 9 * GIB)))],
+        gpus=[gpu(processes=(busy(300, 30 * GIB), busy(301, 9 * GIB)))],
         on_devices={300: TRAIN, 301: ContainerRef(OTHER, "")},
     ),
     "a whole GPU by Koordinator": lambda: node(
@@ -64,28 +64,28 @@ NODES: dict[str, Callable[[], NodeSnapshot]] = {
                 )
             )
         ),
-        cards=[card(processes=(busy(300, 30 * GIB),))],
+        gpus=[gpu(processes=(busy(300, 30 * GIB),))],
         on_devices={300: TRAIN},
     ),
     "HAMi": lambda: node(
         entry(SOUND),
-        pods=pods_view(pod(hami=f"{CARD},NVIDIA,10240,50:;")),
-        cards=[card(processes=(busy(100),))],
+        pods=pods_view(pod(hami=f"{GPU},NVIDIA,10240,50:;")),
+        gpus=[gpu(processes=(busy(100),))],
     ),
     "Volcano": lambda: node(
         entry(SOUND),
-        pods=pods_view(pod(volcano=f"{CARD},NVIDIA,10240,50:;")),
-        cards=[card(processes=(busy(100),))],
+        pods=pods_view(pod(volcano=f"{GPU},NVIDIA,10240,50:;")),
+        gpus=[gpu(processes=(busy(100),))],
     ),
     "MIG by HAMi 2.10": lambda: on_mig(
         pod(
-            hami=f"{CARD},NVIDIA,10240,0:;",
+            hami=f"{GPU},NVIDIA,10240,0:;",
             hami_mig=json.dumps(
                 [
                     {
                         "containerIndex": 0,
                         "deviceIndex": 0,
-                        "gpuUUID": CARD,
+                        "gpuUUID": GPU,
                         "migUUID": MIG,
                         "profile": "1g.10gb",
                         "gpuInstanceID": 7,
@@ -95,7 +95,7 @@ NODES: dict[str, Callable[[], NodeSnapshot]] = {
             ),
         )
     ),
-    "MIG by HAMi before 2.10": lambda: on_mig(pod(hami=f"{CARD}[1-0],NVIDIA,10240,0:;")),
+    "MIG by HAMi before 2.10": lambda: on_mig(pod(hami=f"{GPU}[1-0],NVIDIA,10240,0:;")),
 }
 
 

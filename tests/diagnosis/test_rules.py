@@ -11,15 +11,15 @@ import pytest
 from msgspec import structs
 
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     pods_view,
     process,
     region,
@@ -39,7 +39,7 @@ TRAIN = "team-a/train-0/train"
 #: A region in order: a process that lives, is known to HAMi-core, and has a core limit.
 SOUND = region(process(use(data=GIB, sm=30)))
 SECOND = region(process(use(data=GIB, sm=30), hostpid=200, pid=8))
-XID_79 = DeviceXid(0, CARD, "", 79, 1, NOW - 3600, ())
+XID_79 = DeviceXid(0, GPU, "", 79, 1, NOW - 3600, ())
 TWO = pods_view(pod(), pod(OTHER, "train-1"))
 LIFTED = {"utilization_switch": 0}
 WRONG = {UID: (("hami.io/x", "is not valid JSON"),)}
@@ -56,7 +56,7 @@ def sharers(*regions: object, **health: object) -> NodeSnapshot:
         entry(first),  # type: ignore[arg-type]
         entry(second, OTHER),  # type: ignore[arg-type]
         pods=TWO,
-        cards=[card(processes=(busy(100), busy(200)))],
+        gpus=[gpu(processes=(busy(100), busy(200)))],
         live=(100, 200),
         **health,  # type: ignore[arg-type]
     )
@@ -106,20 +106,20 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     "hami-core-not-loaded": (
         lambda: node(
             entry(None),
-            cards=[card(processes=(busy(300),))],
+            gpus=[gpu(processes=(busy(300),))],
             on_devices={300: ContainerRef(UID, "")},
         ),
         [Seen(TRAIN, f"1.00 GiB on GPU 0, and no region file in {UID}_train")],
-        lambda: node(entry(None), cards=[card(processes=(busy(300),))], on_devices={300: None}),
+        lambda: node(entry(None), gpus=[gpu(processes=(busy(300),))], on_devices={300: None}),
     ),
     "process-bypasses": (
         lambda: node(
             entry(SOUND),
-            cards=[card(processes=(busy(100), busy(300, 2 * GIB)))],
+            gpus=[gpu(processes=(busy(100), busy(300, 2 * GIB)))],
             on_devices={300: ContainerRef(UID, "")},
         ),
         [Seen(TRAIN, "2.00 GiB on GPU 0")],
-        lambda: node(entry(SOUND), cards=[card(processes=(busy(100),))]),
+        lambda: node(entry(SOUND), gpus=[gpu(processes=(busy(100),))]),
     ),
     "isolation-not-requested": (
         lambda: node(pods=pods_view(pod(limited=False, labels={}))),
@@ -155,23 +155,23 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(entry(SOUND)),
     ),
     "nvml-down": (
-        lambda: node(devices=DeviceHealth("NVML", False, {}, "Driver Not Loaded"), cards=()),
+        lambda: node(devices=DeviceHealth("NVML", False, {}, "Driver Not Loaded"), gpus=()),
         [Seen("", "Driver Not Loaded")],
-        lambda: node(devices=None, cards=()),
+        lambda: node(devices=None, gpus=()),
     ),
     "nvml-released": (
-        lambda: node(devices=DeviceHealth("NVML", False, {}, lock_file="/tmp/lock"), cards=()),
+        lambda: node(devices=DeviceHealth("NVML", False, {}, lock_file="/tmp/lock"), gpus=()),
         [Seen("", "the lock file is /tmp/lock")],
-        lambda: node(devices=DeviceHealth("NVML", False, {}, "Driver Not Loaded"), cards=()),
+        lambda: node(devices=DeviceHealth("NVML", False, {}, "Driver Not Loaded"), gpus=()),
     ),
     "no-gpu": (
-        lambda: node(cards=()),
+        lambda: node(gpus=()),
         [Seen("", "NVML counts 0 GPUs")],
-        lambda: node(devices=DeviceHealth("NVML", False, {}), cards=()),
+        lambda: node(devices=DeviceHealth("NVML", False, {}), gpus=()),
     ),
     "gpu-lost": (
-        lambda: node(cards=[card(up=False)], pods=pods_view()),
-        [Seen(f"GPU 0 ({CARD})", "the driver knew it and does not answer for it any more")],
+        lambda: node(gpus=[gpu(up=False)], pods=pods_view()),
+        [Seen(f"GPU 0 ({GPU})", "the driver knew it and does not answer for it any more")],
         lambda: node(pods=pods_view()),
     ),
     "gpu-xid": (
@@ -187,22 +187,20 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     ),
     "gpu-memory-damaged": (
         lambda: node(
-            cards=[
-                card(row_remap_failed=True, row_remap_pending=True, page_retirement_pending=True)
-            ]
+            gpus=[gpu(row_remap_failed=True, row_remap_pending=True, page_retirement_pending=True)]
         ),
         [
-            Seen(f"GPU 0 ({CARD})", "the remapping of a memory row failed"),
-            Seen(f"GPU 0 ({CARD})", "the remapping of a memory row is pending"),
-            Seen(f"GPU 0 ({CARD})", "the retirement of a memory page is pending"),
+            Seen(f"GPU 0 ({GPU})", "the remapping of a memory row failed"),
+            Seen(f"GPU 0 ({GPU})", "the remapping of a memory row is pending"),
+            Seen(f"GPU 0 ({GPU})", "the retirement of a memory page is pending"),
         ],
-        lambda: node(cards=[card(row_remap_failed=False, row_remap_pending=False)]),
+        lambda: node(gpus=[gpu(row_remap_failed=False, row_remap_pending=False)]),
     ),
     "nvml-calls-fail": (
-        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 4, NOW - 15)),
-        [Seen(CARD, "nvmlDeviceGetPowerUsage failed 4 times (last: 15 s ago)")],
+        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", GPU), 4, NOW - 15)),
+        [Seen(GPU, "nvmlDeviceGetPowerUsage failed 4 times (last: 15 s ago)")],
         # Of a GPU that was lost and is back.
-        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", CARD), 400, NOW - 3600)),
+        lambda: node(devices=failing(("nvmlDeviceGetPowerUsage", GPU), 400, NOW - 3600)),
     ),
     "pods-refused": (
         lambda: node(pods=PodsView(problem="403: forbidden", refused=True)),
@@ -247,7 +245,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
                     process(use(data=GIB), hostpid=8, pid=8),
                 )
             ),
-            cards=[card(processes=(busy(307), busy(408)))],
+            gpus=[gpu(processes=(busy(307), busy(408)))],
             on_devices={307: ContainerRef(UID, ""), 408: ContainerRef(UID, "")},
         ),
         [Seen(TRAIN, "process 7: HAMi-core found none; process 8: HAMi-core has 8, it is 408")],
@@ -256,13 +254,13 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     "utilization-unmeasured": (
         lambda: node(
             entry(region(process(use(data=GIB)), sm_limit=0)),
-            cards=[card(processes=(busy(100, core=60),))],
+            gpus=[gpu(processes=(busy(100, core=60),))],
         ),
         [Seen(TRAIN, "no core limit on GPU 0; the driver says 60%")],
         # Idle, by the driver: 0 % is right.
         lambda: node(
             entry(region(process(use(data=GIB)), sm_limit=0)),
-            cards=[card(processes=(busy(100, core=0),))],
+            gpus=[gpu(processes=(busy(100, core=0),))],
         ),
     ),
     "core-limit-lifted": (
@@ -282,7 +280,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     "driver-too-new": (
         lambda: node(
             entry(region(process(use(data=GIB)), layout="0")),
-            cards=[card(driver_version="575.51.03")],
+            gpus=[gpu(driver_version="575.51.03")],
         ),
         [Seen(TRAIN, "driver 575.51.03, HAMi-core of HAMi up to 2.4")],
         lambda: node(entry(region(process(use(data=GIB)), layout="0"))),
@@ -296,7 +294,7 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
         lambda: node(
             pods=pods_view(
                 pod(UID, "a", Allocation("", 3, 30 * GIB, 0.6), limited=False),
-                pod(OTHER, "b", Allocation(CARD, None, 20 * GIB, 0.5), limited=False),
+                pod(OTHER, "b", Allocation(GPU, None, 20 * GIB, 0.5), limited=False),
             )
         ),
         [Seen("GPU 0", "50.0 GiB of 40.0 GiB of memory"), Seen("GPU 0", "110% of its cores")],
@@ -322,11 +320,11 @@ CASES: dict[str, tuple[Callable[[], NodeSnapshot], list[Seen], Callable[[], Node
     ),
     "memory-unattributed": (
         lambda: node(
-            cards=[card(processes=(busy(900, 3 * GIB),))], on_devices={900: None}, pods=pods_view()
+            gpus=[gpu(processes=(busy(900, 3 * GIB),))], on_devices={900: None}, pods=pods_view()
         ),
         [Seen("GPU 0", "3.00 GiB")],
         lambda: node(
-            cards=[card(processes=(busy(900, 500 * MIB),))],
+            gpus=[gpu(processes=(busy(900, 500 * MIB),))],
             on_devices={900: None},
             pods=pods_view(),
         ),
@@ -390,7 +388,7 @@ def test_a_node_that_has_not(kind: str) -> None:
 
 
 def test_a_node_in_order_has_nothing() -> None:
-    assert findings(node(entry(SOUND), cards=[card(processes=(busy(100),))])) == ()
+    assert findings(node(entry(SOUND), gpus=[gpu(processes=(busy(100),))])) == ()
 
 
 def test_the_worst_comes_first() -> None:
@@ -399,7 +397,7 @@ def test_the_worst_comes_first() -> None:
         entry(None, OTHER, error="it is a pipe"),
         pods=TWO,
         devices=DeviceHealth("NVML", False, {}),
-        cards=(),
+        gpus=(),
     )
     told = [(finding.kind.severity, finding.kind.id) for finding in findings(made)]
     assert told == [
@@ -412,14 +410,14 @@ def test_the_worst_comes_first() -> None:
 class TestGates:
     """Which of koordlet's gates is missing, from what is there and what is not."""
 
-    CARDS = (card(), card(CARD_2, 1, 4))
+    GPUS = (gpu(), gpu(GPU_2, 1, 4))
 
     def told(self, on: int) -> str:
-        cards = [
+        gpus = [
             replace(each, processes=(busy(300),) if place == on else ())
-            for place, each in enumerate(self.CARDS)
+            for place, each in enumerate(self.GPUS)
         ]
-        made = node(cards=cards, on_devices={300: ContainerRef(UID, "")})
+        made = node(gpus=gpus, on_devices={300: ContainerRef(UID, "")})
         return by_id(made)["koordinator-no-directories"].seen[0].text
 
     def test_processes_on_the_allocated_gpu(self) -> None:
@@ -435,7 +433,7 @@ class TestGates:
         )
 
     def test_one_gpu_tells_nothing(self) -> None:
-        made = node(cards=[card(processes=(busy(300),))], on_devices={300: ContainerRef(UID, "")})
+        made = node(gpus=[gpu(processes=(busy(300),))], on_devices={300: ContainerRef(UID, "")})
         found = by_id(made)["koordinator-no-directories"]
         assert found.seen == (Seen("team-a/train-0", "has no directory, and processes on GPU 0"),)
 
@@ -453,7 +451,7 @@ class TestSharers:
             entry(structs.replace(SOUND, **LIFTED)),
             entry(SECOND, OTHER),
             pods=TWO,
-            cards=[card(processes=(busy(100), busy(200, core=0)))],
+            gpus=[gpu(processes=(busy(100), busy(200, core=0)))],
             live=(100, 200),
         )
         assert "core-limit-lifted" not in by_id(made)
@@ -484,7 +482,7 @@ class TestMig:
         part = MigDevice(mig, "1g.10gb", 7, 0, 10 * GIB, 0, ())
         made = node(
             entry(region(process(use(data=GIB)), uuids=(mig,), limit=12 * GIB)),
-            cards=[card(mig_devices=(part,))],
+            gpus=[gpu(mig_devices=(part,))],
         )
         assert by_id(made)["memory-oversubscribed"].seen == (
             Seen(TRAIN, f"limit 12.0 GiB, GPU 0 ({mig}) has 10.0 GiB"),
@@ -504,7 +502,7 @@ def test_a_process_in_a_container_without_a_directory_beside_one_that_has_one() 
         pods=pods_view(
             replace(pod(), containers={}, container_names=("train", "side")),
         ),
-        cards=[card(processes=(busy(100), DeviceProcess(300, 2 * GIB)))],
+        gpus=[gpu(processes=(busy(100), DeviceProcess(300, 2 * GIB)))],
         on_devices={300: ContainerRef(UID, "")},
     )
     assert by_id(made)["hami-core-not-loaded"].seen == (
@@ -516,7 +514,7 @@ class TestKept:
     def test_the_answer_to_the_last_snapshot(self) -> None:
         made = node(pods=TWO)
         assert findings(made) is findings(made)
-        other = node(entry(SOUND), cards=[card(processes=(busy(100),))])
+        other = node(entry(SOUND), gpus=[gpu(processes=(busy(100),))])
         assert findings(other) == ()
         assert [finding.kind.id for finding in findings(made)] == ["koordinator-no-directories"]
 
@@ -533,7 +531,7 @@ class TestKept:
     ("call", "times"),
     [
         # Once may pass.
-        (("nvmlDeviceGetPowerUsage", CARD), 1),
+        (("nvmlDeviceGetPowerUsage", GPU), 1),
         # Findings of their own tell these.
         (("nvmlInit", ""), 9),
         (("timeout", ""), 9),
@@ -546,8 +544,8 @@ def test_failures_that_say_nothing_of_a_call(call: tuple[str, str], times: int) 
 def test_calls_of_a_gpu_that_is_lost_are_told_by_that_alone() -> None:
     made = node(
         pods=pods_view(),
-        cards=[card().without_readings()],
-        devices=failing(("nvmlDeviceGetMemoryInfo", CARD), 40, NOW),
+        gpus=[gpu().without_readings()],
+        devices=failing(("nvmlDeviceGetMemoryInfo", GPU), 40, NOW),
     )
     assert list(by_id(made)) == ["gpu-lost"]
 
@@ -562,27 +560,26 @@ def test_an_xid_that_nobody_knows_counts_as_one_of_the_gpu_as_in_the_alerts() ->
 class TestUnmeasured:
     """No core limit, on two GPUs."""
 
-    REGION = region(process(use(data=GIB), use()), uuids=(CARD, CARD_2), sm_limit=0)
+    REGION = region(process(use(data=GIB), use()), uuids=(GPU, GPU_2), sm_limit=0)
 
     def seen(self, *gpus: Device, **health: object) -> list[str]:
-        made = node(entry(self.REGION), pods=pods_view(), cards=gpus, **health)  # type: ignore[arg-type]
+        made = node(entry(self.REGION), pods=pods_view(), gpus=gpus, **health)  # type: ignore[arg-type]
         finding = by_id(made).get("utilization-unmeasured")
         return [] if finding is None else [seen.text for seen in finding.seen]
 
     def test_is_told_of_the_gpu_that_it_works_on(self) -> None:
-        second = card(CARD_2, 1, 4)
-        assert self.seen(card(processes=(busy(100),)), second) == [
+        second = gpu(GPU_2, 1, 4)
+        assert self.seen(gpu(processes=(busy(100),)), second) == [
             "no core limit on GPU 0; the driver says 60%"
         ]
 
     def test_is_told_of_both_where_the_driver_tells_no_processes(self) -> None:
-        unknown = [card(processes=None), card(CARD_2, 1, 4, processes=None)]
+        unknown = [gpu(processes=None), gpu(GPU_2, 1, 4, processes=None)]
         assert self.seen(*unknown) == [
             f"no core limit on GPU {index}; the driver does not tell it either" for index in (0, 1)
         ]
 
     def test_names_a_gpu_that_has_no_index_by_its_uuid(self) -> None:
         assert self.seen(devices=None) == [
-            f"no core limit on {uuid}; the driver does not tell it either"
-            for uuid in (CARD, CARD_2)
+            f"no core limit on {uuid}; the driver does not tell it either" for uuid in (GPU, GPU_2)
         ]

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     pods_view,
     process,
     region,
@@ -37,7 +37,7 @@ from vgpumonitor.sources.processes import ContainerRef
 
 MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
 SOUND = region(process(use(data=GIB, sm=30)))
-BUSY = (card(processes=(busy(100),)),)
+BUSY = (gpu(processes=(busy(100),)),)
 HAMI = pods_view(hami_pod())
 
 
@@ -79,7 +79,7 @@ REPORTS = (
             entry(SOUND),
             entry(region(process(use(data=GIB, sm=10), hostpid=200, pid=8)), container="side"),
             pods=HAMI,
-            cards=[card(processes=(busy(100), busy(200)))],
+            gpus=[gpu(processes=(busy(100), busy(200)))],
             live=(100, 200),
         ),
         instead="other files are ignored, and both containers are shown",
@@ -92,7 +92,7 @@ REPORTS = (
     ),
     Report(
         "HAMi #555, #2281",
-        "utilization above 100, memory above the card's size, from stale slots",
+        "utilization above 100, memory above the GPU's size, from stale slots",
         lambda: node(
             entry(
                 region(
@@ -101,7 +101,7 @@ REPORTS = (
                 )
             ),
             pods=HAMI,
-            cards=BUSY,
+            gpus=BUSY,
         ),
         instead="slots that are no longer in use don't count",
     ),
@@ -111,12 +111,12 @@ REPORTS = (
         lambda: node(
             entry(SOUND),
             pods=HAMI,
-            cards=BUSY,
+            gpus=BUSY,
             devices=DeviceHealth(
                 "NVML",
                 True,
-                {("nvmlDeviceGetPowerUsage", CARD): 40},
-                failed_at={("nvmlDeviceGetPowerUsage", CARD): NOW - 15},
+                {("nvmlDeviceGetPowerUsage", GPU): 40},
+                failed_at={("nvmlDeviceGetPowerUsage", GPU): NOW - 15},
             ),
         ),
         ("nvml-calls-fail",),
@@ -124,7 +124,7 @@ REPORTS = (
     Report(
         "HAMi #1628",
         "byte counts as label values: a new series at every allocation",
-        lambda: node(entry(SOUND), pods=HAMI, cards=BUSY),
+        lambda: node(entry(SOUND), pods=HAMI, gpus=BUSY),
         instead="the set vgpu has none; --metrics=…,-memory-desc leaves the old family out",
     ),
     Report(
@@ -146,19 +146,19 @@ REPORTS = (
         lambda: node(
             entry(
                 structs.replace(
-                    region(process(use(data=GIB, sm=30), use()), uuids=(CARD, None)),
+                    region(process(use(data=GIB, sm=30), use()), uuids=(GPU, None)),
                     problems=(("bad_uuid", "the UUID of device 1 is b''"),),
                 )
             ),
             pods=HAMI,
-            cards=BUSY,
+            gpus=BUSY,
         ),
         ("region-invalid",),
     ),
     Report(
         "HAMi 2.8 changelog",
         "monitor too slow in a big cluster",
-        lambda: node(entry(SOUND), pods=HAMI, cards=BUSY),
+        lambda: node(entry(SOUND), pods=HAMI, gpus=BUSY),
         instead="nothing is listed at a scrape (docs/performance.md)",
     ),
     Report(
@@ -182,12 +182,12 @@ REPORTS = (
     ),
     Report(
         "dcgm-exporter #151, #307, #587, #725",
-        "no per-container figures for a shared card",
+        "no per-container figures for a shared GPU",
         lambda: node(
             entry(SOUND),
             entry(region(process(use(data=GIB, sm=10), hostpid=200, pid=8)), OTHER),
             pods=pods_view(pod(), pod(OTHER, "train-1")),
-            cards=[card(processes=(busy(100), busy(200)))],
+            gpus=[gpu(processes=(busy(100), busy(200)))],
             live=(100, 200),
         ),
         instead="the driver's and HAMi-core's figures are there by container",
@@ -198,25 +198,25 @@ REPORTS = (
         lambda: node(
             entry(region(process(use(data=GIB)), sm_limit=0)),
             pods=pods_view(pod(limited=False, labels={})),
-            cards=BUSY,
+            gpus=BUSY,
         ),
         ("utilization-unmeasured",),
     ),
     Report(
         "koordlet recreates a container's directory at each restart",
         "vGPUmonitor shows the dead container's numbers for ever",
-        lambda: node(entry(SOUND, changed=NOW - 5), cards=BUSY),
+        lambda: node(entry(SOUND, changed=NOW - 5), gpus=BUSY),
         instead="the new file is read at once",
     ),
     Report(
         "HAMi #403, #583, #601, #1565, #1864, #2015, HAMi-core #32, "
         "volcano-vgpu-device-plugin #49, HAMi-WebUI #10",
-        "utilization of a container is always 0 while the card is busy",
+        "utilization of a container is always 0 while the GPU is busy",
         lambda: node(
             entry(region(process(use(data=GIB)), sm_limit=0)),
             entry(region(process(use(data=GIB), hostpid=0, pid=8)), OTHER),
             pods=pods_view(hami_pod(), hami_pod(OTHER, "train-1")),
-            cards=[card(processes=(busy(100), busy(208)))],
+            gpus=[gpu(processes=(busy(100), busy(208)))],
             on_devices={208: ContainerRef(OTHER, "")},
         ),
         ("host-pid-unknown", "utilization-unmeasured"),
@@ -227,7 +227,7 @@ REPORTS = (
         lambda: node(
             entry(region(process(use(data=GIB), hostpid=7, pid=7))),
             pods=HAMI,
-            cards=[card(driver_version="570.86", processes=(busy(307),))],
+            gpus=[gpu(driver_version="570.86", processes=(busy(307),))],
             on_devices={307: ContainerRef(UID, "")},
         ),
         ("host-pid-unknown",),
@@ -246,7 +246,7 @@ REPORTS = (
                 OTHER,
             ),
             pods=pods_view(hami_pod(), hami_pod(OTHER, "train-1")),
-            cards=[card(processes=(busy(100), busy(200)))],
+            gpus=[gpu(processes=(busy(100), busy(200)))],
             live=(100, 200),
         ),
         ("core-limit-lifted",),
@@ -259,20 +259,20 @@ REPORTS = (
                 replace(
                     hami_pod(),
                     limited=False,
-                    mig_allocations=(MigAllocation("train", 0, CARD, MIG, "1g.10gb", 7, 0),),
+                    mig_allocations=(MigAllocation("train", 0, GPU, MIG, "1g.10gb", 7, 0),),
                 )
             ),
-            cards=[card(mig_devices=(MigDevice(MIG, "1g.10gb", 7, 0, 10 * GIB, 0, ()),))],
+            gpus=[gpu(mig_devices=(MigDevice(MIG, "1g.10gb", 7, 0, 10 * GIB, 0, ()),))],
         ),
         instead="MIG pods need no directory: the annotation names their devices",
     ),
     Report(
         "HAMi #705, #2630",
-        "memory oversubscribed: the limit is above the card",
+        "memory oversubscribed: the limit is above the GPU",
         lambda: node(
             entry(region(process(use(data=GIB, sm=30)), limit=60 * GIB)),
             pods=pods_view(hami_pod(memory=60 * GIB)),
-            cards=BUSY,
+            gpus=BUSY,
         ),
         ("gpu-over-allocated", "memory-oversubscribed"),
     ),
@@ -281,7 +281,7 @@ REPORTS = (
         "dynamic MIG fails while a monitor holds NVML",
         lambda: node(
             pods=pods_view(),
-            cards=(),
+            gpus=(),
             devices=DeviceHealth("NVML", False, {}, lock_file="/tmp/hami/hami-mig-apply.lock"),
         ),
         ("nvml-released",),
@@ -294,7 +294,7 @@ REPORTS = (
                 region(process(structs.replace(use(sm=30), total=2**64 - MIB, data=2**64 - MIB)))
             ),
             pods=HAMI,
-            cards=BUSY,
+            gpus=BUSY,
         ),
         ("region-invalid",),
     ),
@@ -303,7 +303,7 @@ REPORTS = (
         "NVIDIA's runtime refuses to start the monitor, or gives it no GPUs",
         lambda: node(
             pods=pods_view(),
-            cards=(),
+            gpus=(),
             devices=DeviceHealth("NVML", False, {}, "NVML Shared Library Not Found"),
         ),
         ("nvml-down",),
@@ -314,10 +314,10 @@ REPORTS = (
     ),
     Report(
         "dcgm-exporter #58, #127, #201, #594, #637; KAI #69, #1528",
-        "per-container figures for whole cards, time-slicing, MPS",
+        "per-container figures for whole GPUs, time-slicing, MPS",
         lambda: node(
             pods=pods_view(pod(UID, "whole", Allocation("", 3, 40 * GIB, 1.0), limited=False)),
-            cards=[card(processes=(busy(300, 30 * GIB),))],
+            gpus=[gpu(processes=(busy(300, 30 * GIB),))],
             on_devices={300: ContainerRef(UID, "")},
         ),
         instead="the driver's figures are there by container, without a region",
@@ -326,24 +326,24 @@ REPORTS = (
         "dcgm-exporter #190, #239, #309, #500, #620; HAMi #2717",
         "XID errors",
         lambda: replace(
-            node(pods=pods_view(), cards=[card().without_readings()]),
-            xids=(DeviceXid(0, CARD, "", 79, 1, NOW - 60, ()),),
+            node(pods=pods_view(), gpus=[gpu().without_readings()]),
+            xids=(DeviceXid(0, GPU, "", 79, 1, NOW - 60, ()),),
         ),
         ("gpu-lost", "gpu-xid"),
     ),
     Report(
         "dcgm-exporter #26, #99, #423, #515, #564; gpu-operator #2103",
         "whose workload is that pod; labels of pods",
-        lambda: node(entry(SOUND), cards=BUSY),
+        lambda: node(entry(SOUND), gpus=BUSY),
         instead="vgpu_pod_info has the workload, and labels with --pod-labels",
     ),
     Report(
         "Koordinator #2545",
-        "the annotation names the card by id",
+        "the annotation names the GPU by id",
         lambda: node(
             entry(SOUND),
-            pods=pods_view(pod(UID, "train-0", Allocation(CARD, 9, 20 * GIB, 0.5))),
-            cards=[*BUSY, card(CARD_2, 1, 9)],
+            pods=pods_view(pod(UID, "train-0", Allocation(GPU, 9, 20 * GIB, 0.5))),
+            gpus=[*BUSY, gpu(GPU_2, 1, 9)],
         ),
         instead="the UUID counts, not the minor number",
     ),
@@ -352,7 +352,7 @@ REPORTS = (
         "what a team's idle share costs",
         lambda: node(
             entry(structs.replace(SOUND, last_kernel_time=int(NOW) - 86400)),
-            cards=[card(processes=(DeviceProcess(100, GIB),))],
+            gpus=[gpu(processes=(DeviceProcess(100, GIB),))],
         ),
         instead="idle is not wrong: the dashboard rightsizing has its hours and cost",
     ),

@@ -22,7 +22,7 @@ from testing.exporter import free_port, running
 from testing.nvml import simulated_nvml
 from testing.region_files import put
 from testing.tools import require
-from testing.values import CARD, GIB, OTHER, UID
+from testing.values import GIB, GPU, OTHER, UID
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedNvml
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
@@ -32,7 +32,7 @@ NAME = f"{UID}_train"
 NVML = SimulatedNvml(
     devices=(
         SimulatedDevice(
-            uuid=CARD,
+            uuid=GPU,
             name="NVIDIA L40S",
             minor=3,
             memory=Memory(46 * GIB, 20 * GIB, GIB),
@@ -56,7 +56,7 @@ class Node:
             self.procfs.add(100000 + place, "python3", pod_cgroup(UID, "c" * 64), (7567 + place,))
         self.pods = pods.write(
             directory / "pods.json",
-            pods.pod("train-0", UID, annotations={pods.HAMI: f"{CARD},NVIDIA,11520,50:;"}),
+            pods.pod("train-0", UID, annotations={pods.HAMI: f"{GPU},NVIDIA,11520,50:;"}),
         )
         self.port = free_port()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testing.values import CARD, UID, card
+from testing.values import GPU, UID, gpu
 from tests.diagnosis.nodes import busy, node
 from vgpumonitor.diagnosis import Library
 from vgpumonitor.doctor import traces
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def on_gpu(*pids: int) -> NodeSnapshot:
-    return node(cards=[card(CARD, processes=tuple(busy(pid) for pid in pids))])
+    return node(gpus=[gpu(GPU, processes=tuple(busy(pid) for pid in pids))])
 
 
 class TestLibraries:

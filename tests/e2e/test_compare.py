@@ -15,7 +15,7 @@ import pynvml
 from testing.exporter import Exporter, running, serve_arguments
 from testing.nvml import simulated_nvml
 from testing.polling import eventually
-from testing.values import CARD, CARD_2, GIB, MIB
+from testing.values import GIB, GPU, GPU_2, MIB
 from vgpumonitor.simulate.node import SimulatedNode
 from vgpumonitor.simulate.nvml.state import (
     Memory,
@@ -78,8 +78,8 @@ def test_two_that_agree_on_a_node_that_changes(tmp_path: Path) -> None:
         assert compared(*both, "--strict").returncode == 1
 
 
-GPU = SimulatedDevice(
-    uuid=CARD,
+WHOLE_GPU = SimulatedDevice(
+    uuid=GPU,
     name="NVIDIA A100-SXM4-80GB",
     minor=0,
     memory=Memory(total=80 * GIB, used=41 * GIB + 300_000, reserved=600 * MIB),
@@ -103,7 +103,7 @@ GPU = SimulatedDevice(
     },
 )
 MIG_GPU = SimulatedDevice(
-    uuid=CARD_2,
+    uuid=GPU_2,
     name="NVIDIA A100-SXM4-80GB",
     minor=1,
     memory=Memory(total=80 * GIB, used=3 * GIB),
@@ -156,12 +156,12 @@ def dcgm_text(of_gpu: Mapping[str, float]) -> str:
             f'Hostname="node-1",DCGM_FI_DRIVER_VERSION="570.124.06"}} {value}\n'
         )
 
-    lines = [sample(name, value, 0, CARD) for name, value in of_gpu.items()]
+    lines = [sample(name, value, 0, GPU) for name, value in of_gpu.items()]
     for instance, used in OF_INSTANCE.items():
         more = f'GPU_I_PROFILE="1g",GPU_I_ID="{instance}",'
-        lines.append(sample("DCGM_FI_DEV_FB_USED", used, 1, CARD_2, more))
-        lines.append(sample("DCGM_FI_DEV_GPU_TEMP", 40, 1, CARD_2, more))
-        lines.append(sample("DCGM_FI_DEV_POWER_USAGE", 90, 1, CARD_2, more))
+        lines.append(sample("DCGM_FI_DEV_FB_USED", used, 1, GPU_2, more))
+        lines.append(sample("DCGM_FI_DEV_GPU_TEMP", 40, 1, GPU_2, more))
+        lines.append(sample("DCGM_FI_DEV_POWER_USAGE", 90, 1, GPU_2, more))
     return "".join(lines)
 
 
@@ -192,7 +192,7 @@ def serving(text: str) -> Iterator[str]:
 
 
 def test_a_dcgm_exporter_beside_this_one(tmp_path: Path) -> None:
-    nvml = simulated_nvml(SimulatedNvml(devices=(GPU, MIG_GPU)), tmp_path)
+    nvml = simulated_nvml(SimulatedNvml(devices=(WHOLE_GPU, MIG_GPU)), tmp_path)
     with running(*serve_arguments(tmp_path / "containers"), "--nvml=auto", env=nvml) as ours:
         eventually(lambda: len(ours.samples().get("vgpu_device_info", {})) == 2)
         with serving(dcgm_text(OF_GPU)) as dcgm:
@@ -204,4 +204,4 @@ def test_a_dcgm_exporter_beside_this_one(tmp_path: Path) -> None:
         with serving(dcgm_text({**OF_GPU, "DCGM_FI_DEV_FB_USED": 40 * 1024})) as dcgm:
             done = compared("--dcgm", dcgm, ours.url, "--wait=0")
             assert done.returncode == 1
-            assert f'DCGM_FI_DEV_FB_USED{{UUID="{CARD}"}}  A 40960  B 41984' in done.stdout
+            assert f'DCGM_FI_DEV_FB_USED{{UUID="{GPU}"}}  A 40960  B 41984' in done.stdout

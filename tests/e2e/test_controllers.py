@@ -11,7 +11,7 @@ from testing import pods
 from testing.exporter import running, serve_arguments
 from testing.polling import eventually
 from testing.region_files import put
-from testing.values import CARD
+from testing.values import GPU
 from vgpumonitor.region.layouts import V1_1_POSTINIT, V1_2
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import RegionWriter
@@ -26,7 +26,7 @@ def test_feedback_blocks_the_lower_priority_and_releases_it_at_the_end(tmp_path:
     def region(uid: str, layout: object, priority: int) -> RegionWriter:
         path = containers / f"{uid}_main" / f"{uid}_main.cache"
         path.parent.mkdir(parents=True)
-        device = RegionDevice(CARD, 1 << 30, 50)
+        device = RegionDevice(GPU, 1 << 30, 50)
         return RegionWriter(path, layout, [device], int(time.time()), priority)  # type: ignore[arg-type]
 
     with region(HIGH, V1_2, 0) as high, region(LOW, V1_1_POSTINIT, 1) as low:

@@ -75,7 +75,7 @@ def test_host_container_allocation_dead_and_bypassed_series_together(demo: Expor
     eventually(seen, 120)
 
 
-def test_what_cards_hold_is_what_containers_and_others_use(demo: Exporter) -> None:
+def test_what_gpus_hold_is_what_containers_and_others_use(demo: Exporter) -> None:
     """NVML and the regions of the simulated node tell one story: they are written one after
     the other, so they are compared until a scrape falls between two steps."""
 
@@ -86,14 +86,14 @@ def test_what_cards_hold_is_what_containers_and_others_use(demo: Exporter) -> No
             for labels, value in found[family].items():
                 uuid = dict(labels)["device_uuid"]
                 used[uuid] = used.get(uuid, 0) + value
-        cards = {
+        gpus = {
             dict(labels)["device_uuid"]: value
             for labels, value in found["vgpu_device_memory_used_bytes"].items()
         }
         with_mig = {dict(labels)["device_uuid"] for labels in found["vgpu_mig_device_info"]}
-        compared = [uuid for uuid in cards if uuid not in with_mig]
+        compared = [uuid for uuid in gpus if uuid not in with_mig]
         assert len(compared) == 4
-        return all(abs(cards[uuid] - used.get(uuid, 0)) < 1 << 20 for uuid in compared)
+        return all(abs(gpus[uuid] - used.get(uuid, 0)) < 1 << 20 for uuid in compared)
 
     eventually(agree, 60)
 

@@ -17,7 +17,7 @@ from testing.nvml import simulated_nvml
 from testing.pods import koordinator
 from testing.polling import eventually
 from testing.region_files import put
-from testing.values import CARD, CARD_2, GIB, UID
+from testing.values import GIB, GPU, GPU_2, UID
 from vgpumonitor.simulate.nvml.state import Memory, SimulatedDevice, SimulatedMig, SimulatedNvml
 from vgpumonitor.simulate.procfs import SimulatedProcfs, pod_cgroup
 
@@ -27,7 +27,7 @@ LOST = 15  # NVML_ERROR_GPU_IS_LOST
 Call = Callable[..., None]
 
 
-def cards(**more: object) -> SimulatedNvml:
+def gpus(**more: object) -> SimulatedNvml:
     return SimulatedNvml(
         devices=tuple(
             SimulatedDevice(
@@ -37,7 +37,7 @@ def cards(**more: object) -> SimulatedNvml:
                 memory=Memory(46 * GIB, 20 * GIB),
                 utilization=(50, 20),
             )
-            for minor, uuid in enumerate((CARD, CARD_2))
+            for minor, uuid in enumerate((GPU, GPU_2))
         ),
         **more,  # type: ignore[arg-type]
     )
@@ -49,11 +49,11 @@ class TestNvml:
         arguments = serve_arguments(tmp_path / "containers")
         return [argument for argument in arguments if not argument.startswith("--nvml")]
 
-    def test_a_lost_card_costs_its_own_series_alone(self, tmp_path: Path) -> None:
-        env = simulated_nvml(cards(), tmp_path)
+    def test_a_lost_gpu_costs_its_own_series_alone(self, tmp_path: Path) -> None:
+        env = simulated_nvml(gpus(), tmp_path)
         with running(*self.arguments(tmp_path), env=env) as exporter:
-            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) == 20 * GIB)
-            cards(
+            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=GPU) == 20 * GIB)
+            gpus(
                 errors={
                     call: {"0": LOST}
                     for call in (
@@ -63,18 +63,18 @@ class TestNvml:
                     )
                 }
             ).write(tmp_path / "nvml.json")
-            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) is None)
-            assert exporter.value("HostGPUMemoryUsage", deviceuuid=CARD_2) == 20 * GIB
+            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=GPU) is None)
+            assert exporter.value("HostGPUMemoryUsage", deviceuuid=GPU_2) == 20 * GIB
             assert exporter.value("vgpumonitor_nvml_up") == 1
             assert len(exporter.samples()["vGPU_device_memory_usage_in_bytes"]) == 2
-            cards().write(tmp_path / "nvml.json")
-            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) == 20 * GIB)
+            gpus().write(tmp_path / "nvml.json")
+            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=GPU) == 20 * GIB)
 
     def test_a_call_that_hangs_costs_a_bounded_wait(self, tmp_path: Path) -> None:
-        env = simulated_nvml(cards(), tmp_path)
+        env = simulated_nvml(gpus(), tmp_path)
         with running(*self.arguments(tmp_path), env=env) as exporter:
-            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD_2))
-            cards(hangs={"nvmlDeviceGetMemoryInfo": ("0",)}).write(tmp_path / "nvml.json")
+            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=GPU_2))
+            gpus(hangs={"nvmlDeviceGetMemoryInfo": ("0",)}).write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("vgpumonitor_nvml_up") == 0)
             found = exporter.samples()
             assert "HostGPUMemoryUsage" not in found
@@ -82,33 +82,33 @@ class TestNvml:
             hung = exporter.value("vgpumonitor_nvml_errors_total", call="timeout")
             assert hung is not None
             assert hung >= 1
-            cards().write(tmp_path / "nvml.json")
-            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=CARD) == 20 * GIB)
+            gpus().write(tmp_path / "nvml.json")
+            eventually(lambda: exporter.value("HostGPUMemoryUsage", deviceuuid=GPU) == 20 * GIB)
 
     def test_no_driver_then_one(self, tmp_path: Path) -> None:
-        env = simulated_nvml(cards(), tmp_path)
+        env = simulated_nvml(gpus(), tmp_path)
         (tmp_path / "nvml.json").unlink()
         with running(*self.arguments(tmp_path), env=env) as exporter:
             assert exporter.value("vgpumonitor_nvml_up") == 0
             assert len(exporter.samples()["vGPU_device_memory_usage_in_bytes"]) == 2
-            cards().write(tmp_path / "nvml.json")
+            gpus().write(tmp_path / "nvml.json")
             eventually(lambda: exporter.value("vgpumonitor_nvml_up") == 1, 40)
-            assert exporter.value("HostCoreUtilization", deviceuuid=CARD) == 50
+            assert exporter.value("HostCoreUtilization", deviceuuid=GPU) == 50
 
     def test_mig_devices(self, tmp_path: Path) -> None:
         mig = SimulatedMig(
             uuid=MIG, profile="1g.10gb", gpu_instance_id=7, memory=Memory(10 * GIB, 3 * GIB)
         )
-        card = SimulatedDevice(
-            uuid=CARD, name="NVIDIA A100", memory=Memory(40 * GIB, GIB), mig_devices=(mig,)
+        gpu = SimulatedDevice(
+            uuid=GPU, name="NVIDIA A100", memory=Memory(40 * GIB, GIB), mig_devices=(mig,)
         )
-        env = simulated_nvml(SimulatedNvml(devices=(card,)), tmp_path)
+        env = simulated_nvml(SimulatedNvml(devices=(gpu,)), tmp_path)
         with running(*self.arguments(tmp_path), env=env) as exporter:
             eventually(
                 lambda: exporter.value("vgpu_mig_device_memory_used_bytes", mig_uuid=MIG) == 3 * GIB
             )
             assert exporter.value(
-                "vgpu_mig_device_info", profile="1g.10gb", gpu_instance_id="7", device_uuid=CARD
+                "vgpu_mig_device_info", profile="1g.10gb", gpu_instance_id="7", device_uuid=GPU
             )
 
 

@@ -19,7 +19,7 @@ from testing.nvml import simulated_nvml
 from testing.polling import eventually
 from testing.region_files import put, recorded_bytes
 from testing.tools import require
-from testing.values import CARD, CARD_2, GIB, MIB, OTHER, UID
+from testing.values import GIB, GPU, GPU_2, MIB, OTHER, UID
 from vgpumonitor.region.layouts import V1_1, V1_2
 from vgpumonitor.simulate.nvml.state import (
     Memory,
@@ -79,12 +79,12 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-def cards(**more: object) -> SimulatedNvml:
-    """Two cards; the first has minor 3."""
+def gpus(**more: object) -> SimulatedNvml:
+    """Two GPUs; the first has minor 3."""
     return SimulatedNvml(
         devices=(
             SimulatedDevice(
-                uuid=CARD,
+                uuid=GPU,
                 name="NVIDIA L40S",
                 minor=3,
                 memory=Memory(46 * GIB, 20 * GIB, GIB),
@@ -92,7 +92,7 @@ def cards(**more: object) -> SimulatedNvml:
                 compute={100000: 3 * GIB, 100001: 4 * GIB, 100002: 5 * GIB},
             ),
             SimulatedDevice(
-                uuid=CARD_2,
+                uuid=GPU_2,
                 name="NVIDIA L40S",
                 minor=0,
                 memory=Memory(46 * GIB, 2 * GIB, GIB),
@@ -107,7 +107,7 @@ def test_hami_1814_1794_metrics_from_the_moment_of_placement_and_layout_1_1_post
     node: Node,
 ) -> None:
     """There: container metrics missing for hours, and wrong with 2.8.1."""
-    with node.exporter(nvml=cards()) as exporter:
+    with node.exporter(nvml=gpus()) as exporter:
         pods.write(
             node.pods_file,
             pods.pod("train-0", UID, phase="Pending", annotations=pods.koordinator(3, "11Gi", 50)),
@@ -118,7 +118,7 @@ def test_hami_1814_1794_metrics_from_the_moment_of_placement_and_layout_1_1_post
                     "vgpu_allocated_memory_bytes",
                     namespace="team-a",
                     pod="train-0",
-                    device_uuid=CARD,
+                    device_uuid=GPU,
                     device_minor="3",
                 )
                 == 11 * GIB
@@ -142,12 +142,12 @@ def test_hami_281_a_pod_that_holds_a_vgpu_and_never_uses_it(node: Node) -> None:
         pods.pod(
             "idle-0",
             UID,
-            annotations={pods.HAMI: f"{CARD},NVIDIA,500,5:;"},
+            annotations={pods.HAMI: f"{GPU},NVIDIA,500,5:;"},
             statuses=[pods.running("idle")],
         ),
     )
     with node.exporter() as exporter:
-        labels = {"pod": "idle-0", "device_uuid": CARD, "device_minor": ""}
+        labels = {"pod": "idle-0", "device_uuid": GPU, "device_minor": ""}
         assert exporter.value("vgpu_allocated_memory_bytes", **labels) == 500 * MIB
         assert exporter.value("vgpu_allocated_core_ratio", **labels) == 0.05
         assert exporter.value("vgpumonitor_regions", state="waiting") == 1
@@ -181,7 +181,7 @@ def test_hami_128_usage_of_killed_processes(node: Node) -> None:
 
 
 def test_hami_555_2281_stale_slots(node: Node) -> None:
-    """There: utilisation above 100 and memory above the card's, from slots out of use."""
+    """There: utilisation above 100 and memory above the GPU's, from slots out of use."""
     path = node.container("2.6.0-mixed-exits")
     stale = bytearray(recorded_bytes("hami-2.6.0-mixed-exits")[V1_1.procs_offset :][: 1960 * 2])
     with path.open("r+b") as file:
@@ -205,16 +205,16 @@ def test_hami_1089_1637_one_nvml_call_that_fails(
 ) -> None:
     """There: the scrape is empty."""
     node.container("2.9.0-three-processes")
-    nvml = cards(errors={call: {"0": code}})
+    nvml = gpus(errors={call: {"0": code}})
     with node.exporter("--process-liveness=off", nvml=nvml) as exporter:
-        assert exporter.value(lost, deviceuuid=CARD) is None
+        assert exporter.value(lost, deviceuuid=GPU) is None
         for family in ("HostGPUMemoryUsage", "HostCoreUtilization"):
-            assert exporter.value(family, deviceuuid=CARD_2) is not None
+            assert exporter.value(family, deviceuuid=GPU_2) is not None
             if family != lost:
-                assert exporter.value(family, deviceuuid=CARD) is not None
-        assert exporter.value("vgpu_device_info", device_uuid=CARD, minor="3") == 1
+                assert exporter.value(family, deviceuuid=GPU) is not None
+        assert exporter.value("vgpu_device_info", device_uuid=GPU, minor="3") == 1
         assert len(exporter.samples()["vGPU_device_memory_usage_in_bytes"]) == 2
-        counted = exporter.value("vgpumonitor_nvml_errors_total", call=call, device_uuid=CARD)
+        counted = exporter.value("vgpumonitor_nvml_errors_total", call=call, device_uuid=GPU)
         if code == 3:
             # What a GPU lacks is no failure.
             assert counted is None
@@ -238,7 +238,7 @@ def test_hami_1628_byte_counts_as_label_values(node: Node) -> None:
         after = exporter.samples()
         for family in ("vGPU_device_memory_usage_in_bytes", "vgpu_memory_used_bytes"):
             assert set(before[family]) == set(after[family])
-        kind = {"kind": "data", "device_uuid": CARD}
+        kind = {"kind": "data", "device_uuid": GPU}
         assert exporter.value("vgpu_memory_used_bytes", **kind) == (2048 + 3072 + 1) * MIB + 8192
 
 
@@ -328,18 +328,18 @@ def test_koordinator_2560_2171_the_allocation_families(node: Node) -> None:
         pods.pod("a", UID, annotations=pods.koordinator(3, "11520Mi", 50)),
         pods.pod("b", OTHER, annotations=pods.koordinator(7, "1.5G", 100)),
     )
-    with node.exporter(nvml=cards()) as exporter:
+    with node.exporter(nvml=gpus()) as exporter:
         found = {
             (dict(s)["pod"], dict(s)["device_uuid"], dict(s)["device_minor"]): value
             for s, value in exporter.samples()["vgpu_allocated_memory_bytes"].items()
         }
-        # No card of this node has minor 7.
-        assert found == {("a", CARD, "3"): 11520 * MIB, ("b", "", "7"): 1.5e9}
+        # No GPU of this node has minor 7.
+        assert found == {("a", GPU, "3"): 11520 * MIB, ("b", "", "7"): 1.5e9}
         assert exporter.value("vgpu_allocated_core_ratio", pod="b") == 1
 
 
-def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> None:
-    """There: no figures per container of a shared card. Here per container, per process, and
+def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_gpu(node: Node) -> None:
+    """There: no figures per container of a shared GPU. Here per container, per process, and
     of what is in no region: a container's by its cgroup, and the host's own."""
     node.container("2.9.0-three-processes")
     for k in range(3):
@@ -351,12 +351,12 @@ def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> N
         pods.pod("train-0", UID, statuses=[pods.running("train")]),
         pods.pod("fugitive-0", OTHER, namespace="team-b"),
     )
-    first = cards().devices[0]
+    first = gpus().devices[0]
     now = int(time.time() * 1e6)
     nvml = SimulatedNvml(
         devices=(
             SimulatedDevice(
-                uuid=CARD,
+                uuid=GPU,
                 memory=first.memory,
                 compute={**first.compute, 777: 6 * GIB, 888: GIB},
                 process_samples=(
@@ -367,17 +367,17 @@ def test_dcgm_exporter_151_307_587_725_figures_of_a_shared_card(node: Node) -> N
         )
     )
     with node.exporter("--process-metrics", nvml=nvml) as exporter:
-        assert exporter.value("vgpu_core_utilization_ratio", pod="train-0", device_uuid=CARD) == (
+        assert exporter.value("vgpu_core_utilization_ratio", pod="train-0", device_uuid=GPU) == (
             0.45
         )
-        process = {"host_pid": "100001", "device_uuid": CARD, "pod": "train-0"}
+        process = {"host_pid": "100001", "device_uuid": GPU, "pod": "train-0"}
         assert exporter.value("vgpu_process_memory_used_bytes", **process) == 2480934912
-        fugitive = {"pod": "fugitive-0", "namespace": "team-b", "device_uuid": CARD}
+        fugitive = {"pod": "fugitive-0", "namespace": "team-b", "device_uuid": GPU}
         assert exporter.value("vgpu_nvml_memory_used_bytes", **fugitive) == 6 * GIB
         assert exporter.value("vgpu_nvml_core_utilization_ratio", **fugitive) == 0.3
-        own = {"pod": "train-0", "device_uuid": CARD}
+        own = {"pod": "train-0", "device_uuid": GPU}
         assert exporter.value("vgpu_nvml_core_utilization_ratio", **own) == 0.4
-        assert exporter.value("vgpu_device_memory_unattributed_bytes", device_uuid=CARD) == GIB
+        assert exporter.value("vgpu_device_memory_unattributed_bytes", device_uuid=GPU) == GIB
 
 
 def test_kai_scheduler_1821_any_scheduler_with_the_files_in_a_tree(node: Node) -> None:

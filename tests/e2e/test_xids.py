@@ -18,7 +18,7 @@ from testing.exporter import Exporter, running, serve_arguments, wait_for_exit
 from testing.nvml import simulated_nvml
 from testing.polling import eventually
 from testing.region_files import put
-from testing.values import CARD, CARD_2, GIB, UID
+from testing.values import GIB, GPU, GPU_2, UID
 from vgpumonitor.simulate.nvml.state import (
     Memory,
     SimulatedDevice,
@@ -39,7 +39,7 @@ NODE = SimulatedNvml(
             memory=Memory(46 * GIB, GIB),
             event_types=XID,
         )
-        for minor, uuid in enumerate((CARD, CARD_2))
+        for minor, uuid in enumerate((GPU, GPU_2))
     )
 )
 
@@ -77,7 +77,7 @@ def test_an_xid_is_counted_dated_explained_and_told_with_the_containers(tmp_path
     with serving(tmp_path) as (exporter, events):
         began = time.time()
         raise_events(tmp_path, events, event(0, 31), event(0, 31), event(1, 79))
-        labels = {"node": "node-1", "device_uuid": CARD, "device_index": "0", "xid": "31"}
+        labels = {"node": "node-1", "device_uuid": GPU, "device_index": "0", "xid": "31"}
         eventually(lambda: exporter.value("vgpu_device_xid_errors_total", **labels) == 2)
         eventually(lambda: exporter.value("vgpu_device_xid_errors_total", xid="79") == 1)
         last = exporter.value("vgpu_device_last_xid_timestamp_seconds", **labels)
@@ -85,7 +85,7 @@ def test_an_xid_is_counted_dated_explained_and_told_with_the_containers(tmp_path
         assert began <= last <= time.time()
         told = json.loads(exporter.get("/api/v1/snapshot"))["xid_errors"]
         (found,) = [one for one in told if one["xid"] == 31]
-        assert (found["device_uuid"], found["class"], found["count"]) == (CARD, "application", 2)
+        assert (found["device_uuid"], found["class"], found["count"]) == (GPU, "application", 2)
         assert found["containers"] == [{"namespace": "", "pod": UID, "container": "train"}]
         top = subprocess.run(
             [sys.executable, "-m", "vgpumonitor", "top", "--once", exporter.url],
@@ -111,7 +111,7 @@ def test_the_exporter_ends_while_it_waits_for_events(tmp_path: Path) -> None:
 def test_the_exporter_ends_where_the_wait_hangs(tmp_path: Path) -> None:
     with serving(tmp_path) as (exporter, _):
         structs.replace(NODE, hangs={"nvmlEventSetWait": ("-",)}).write(tmp_path / "nvml.json")
-        assert exporter.value("vgpu_device_info", device_uuid=CARD) == 1
+        assert exporter.value("vgpu_device_info", device_uuid=GPU) == 1
         exporter.process.send_signal(signal.SIGTERM)
         wait_for_exit(exporter.process, 10)
         assert exporter.process.returncode == 0

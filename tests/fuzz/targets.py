@@ -28,7 +28,7 @@ PATCH = 11
 
 
 def region(data: bytes) -> None:
-    """A sound region file of the layout that byte 0 names, with two cards and three
+    """A sound region file of the layout that byte 0 names, with two GPUs and three
     processes, and then PATCHes: in the head, in a slot in use, in the tail, or to the file's
     size. Through the descriptor, the reader, the join and every metric family."""
     layout = LAYOUTS[(data[0] if data else 0) % len(LAYOUTS)]

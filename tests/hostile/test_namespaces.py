@@ -16,7 +16,7 @@ from testing.exporter import Exporter, running
 from testing.nvml import simulated_nvml
 from testing.polling import eventually
 from testing.tools import MissingToolError
-from testing.values import CARD, GIB, MIB, OTHER, UID
+from testing.values import GIB, GPU, MIB, OTHER, UID
 from tests.hostile.sandbox import unshare
 from vgpumonitor.region.layouts import V1_2
 from vgpumonitor.region.model import RegionDevice
@@ -108,7 +108,7 @@ def test_whose_a_process_is_and_whether_it_lives(
     for container in containers:
         path = directory / f"{container.uid}_main" / "main.cache"
         path.parent.mkdir(parents=True)
-        with RegionWriter(path, V1_2, [RegionDevice(CARD, 10 * GIB, 50)], 1000) as region:
+        with RegionWriter(path, V1_2, [RegionDevice(GPU, 10 * GIB, 50)], 1000) as region:
             for pid, hostpid in zip((2, 3), hostpids[container.uid], strict=True):
                 region.register(pid)
                 if hostpid:
@@ -116,7 +116,7 @@ def test_whose_a_process_is_and_whether_it_lives(
     nvml = SimulatedNvml(
         devices=(
             SimulatedDevice(
-                uuid=CARD,
+                uuid=GPU,
                 memory=Memory(40 * GIB, 8 * GIB, GIB),
                 compute={
                     first.children[0]: 2 * GIB,

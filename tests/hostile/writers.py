@@ -12,13 +12,13 @@ from itertools import count
 from pathlib import Path
 
 from testing.polling import eventually
-from testing.values import CARD, CARD_2, GIB
+from testing.values import GIB, GPU, GPU_2
 from vgpumonitor.region.layouts import LAYOUTS
 from vgpumonitor.region.model import RegionDevice
 from vgpumonitor.region.writer import MemoryKind, RegionWriter
 
 UID = "11111111-2222-4333-8444-555555555555"
-DEVICES = (RegionDevice(CARD, 10 * GIB, 50), RegionDevice(CARD_2, 10 * GIB, 50))
+DEVICES = (RegionDevice(GPU, 10 * GIB, 50), RegionDevice(GPU_2, 10 * GIB, 50))
 PIDS = (7, 8)
 KINDS: tuple[MemoryKind, ...] = ("context", "module", "data")
 

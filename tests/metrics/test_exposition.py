@@ -19,15 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from testing.client_library import ClientCollector
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     identities,
     pods_view,
     process,
@@ -64,8 +64,8 @@ MIG = "MIG-8664316c-6888-5063-1e4d-f2a09cfbf1aa"
 
 def everything() -> NodeSnapshot:
     """A snapshot in which each family has a sample."""
-    cards = (
-        card(
+    gpus = (
+        gpu(
             ecc_errors={"corrected": 2, "uncorrected": 0},
             throttled={"hw_slowdown": True, "sw_power_cap": False},
             memory_reserved=GIB,
@@ -102,8 +102,8 @@ def everything() -> NodeSnapshot:
                 DeviceProcess(999, GIB),
             ),
         ),
-        card(
-            CARD_2,
+        gpu(
+            GPU_2,
             1,
             4,
             name='odd "name"\\',
@@ -126,7 +126,7 @@ def everything() -> NodeSnapshot:
                 "team-b",
                 "mig-0",
                 "Running",
-                mig_allocations=(MigAllocation("serve", 0, CARD_2, MIG, "1g.10gb", 7, 0),),
+                mig_allocations=(MigAllocation("serve", 0, GPU_2, MIG, "1g.10gb", 7, 0),),
             ),
         },
         True,
@@ -156,14 +156,14 @@ def everything() -> NodeSnapshot:
         ),
         pod_source="file",
         pods=pods,
-        devices=cards,
-        xids=(XidErrors(0, CARD, 31, 3, NOW - 40),),
-        known_devices=cards,
+        devices=gpus,
+        xids=(XidErrors(0, GPU, 31, 3, NOW - 40),),
+        known_devices=gpus,
         device_health=DeviceHealth(
             "NVML",
             True,
-            {("nvmlDeviceGetPowerUsage", CARD): 3},
-            failed_at={("nvmlDeviceGetPowerUsage", CARD): NOW - 15},
+            {("nvmlDeviceGetPowerUsage", GPU): 3},
+            failed_at={("nvmlDeviceGetPowerUsage", GPU): NOW - 15},
         ),
         identities=identities(readings, pods, (100,), {200: ContainerRef(UID, "")}),
         feedback=FEEDBACK,
@@ -241,7 +241,7 @@ DOCUMENTED_TEXT = f"""\
 # HELP vGPU_device_memory_usage_in_bytes vGPU device usage
 # TYPE vGPU_device_memory_usage_in_bytes gauge
 vGPU_device_memory_usage_in_bytes{{zone="vGPU",podnamespace="team-a",podname="train-0",\
-ctrname="train",vdeviceid="0",deviceuuid="{CARD}"}} {307 * MIB + GIB + 1}
+ctrname="train",vdeviceid="0",deviceuuid="{GPU}"}} {307 * MIB + GIB + 1}
 vGPU_device_memory_usage_in_bytes{{zone="vGPU",podnamespace="team-b",podname="mig-0",\
 ctrname="serve",vdeviceid="0",deviceuuid="{MIG}"}} 0
 """
@@ -365,7 +365,7 @@ class TestText:
     def test_mig_of_a_container(self) -> None:
         (labels,) = parsed(text_of(only("MigInfo")))["MigInfo"]
         assert dict(labels)["instanceid"] == "7"
-        assert dict(labels)["deviceuuid"] == CARD_2
+        assert dict(labels)["deviceuuid"] == GPU_2
 
     def test_label_values_are_escaped(self) -> None:
         text = text_of(only("vgpu_device_info"))
@@ -385,13 +385,13 @@ class TestText:
         assert [second[fact] for fact in facts] == ["4", "", "", ""]
 
     def test_a_gpu_that_is_down_has_its_names_and_nothing_else(self) -> None:
-        snap = snapshot(cards=(card(), card(CARD_2, 1).without_readings()))
+        snap = snapshot(gpus=(gpu(), gpu(GPU_2, 1).without_readings()))
         found = parsed(joined(Exposition(ALL).render(snap)))
         of_second = {
             name: value
             for name, samples in found.items()
             for labels, value in samples.items()
-            if CARD_2 in dict(labels).values()
+            if GPU_2 in dict(labels).values()
         }
         assert of_second == {"vgpu_device_info": 1, "vgpu_device_up": 0}
 
@@ -411,7 +411,7 @@ class TestText:
         snap = snapshot(
             entry(region(process(use(data=MIB)))),
             pods=PodsView({UID: Pod(UID, "100%", "%s%%(x)d", "Running")}, True, NOW),
-            cards=(card(processes=(DeviceProcess(100, MIB, ProcessUtilization()),)),),
+            gpus=(gpu(processes=(DeviceProcess(100, MIB, ProcessUtilization()),)),),
             live=(100,),
         )
         found = parsed(joined(Exposition(ALL).render(snap)))
@@ -460,7 +460,7 @@ class TestText:
         busy = DeviceProcess(308, GIB, ProcessUtilization(98, 0, 0, 0))  # Its PID inside is 8.
         snap = snapshot(
             entry(found),
-            cards=(card(processes=(busy,)),) if driver else (),
+            gpus=(gpu(processes=(busy,)),) if driver else (),
             live={each for each in hostpids if each} if live else (),
             on_devices={308: ContainerRef(UID, "")},
         )
@@ -562,10 +562,10 @@ class TestKeptText:
         states = [
             (entry(region(process(use(data=MIB)))), entry(region(), uid=OTHER)),
             (entry(region(process(use(data=2 * MIB)))), entry(region(), uid=OTHER)),
-            (entry(region(process(use(data=3 * MIB)), uuids=(CARD_2,))),),
-            (entry(region(process(use(data=3 * MIB), use()), uuids=(CARD, CARD_2))),),
-            (entry(region(process(use(data=3 * MIB), use()), uuids=(CARD, CARD_2), limit=0)),),
-            (entry(region(last_kernel_time=0, uuids=(CARD, CARD_2), limit=0)),),
+            (entry(region(process(use(data=3 * MIB)), uuids=(GPU_2,))),),
+            (entry(region(process(use(data=3 * MIB), use()), uuids=(GPU, GPU_2))),),
+            (entry(region(process(use(data=3 * MIB), use()), uuids=(GPU, GPU_2), limit=0)),),
+            (entry(region(last_kernel_time=0, uuids=(GPU, GPU_2), limit=0)),),
             (entry(region(last_kernel_time=None, layout="0")), entry(None, uid=OTHER)),
             (entry(None), entry(region(), uid=OTHER)),
             (entry(region()), entry(None, uid=OTHER, error="broken")),
@@ -629,12 +629,12 @@ class TestKeptText:
             DeviceFamily(name, "help", ("uuid",), subject=_uuid, values={(): value})
             for name in ("one", "two")
         ]
-        text = text_of(*families, of=snapshot(entry(region(uuids=(CARD, CARD_2)))))
+        text = text_of(*families, of=snapshot(entry(region(uuids=(GPU, GPU_2)))))
         assert [line for line in text.splitlines() if line[0] != "#"] == [
-            f'one{{uuid="{CARD}"}} 7',
-            f'two{{uuid="{CARD}"}} 7',
+            f'one{{uuid="{GPU}"}} 7',
+            f'two{{uuid="{GPU}"}} 7',
         ]
-        assert asked == [CARD, CARD_2]
+        assert asked == [GPU, GPU_2]
 
     def test_is_in_memory_twice_at_most(self) -> None:
         """As what is kept of each container, and as what is served: of containers that are alike,

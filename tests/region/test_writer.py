@@ -96,7 +96,7 @@ def test_the_same_steps_give_the_recorded_bytes(name: str, tmp_path: Path) -> No
     real = recorded_bytes(name)
     assert len(written) == len(real)
     ours, theirs = (layout.region.from_buffer_copy(data) for data in (written, real))
-    # HAMi-core gives its limit to the places that no card has as well.
+    # HAMi-core gives its limit to the places that no GPU has as well.
     for number in range(recorded["device_num"], 16):
         ours.sm_limit[number] = theirs.sm_limit[number]
         ours.limit[number] = theirs.limit[number]

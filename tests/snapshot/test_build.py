@@ -8,15 +8,15 @@ import pytest
 from msgspec.structs import replace
 
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     pods_view,
     process,
     region,
@@ -99,8 +99,8 @@ class TestMemory:
     def test_a_count_that_wrapped_is_right_in_the_sum(self) -> None:
         wrapped = (1 << 64) - MIB
         found = region(process(use(data=3 * MIB)), process(use(data=wrapped), pid=8))
-        for cards in ((), (card(),)):
-            (container,) = snapshot(entry(found), cards=cards).containers
+        for gpus in ((), (gpu(),)):
+            (container,) = snapshot(entry(found), gpus=gpus).containers
             assert container.devices[0].memory == MemoryUse(data=2 * MIB, total=2 * MIB)
 
     def test_a_sum_below_zero_is_left_out(self) -> None:
@@ -111,18 +111,18 @@ class TestMemory:
         assert device.memory.other is None
         assert device.implausible == ("memory",)
 
-    def test_above_the_card_is_left_out_and_counted(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_above_the_gpu_is_left_out_and_counted(self, caplog: pytest.LogCaptureFixture) -> None:
         lying = entry(
             region(
                 process(use(context=GIB, data=41 * GIB), use(data=MIB)),
-                uuids=(CARD, CARD_2),
+                uuids=(GPU, GPU_2),
                 limit=10 * GIB,
             )
         )
         builder = SnapshotBuilder("node-1")
-        cards = (card(), card(CARD_2, 1, 4))
+        gpus = (gpu(), gpu(GPU_2, 1, 4))
         for times in (1, 2):
-            snap = snapshot(lying, cards=cards, builder=builder, pods=pods_view(POD))
+            snap = snapshot(lying, gpus=gpus, builder=builder, pods=pods_view(POD))
             first, second = snap.containers[0].devices
             # A figure that can't be true hides itself alone.
             assert first.memory == MemoryUse(context=GIB, data=None, total=None)
@@ -134,14 +134,14 @@ class TestMemory:
 
     def test_what_the_driver_told_hami_core_is_not_believed(self) -> None:
         found = region(process(use(data=MIB, nvml=(1 << 64) - 1)))
-        snap = snapshot(entry(found), cards=(card(),))
+        snap = snapshot(entry(found), gpus=(gpu(),))
         assert snap.containers[0].devices[0].memory == MemoryUse(data=MIB, total=MIB)
         assert not snap.health.region_errors
 
     @pytest.mark.parametrize(
         ("limit", "memory", "believed_limit", "believed_memory"),
         [
-            # HAMi's deviceMemoryScaling: a limit above the card, and use up to it.
+            # HAMi's deviceMemoryScaling: a limit above the GPU, and use up to it.
             (48 * GIB, 45 * GIB, 48 * GIB, 45 * GIB),
             (16 * 40 * GIB, MIB, 16 * 40 * GIB, MIB),
             (16 * 40 * GIB + 1, MIB, None, MIB),
@@ -151,11 +151,11 @@ class TestMemory:
             (0, 41 * GIB, 0, None),
         ],
     )
-    def test_what_is_believed_of_a_known_card(
+    def test_what_is_believed_of_a_known_gpu(
         self, limit: int, memory: int, believed_limit: int | None, believed_memory: int | None
     ) -> None:
         found = region(process(use(data=memory)), limit=limit)
-        snap = snapshot(entry(found), cards=(card(memory_total=40 * GIB),))
+        snap = snapshot(entry(found), gpus=(gpu(memory_total=40 * GIB),))
         (device,) = snap.containers[0].devices
         assert device.memory_limit == believed_limit
         assert device.memory is not None
@@ -170,11 +170,11 @@ class TestMemory:
             (0, (1 << 50) + 1, None),
         ],
     )
-    def test_what_is_believed_of_an_unknown_card(
+    def test_what_is_believed_of_an_unknown_gpu(
         self, limit: int, memory: int, believed: int | None
     ) -> None:
         found = region(process(use(data=memory)), limit=limit)
-        (device,) = snapshot(entry(found), cards=(card(CARD_2),)).containers[0].devices
+        (device,) = snapshot(entry(found), gpus=(gpu(GPU_2),)).containers[0].devices
         assert device.memory is not None
         assert device.memory.data == believed
 
@@ -274,10 +274,10 @@ class TestInFact:
 
 
 def test_a_device_without_uuid_is_not_there_yet() -> None:
-    found = region(process(use(data=1), use(data=2)), uuids=(None, CARD_2))
+    found = region(process(use(data=1), use(data=2)), uuids=(None, GPU_2))
     (container,) = snapshot(entry(found)).containers
     assert [(device.index, device.uuid, device.memory) for device in container.devices] == [
-        (1, CARD_2, MemoryUse(data=2, total=2))
+        (1, GPU_2, MemoryUse(data=2, total=2))
     ]
 
 
@@ -381,7 +381,7 @@ class TestKept:
         builder = SnapshotBuilder("node-1")
         found, pods = region(process(use(data=1))), pods_view(POD)
         first, again = (
-            snapshot(entry(found), builder=builder, pods=pods, cards=(card(),), time=time)
+            snapshot(entry(found), builder=builder, pods=pods, gpus=(gpu(),), time=time)
             for time in (NOW, NOW + 9)
         )
         assert again.containers[0] is first.containers[0]
@@ -393,12 +393,12 @@ class TestKept:
         seen = [
             snapshot(same, builder=builder).containers[0],
             snapshot(same, builder=builder, pods=pods_view(POD)).containers[0],
-            snapshot(same, builder=builder, pods=pods_view(POD), cards=(card(),)).containers[0],
+            snapshot(same, builder=builder, pods=pods_view(POD), gpus=(gpu(),)).containers[0],
             snapshot(
                 same,
                 builder=builder,
                 pods=pods_view(POD),
-                cards=(card(),),
+                gpus=(gpu(),),
                 live=(1,),
             ).containers[0],
             snapshot(entry(found, changed=NOW), builder=builder, pods=pods_view(POD)).containers[0],
@@ -414,8 +414,8 @@ class TestKept:
 class TestAllocations:
     def test_minors_become_uuids(self) -> None:
         pod = Pod(UID, "team-a", "idle", "Pending", allocations=(Allocation("", 3, 11 * GIB, 0.5),))
-        snap = snapshot(pods=pods_view(pod), cards=(card(minor=3), card(CARD_2, 1, 0)))
-        assert snap.allocations == (PodAllocation("team-a", "idle", CARD, 0, 3, 11 * GIB, 0.5),)
+        snap = snapshot(pods=pods_view(pod), gpus=(gpu(minor=3), gpu(GPU_2, 1, 0)))
+        assert snap.allocations == (PodAllocation("team-a", "idle", GPU, 0, 3, 11 * GIB, 0.5),)
 
     def test_without_a_driver_the_uuid_is_empty(self) -> None:
         pod = Pod(UID, "team-a", "idle", allocations=(Allocation("", 3, None, 0.5),))
@@ -423,30 +423,30 @@ class TestAllocations:
             PodAllocation("team-a", "idle", "", None, 3, None, 0.5),
         )
 
-    def test_a_card_that_is_away_keeps_its_name(self) -> None:
+    def test_a_gpu_that_is_away_keeps_its_name(self) -> None:
         pod = Pod(UID, "team-a", "idle", allocations=(Allocation("", 3, None, 0.5),))
         views = SourceViews(
             NOW,
             pods=pods_view(pod),
-            devices=(card(CARD_2, 1, 0),),
-            known_devices=(card(minor=3), card(CARD_2, 1, 0)),
+            devices=(gpu(GPU_2, 1, 0),),
+            known_devices=(gpu(minor=3), gpu(GPU_2, 1, 0)),
         )
         snap = SnapshotBuilder("node-1").build(views)
-        assert [allocated.device_uuid for allocated in snap.allocations] == [CARD]
+        assert [allocated.device_uuid for allocated in snap.allocations] == [GPU]
 
     def test_of_two_pods_of_one_name_are_not_there_twice(self) -> None:
         pods = pods_view(
             *(
-                Pod(uid, "team-a", "idle", allocations=(Allocation(CARD, None, size, 0.5),))
+                Pod(uid, "team-a", "idle", allocations=(Allocation(GPU, None, size, 0.5),))
                 for uid, size in ((UID, GIB), (OTHER, 2 * GIB))
             )
         )
         assert snapshot(pods=pods).allocations == (
-            PodAllocation("team-a", "idle", CARD, None, None, 2 * GIB, 0.5),
+            PodAllocation("team-a", "idle", GPU, None, None, 2 * GIB, 0.5),
         )
 
     def test_of_completed_pods_are_over(self) -> None:
-        pod = Pod(UID, "team-a", "done", "Succeeded", allocations=(Allocation(CARD, None, 1, 1),))
+        pod = Pod(UID, "team-a", "done", "Succeeded", allocations=(Allocation(GPU, None, 1, 1),))
         assert snapshot(pods=pods_view(pod)).allocations == ()
 
 
@@ -462,45 +462,45 @@ class TestDriver:
 
     def test_sums_the_processes_of_the_slots(self) -> None:
         found = region(process(use(), hostpid=100), process(use(), hostpid=101, pid=8))
-        gpu = card(
+        one_gpu = gpu(
             processes=(
                 DeviceProcess(100, 3 * GIB, self.BUSY),
                 DeviceProcess(101, GIB, ProcessUtilization(10, 0, 0, 0)),
             )
         )
-        device = self.device_of(entry(found), cards=(gpu,), live=(100, 101))
+        device = self.device_of(entry(found), gpus=(one_gpu,), live=(100, 101))
         assert device.driver == DriverUse(4 * GIB, ProcessUtilization(70, 20, 1, 2))
         assert device.bypassed == 0
 
     def test_a_size_that_is_not_known_is_not_zero(self) -> None:
         found = region(process(use(), hostpid=100), process(use(), hostpid=101, pid=8))
-        gpu = card(processes=(DeviceProcess(100, 3 * GIB), DeviceProcess(101, None)))
-        device = self.device_of(entry(found), cards=(gpu,), live=(100, 101))
+        one_gpu = gpu(processes=(DeviceProcess(100, 3 * GIB), DeviceProcess(101, None)))
+        device = self.device_of(entry(found), gpus=(one_gpu,), live=(100, 101))
         assert device.driver == DriverUse(None, None)
 
     def test_without_a_process_on_the_device_it_says_nothing(self) -> None:
         found = region(process(use(), hostpid=100))
-        device = self.device_of(entry(found), cards=(card(processes=()),), live=(100,))
+        device = self.device_of(entry(found), gpus=(gpu(processes=()),), live=(100,))
         assert device.driver is None
         assert device.bypassed == 0
 
     def test_where_it_does_not_tell_processes_nothing_is_known(self) -> None:
         found = region(process(use(), hostpid=100))
-        device = self.device_of(entry(found), cards=(card(processes=None),), live=(100,))
+        device = self.device_of(entry(found), gpus=(gpu(processes=None),), live=(100,))
         assert (device.driver, device.bypassed) == (None, None)
 
     def test_where_host_processes_can_not_be_seen_nothing_is_known(self) -> None:
         found = region(process(use(), hostpid=100))
-        gpu = card(processes=(DeviceProcess(100, GIB),))
-        snap = snapshot(entry(found), cards=(gpu,))
+        one_gpu = gpu(processes=(DeviceProcess(100, GIB),))
+        snap = snapshot(entry(found), gpus=(one_gpu,))
         (device,) = snap.containers[0].devices
         assert (device.driver, device.bypassed, snap.unattributed) == (None, None, {})
 
     def test_a_process_that_went_round_hami_core(self) -> None:
         found = region(process(use(), hostpid=100))
-        gpu = card(processes=(DeviceProcess(100, GIB), DeviceProcess(200, 6 * GIB, self.BUSY)))
+        one_gpu = gpu(processes=(DeviceProcess(100, GIB), DeviceProcess(200, 6 * GIB, self.BUSY)))
         snap = snapshot(
-            entry(found), cards=(gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
+            entry(found), gpus=(one_gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
         )
         (container,) = snap.containers
         assert container.devices[0].bypassed == 6 * GIB
@@ -509,7 +509,7 @@ class TestDriver:
             (100, "running"),
             (200, "bypassing"),
         ]
-        assert snap.unattributed == {CARD: 0}
+        assert snap.unattributed == {GPU: 0}
 
     def test_a_freed_slot_accounts_for_nobody(self) -> None:
         """Layouts with a seqlock keep a slot's host PID after its process has gone."""
@@ -517,18 +517,18 @@ class TestDriver:
             process(use(), hostpid=100),
             process(use(data=GIB), hostpid=200, pid=0, status=GONE),
         )
-        gpu = card(processes=(DeviceProcess(200, 3 * GIB),))
+        one_gpu = gpu(processes=(DeviceProcess(200, 3 * GIB),))
         device = self.device_of(
-            entry(found), cards=(gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
+            entry(found), gpus=(one_gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
         )
         assert device.bypassed == 3 * GIB
 
     def test_a_container_without_a_directory(self) -> None:
         ids = {"train": PodContainer("train", ids=frozenset(("a" * 64,)))}
         pod = Pod(UID, "team-a", "whole", "Running", ids, container_names=("train", "side"))
-        gpu = card(processes=(DeviceProcess(200, 60 * GIB, self.BUSY),), memory_total=80 * GIB)
+        one_gpu = gpu(processes=(DeviceProcess(200, 60 * GIB, self.BUSY),), memory_total=80 * GIB)
         snap = snapshot(
-            cards=(gpu,),
+            gpus=(one_gpu,),
             pods=pods_view(pod),
             live=(),
             on_devices={200: ContainerRef(UID, "a" * 64)},
@@ -542,7 +542,7 @@ class TestDriver:
         assert (container.reading, container.region) == (None, None)
         assert container.devices == (
             ContainerDevice(
-                None, CARD, CARD, 0, "", driver=DriverUse(60 * GIB, self.BUSY), bypassed=None
+                None, GPU, GPU, 0, "", driver=DriverUse(60 * GIB, self.BUSY), bypassed=None
             ),
         )
         assert [p.state for p in container.processes] == ["running"]
@@ -550,16 +550,16 @@ class TestDriver:
 
     def test_one_that_should_have_a_region_and_has_none_bypasses(self) -> None:
         pod = Pod(UID, "team-a", "static", "Running", container_names=("train",), limited=True)
-        gpu = card(processes=(DeviceProcess(200, GIB),))
+        one_gpu = gpu(processes=(DeviceProcess(200, GIB),))
         device = self.device_of(
-            cards=(gpu,), pods=pods_view(pod), live=(), on_devices={200: ContainerRef(UID, "")}
+            gpus=(one_gpu,), pods=pods_view(pod), live=(), on_devices={200: ContainerRef(UID, "")}
         )
         assert device.bypassed == GIB
 
     def test_one_whose_directory_waits_bypasses(self) -> None:
-        gpu = card(processes=(DeviceProcess(200, GIB),))
+        one_gpu = gpu(processes=(DeviceProcess(200, GIB),))
         device = self.device_of(
-            entry(None), cards=(gpu,), live=(), on_devices={200: ContainerRef(UID, "")}
+            entry(None), gpus=(one_gpu,), live=(), on_devices={200: ContainerRef(UID, "")}
         )
         assert (device.index, device.bypassed) == (None, GIB)
 
@@ -574,9 +574,9 @@ class TestDriver:
     def test_where_a_slot_can_not_be_read_nobody_is_said_to_bypass(
         self, reading: ContainerReading
     ) -> None:
-        gpu = card(processes=(DeviceProcess(200, GIB),))
+        one_gpu = gpu(processes=(DeviceProcess(200, GIB),))
         (container,) = snapshot(
-            reading, cards=(gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
+            reading, gpus=(one_gpu,), live=(100,), on_devices={200: ContainerRef(UID, "")}
         ).containers
         (device,) = container.devices
         assert (device.bypassed, device.driver) == (None, DriverUse(GIB, None))
@@ -584,9 +584,9 @@ class TestDriver:
 
     def test_while_the_directories_can_not_be_seen_nobody_is_said_to_bypass(self) -> None:
         pod = Pod(UID, "team-a", "static", "Running", container_names=("train",), limited=True)
-        gpu = card(processes=(DeviceProcess(200, GIB),))
+        one_gpu = gpu(processes=(DeviceProcess(200, GIB),))
         device = self.device_of(
-            cards=(gpu,),
+            gpus=(one_gpu,),
             pods=pods_view(pod),
             live=(),
             on_devices={200: ContainerRef(UID, "")},
@@ -601,9 +601,9 @@ class TestDriver:
         self, names: tuple[str, ...], expected: str
     ) -> None:
         pod = Pod(UID, "team-a", "whole", "Running", container_names=names)
-        gpu = card(processes=(DeviceProcess(200, GIB),))
+        one_gpu = gpu(processes=(DeviceProcess(200, GIB),))
         (container,) = snapshot(
-            cards=(gpu,),
+            gpus=(one_gpu,),
             pods=pods_view(pod),
             live=(),
             on_devices={200: ContainerRef(UID, "b" * 64)},
@@ -611,14 +611,14 @@ class TestDriver:
         assert container.container == expected
 
     def test_on_a_mig_device(self) -> None:
-        gpu = card(
+        one_gpu = gpu(
             processes=(DeviceProcess(200, None),),
             mig_devices=(
                 MigDevice(MIG, "1g.10gb", 7, 0, 10 * GIB, 2 * GIB, (DeviceProcess(200, GIB),)),
             ),
         )
-        device = self.device_of(cards=(gpu,), live=(), on_devices={200: ContainerRef(UID, "")})
-        assert (device.device_uuid, device.device_index, device.mig_uuid) == (CARD, 0, MIG)
+        device = self.device_of(gpus=(one_gpu,), live=(), on_devices={200: ContainerRef(UID, "")})
+        assert (device.device_uuid, device.device_index, device.mig_uuid) == (GPU, 0, MIG)
         assert device.driver == DriverUse(GIB, None)
 
     def test_a_mig_device_that_no_driver_can_place(self) -> None:
@@ -626,17 +626,17 @@ class TestDriver:
         assert (device.device_uuid, device.device_index, device.mig_uuid) == (MIG, None, MIG)
 
     def test_what_is_in_no_container_is_unattributed(self) -> None:
-        gpu = card(processes=(DeviceProcess(100, GIB), DeviceProcess(300, 2 * GIB)))
+        one_gpu = gpu(processes=(DeviceProcess(100, GIB), DeviceProcess(300, 2 * GIB)))
         snap = snapshot(
             entry(region(process(use(), hostpid=100))),
-            cards=(gpu, card(CARD_2, 1, processes=None)),
+            gpus=(one_gpu, gpu(GPU_2, 1, processes=None)),
             live=(100,),
         )
-        assert snap.unattributed == {CARD: 2 * GIB}
+        assert snap.unattributed == {GPU: 2 * GIB}
 
     def test_a_process_of_unknown_size_leaves_no_sum_of_what_is_unattributed(self) -> None:
-        gpu = card(processes=(DeviceProcess(300, 2 * GIB), DeviceProcess(301, None)))
-        assert snapshot(cards=(gpu,), live=()).unattributed == {}
+        one_gpu = gpu(processes=(DeviceProcess(300, 2 * GIB), DeviceProcess(301, None)))
+        assert snapshot(gpus=(one_gpu,), live=()).unattributed == {}
 
 
 class TestPods:
@@ -645,7 +645,7 @@ class TestPods:
             OTHER,
             "team-b",
             "waits",
-            allocations=(Allocation(CARD, None, GIB, 1.0),),
+            allocations=(Allocation(GPU, None, GIB, 1.0),),
             workload_kind="Job",
             workload="nightly",
             labels={"team": "b"},
@@ -655,7 +655,7 @@ class TestPods:
         snap = snapshot(
             entry(region(process(use(), hostpid=100))),
             pods=pods_view(POD, allocated, bare, done),
-            cards=(card(processes=(DeviceProcess(200, GIB),)),),
+            gpus=(gpu(processes=(DeviceProcess(200, GIB),)),),
             live=(100,),
             on_devices={200: ContainerRef("5" * 32, "")},
         )
@@ -676,20 +676,20 @@ class TestPods:
             "team-a",
             "mig",
             "Running",
-            mig_allocations=(MigAllocation("main", 1, CARD, MIG, "1g.10gb", 7, 0),),
+            mig_allocations=(MigAllocation("main", 1, GPU, MIG, "1g.10gb", 7, 0),),
             mig=True,
         )
         snap = snapshot(pods=pods_view(pod))
         assert [pod.isolation for pod in snap.pods] == ["mig"]
         assert snap.mig_devices == (
-            MigDeviceOfContainer("team-a", "mig", "main", 1, CARD, MIG, "1g.10gb", 7, 0),
+            MigDeviceOfContainer("team-a", "mig", "main", 1, GPU, MIG, "1g.10gb", 7, 0),
         )
 
     def test_a_region_that_names_a_mig_device_gives_one(self) -> None:
-        gpu = card(mig_devices=(MigDevice(MIG, "1g.10gb", 7, 0, GIB, 0, ()),))
-        snap = snapshot(entry(region(uuids=(MIG,))), pods=pods_view(POD), cards=(gpu,))
+        one_gpu = gpu(mig_devices=(MigDevice(MIG, "1g.10gb", 7, 0, GIB, 0, ()),))
+        snap = snapshot(entry(region(uuids=(MIG,))), pods=pods_view(POD), gpus=(one_gpu,))
         assert snap.mig_devices == (
-            MigDeviceOfContainer("team-a", "train-0", "train", 0, CARD, MIG, "1g.10gb", 7, 0),
+            MigDeviceOfContainer("team-a", "train-0", "train", 0, GPU, MIG, "1g.10gb", 7, 0),
         )
 
 

@@ -17,15 +17,15 @@ from msgspec import structs
 from testing.exporter import running
 from testing.polling import eventually
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     pods_view,
     process,
     region,
@@ -86,8 +86,8 @@ def full() -> NodeSnapshot:
         entry(None, OTHER, "idle"),
         entry(None, UID, "broken", error="not a regular file but a pipe"),
         pods=pods_view(POD),
-        cards=[
-            card(
+        gpus=[
+            gpu(
                 throttled={"power": True, "thermal": False},
                 pci_bus_id="00000000:3B:00.0",
                 power_limit_watts=300.0,
@@ -100,7 +100,7 @@ def full() -> NodeSnapshot:
                     DeviceProcess(100, 3 * GIB, ProcessUtilization(60, 20, 0, 1)),
                 ),
             ),
-            card(CARD_2, 1, 4, mig_devices=(MIG_DEVICE,)),
+            gpu(GPU_2, 1, 4, mig_devices=(MIG_DEVICE,)),
         ],
         live=(100, 200),
         on_devices={900: None},
@@ -108,12 +108,12 @@ def full() -> NodeSnapshot:
     return replace(
         made,
         xids=(
-            DeviceXid(1, CARD_2, MIG, 94, 2, NOW - 7, (XidContainer("a", "b", "c"),)),
-            DeviceXid(0, CARD, "", 4711, 1, NOW - 9, ()),
+            DeviceXid(1, GPU_2, MIG, 94, 2, NOW - 7, (XidContainer("a", "b", "c"),)),
+            DeviceXid(0, GPU, "", 4711, 1, NOW - 9, ()),
         ),
         health=replace(
             made.health,
-            devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", CARD): 3}),
+            devices=DeviceHealth("NVML", True, {("nvmlDeviceGetPowerUsage", GPU): 3}),
             feedback=FeedbackHealth(5, {"recent_kernel": 1}, NOW - 2),
             cleanup=CleanupHealth(1, None),
             region_errors={"not_regular": 1, "empty": 0},
@@ -187,10 +187,10 @@ class TestDocument:
             "findings": [],
         }
 
-    def test_of_a_card(self) -> None:
+    def test_of_a_gpu(self) -> None:
         found = document(full())
         assert found["devices"][0] == {
-            "uuid": CARD,
+            "uuid": GPU,
             "vendor": "NVIDIA",
             "index": 0,
             "minor": 3,
@@ -248,11 +248,11 @@ class TestDocument:
     def test_what_is_the_matter_with_a_gpu(
         self, readings: dict[str, Any], conditions: list[str]
     ) -> None:
-        (found,) = document(snapshot(cards=[card(**readings)]))["devices"]
+        (found,) = document(snapshot(gpus=[gpu(**readings)]))["devices"]
         assert found["conditions"] == conditions
 
     def test_of_a_gpu_that_is_lost(self) -> None:
-        (found,) = document(snapshot(cards=[card().without_readings()]))["devices"]
+        (found,) = document(snapshot(gpus=[gpu().without_readings()]))["devices"]
         assert (found["up"], found["conditions"]) == (False, ["lost"])
         assert (found["index"], found["name"], found["memory_total_bytes"]) == (0, "A100", None)
 
@@ -277,7 +277,7 @@ class TestDocument:
             "devices": [
                 {
                     "index": 0,
-                    "uuid": CARD,
+                    "uuid": GPU,
                     "memory_used_bytes": used,
                     "memory_limit_bytes": 10 * GIB,
                     "memory_by_kind": {
@@ -286,7 +286,7 @@ class TestDocument:
                         "data": 2 * GIB,
                         "other": 0,
                     },
-                    "device_uuid": CARD,
+                    "device_uuid": GPU,
                     "device_index": 0,
                     "mig_uuid": None,
                     "dead_memory_bytes": 0,
@@ -310,7 +310,7 @@ class TestDocument:
                     "state": "running",
                     "devices": [
                         {
-                            "uuid": CARD,
+                            "uuid": GPU,
                             "memory_used_bytes": used,
                             "core_utilization_percent": 40,
                             "driver_memory_used_bytes": 3 * GIB,
@@ -328,7 +328,7 @@ class TestDocument:
             {
                 "namespace": "team-a",
                 "pod": "train-0",
-                "device_uuid": CARD,
+                "device_uuid": GPU,
                 "device_minor": 3,
                 "memory_bytes": 20 * GIB,
                 "core_percent": 50,
@@ -336,7 +336,7 @@ class TestDocument:
         ]
         assert found["xid_errors"] == [
             {
-                "device_uuid": CARD_2,
+                "device_uuid": GPU_2,
                 "device_index": 1,
                 "mig_uuid": MIG,
                 "xid": 94,
@@ -349,7 +349,7 @@ class TestDocument:
                 "containers": [{"namespace": "a", "pod": "b", "container": "c"}],
             },
             {
-                "device_uuid": CARD,
+                "device_uuid": GPU,
                 "device_index": 0,
                 "mig_uuid": None,
                 "xid": 4711,
@@ -368,14 +368,14 @@ class TestDocument:
         assert found["region_errors"] == {"not_regular": 1}
 
     def test_of_mig_devices_that_were_given(self) -> None:
-        pod = replace(POD, mig_allocations=(MigAllocation("train", 0, CARD, MIG, "1g.10gb", 7, 0),))
+        pod = replace(POD, mig_allocations=(MigAllocation("train", 0, GPU, MIG, "1g.10gb", 7, 0),))
         found = document(snapshot(entry(region(uuids=[MIG])), pods=pods_view(pod)))
         assert found["mig_allocations"] == [
             {
                 "namespace": "team-a",
                 "pod": "train-0",
                 "container": "train",
-                "device_uuid": CARD,
+                "device_uuid": GPU,
                 "mig_uuid": MIG,
                 "profile": "1g.10gb",
                 "gpu_instance_id": 7,
@@ -383,7 +383,7 @@ class TestDocument:
             }
         ]
 
-    def test_an_allocation_may_name_no_card(self) -> None:
+    def test_an_allocation_may_name_no_gpu(self) -> None:
         made = replace(
             snapshot(), allocations=(PodAllocation("a", "b", "", None, None, None, None),)
         )
@@ -397,9 +397,9 @@ class TestDocument:
         assert (device["memory_limit_bytes"], device["core_limit_percent"]) == (None, None)
         assert device["implausible"] == []
 
-    def test_what_a_card_cannot_have_is_null_and_named(self) -> None:
+    def test_what_a_gpu_cannot_have_is_null_and_named(self) -> None:
         found = region(process(use(data=50 * GIB, sm=101)), limit=16 * 40 * GIB + 1)
-        (device,) = one(entry(found), cards=[card()])["devices"]
+        (device,) = one(entry(found), gpus=[gpu()])["devices"]
         assert device["memory_used_bytes"] is None
         assert device["memory_by_kind"] == {"context": 0, "module": 0, "data": None, "other": None}
         assert device["memory_limit_bytes"] is None
@@ -414,28 +414,28 @@ class TestDocument:
     def test_no_kernel_yet_is_null(self, time: int | None) -> None:
         assert one(entry(region(last_kernel_time=time)))["last_kernel_time"] is None
 
-    def test_a_card_that_nvml_does_not_tell_is_there(self) -> None:
+    def test_a_gpu_that_nvml_does_not_tell_is_there(self) -> None:
         dead = process(use(data=7 * MIB), hostpid=200)
         found = document(
             snapshot(
-                entry(region(dead, uuids=[CARD_2])),
+                entry(region(dead, uuids=[GPU_2])),
                 entry(region(uuids=[MIG]), OTHER),
-                cards=[card(mig_devices=(MIG_DEVICE,))],
+                gpus=[gpu(mig_devices=(MIG_DEVICE,))],
                 live=(1,),
             )
         )
         assert [(one["uuid"], one["index"]) for one in found["devices"]] == [
-            (CARD, 0),
-            (CARD_2, None),
+            (GPU, 0),
+            (GPU_2, None),
         ]
         assert found["devices"][1]["dead_memory_bytes"] == 7 * MIB
 
-    def test_dead_memory_of_a_mig_device_is_its_cards(self) -> None:
+    def test_dead_memory_of_a_mig_device_is_its_gpus(self) -> None:
         dead = process(use(data=7 * MIB), hostpid=200)
         found = document(
             snapshot(
                 entry(region(dead, uuids=[MIG])),
-                cards=[card(mig_devices=(MIG_DEVICE,))],
+                gpus=[gpu(mig_devices=(MIG_DEVICE,))],
                 live=(1,),
             )
         )
@@ -443,7 +443,7 @@ class TestDocument:
 
     def test_dead_memory_is_unknown_where_that_of_a_container_is(self) -> None:
         found = document(
-            snapshot(entry(region(process(use(data=MIB)))), cards=[card()], unfound="unidentified")
+            snapshot(entry(region(process(use(data=MIB)))), gpus=[gpu()], unfound="unidentified")
         )
         assert found["containers"][0]["devices"][0]["dead_memory_bytes"] is None
         assert found["devices"][0]["dead_memory_bytes"] is None
@@ -534,15 +534,15 @@ class TestStatus:
 
 
 class TestBlockedBy:
-    def test_names_active_containers_of_higher_priority_on_a_shared_card(self) -> None:
+    def test_names_active_containers_of_higher_priority_on_a_shared_gpu(self) -> None:
         def named(name: str, uid: str = OTHER, **more: Any) -> Any:
             return entry(region(process(use(), use()), **more), uid, name)
 
         found = document(
             snapshot(
-                named("blocked", UID, priority=2, recent_kernel=-1, uuids=[CARD, CARD_2]),
-                named("first", priority=0, recent_kernel=2, uuids=[CARD_2]),
-                named("both", priority=1, recent_kernel=1, uuids=[CARD, CARD_2]),
+                named("blocked", UID, priority=2, recent_kernel=-1, uuids=[GPU, GPU_2]),
+                named("first", priority=0, recent_kernel=2, uuids=[GPU_2]),
+                named("both", priority=1, recent_kernel=1, uuids=[GPU, GPU_2]),
                 named("same", priority=2, recent_kernel=2),
                 named("uncounted", priority=-1, recent_kernel=2),
                 named("quiet", priority=0, recent_kernel=0),
@@ -602,7 +602,7 @@ def test_what_a_running_exporter_serves_stands_its_schema() -> None:
             return found
 
         found = eventually(complete)
-        assert {card["uuid"] for card in found["devices"]} >= {
+        assert {gpu["uuid"] for gpu in found["devices"]} >= {
             allocated["device_uuid"] for allocated in found["allocations"]
         }
         assert b"<title>vgpumonitor</title>" in exporter.get("/")

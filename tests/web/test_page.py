@@ -25,15 +25,15 @@ from playwright.sync_api import (
 
 from testing.tools import MissingToolError, require
 from testing.values import (
-    CARD,
-    CARD_2,
     GIB,
+    GPU,
+    GPU_2,
     MIB,
     NOW,
     OTHER,
     UID,
-    card,
     entry,
+    gpu,
     pods_view,
     process,
     region,
@@ -73,14 +73,14 @@ OTHER_POD = Pod(OTHER, "team-b", "infer-0")
 
 
 def node(when: float = NOW, used: int = 3 * GIB) -> NodeSnapshot:
-    """Two cards; a container on both, one blocked, one near its limit, one waiting, and
+    """Two GPUs; a container on both, one blocked, one near its limit, one waiting, and
     dead and unattributed memory."""
     return snapshot(
         entry(
             region(
                 process(use(data=used, sm=40), use(data=GIB, sm=5)),
                 process(use(data=512 * MIB), use(), hostpid=300, pid=9),
-                uuids=[CARD, CARD_2],
+                uuids=[GPU, GPU_2],
                 priority=0,
             )
         ),
@@ -92,14 +92,14 @@ def node(when: float = NOW, used: int = 3 * GIB) -> NodeSnapshot:
         entry(region(process(use(data=39 * GIB // 4, sm=7), hostpid=102)), OTHER, "near"),
         entry(None, OTHER, "idle"),
         pods=pods_view(POD, OTHER_POD),
-        cards=[
-            card(
+        gpus=[
+            gpu(
                 processes=(
                     DeviceProcess(900, 700 * MIB),
                     DeviceProcess(101, 2 * MIB, ProcessUtilization(core=35)),
                 )
             ),
-            card(CARD_2, 1, 4),
+            gpu(GPU_2, 1, 4),
         ],
         live=(100, 101, 102),
         on_devices={900: None},
@@ -116,7 +116,7 @@ def many(number: int) -> NodeSnapshot:
         )
         for place in range(number)
     ]
-    return snapshot(*entries, cards=[card(memory_total=2000 * GIB)])
+    return snapshot(*entries, gpus=[gpu(memory_total=2000 * GIB)])
 
 
 def hostile() -> NodeSnapshot:
@@ -130,13 +130,13 @@ def hostile() -> NodeSnapshot:
             structs.replace(region(), problems=(("bad_uuid", f"the UUID is {evil}"),)), OTHER, "two"
         ),
         pods=pods_view(Pod(UID, "__proto__", evil), OTHER_POD),
-        cards=[card(name=evil, throttled={evil: True})],
+        gpus=[gpu(name=evil, throttled={evil: True})],
         live=(),
     )
     return replace(
         made,
         node=evil,
-        xids=(DeviceXid(0, CARD, evil, 31, 1, NOW, (XidContainer(evil, evil, evil),)),),
+        xids=(DeviceXid(0, GPU, evil, 31, 1, NOW, (XidContainer(evil, evil, evil),)),),
         health=replace(made.health, containers=ContainersView(error=evil), region_errors={evil: 1}),
     )
 
@@ -232,8 +232,8 @@ def again(page: Page) -> None:
     page.click("#pause")
 
 
-def figure(card: Locator, name: str) -> str:
-    spans = card.locator(f".{name}-figure > *").all_inner_texts()
+def figure(gpu: Locator, name: str) -> str:
+    spans = gpu.locator(f".{name}-figure > *").all_inner_texts()
     return " ".join(" ".join(spans).split())
 
 
@@ -259,7 +259,7 @@ class TestFigures:
     def test_of_the_table_are_the_apis(self, page: Page, server: PageServer) -> None:
         with urllib.request.urlopen(f"{server.url}/api/v1/snapshot", timeout=20) as response:
             document = json.load(response)
-        names = {card["uuid"]: str(card["index"]) for card in document["devices"]}
+        names = {gpu["uuid"]: str(gpu["index"]) for gpu in document["devices"]}
         expected = []
         for found in document["containers"]:
             for device in found["devices"]:
@@ -290,7 +290,7 @@ class TestFigures:
         assert sorted(shown[:-1]) == sorted(expected)
         assert shown[-1] == ["team-b", "infer-0", "idle", *"–" * 8, "◌waiting"]
 
-    def test_of_the_cards_are_the_apis(self, page: Page) -> None:
+    def test_of_the_gpus_are_the_apis(self, page: Page) -> None:
         first, second = page.locator("#gpus article").all()
         assert first.locator("h3").inner_text().split() == ["GPU", "0", "A100"]
         assert first.locator(".sensors").inner_text() == "61 °C · 251 W"
@@ -320,9 +320,9 @@ class TestFigures:
         assert "unattributed" in (blocks[3].get_attribute("class") or "")
         expect(bar.locator(".end")).to_be_hidden()
 
-    def test_limits_beyond_the_card_show_its_end(self, opened: Any, server: PageServer) -> None:
+    def test_limits_beyond_the_gpu_show_its_end(self, opened: Any, server: PageServer) -> None:
         entries = [entry(region(limit=30 * GIB), OTHER, name) for name in ("a", "b")]
-        server.scraper.snapshot = snapshot(*entries, cards=[card()])
+        server.scraper.snapshot = snapshot(*entries, gpus=[gpu()])
         bar = opened().locator(".bar")
         expect(bar.locator(".end")).to_be_visible()
         end = bar.locator(".end").evaluate("end => end.offsetLeft / end.parentNode.clientWidth")
@@ -332,7 +332,7 @@ class TestFigures:
         counts = [0, 1, 1023, *(m << s for s in range(10, 60, 3) for m in (1, 3, 999, 1000, 1151))]
         seconds = [-1, 0, 0.9, 1, 59.9, 60, 239, 3599, 3600, 86399, 86400, 9e6]
         shares = [0, 0.4, 0.5, 1.5, 2.5, 37, 99.5, 250]
-        uuids = [CARD, "MIG-8664316c-6888-5063-1e4d-f2a09cfbf100"]
+        uuids = [GPU, "MIG-8664316c-6888-5063-1e4d-f2a09cfbf100"]
         shown = page.evaluate(
             """async ([counts, seconds, shares, uuids]) => {
                 const format = await import("/page/format.js");
@@ -363,10 +363,10 @@ class TestFigures:
         self, opened: Any, server: PageServer
     ) -> None:
         server.scraper.snapshot = snapshot(
-            cards=[
-                card(pcie_width=8, max_pcie_width=16, row_remap_pending=True),
-                card(CARD_2, 1).without_readings(),
-                card(CARD[:-1] + "9", 2),
+            gpus=[
+                gpu(pcie_width=8, max_pcie_width=16, row_remap_pending=True),
+                gpu(GPU_2, 1).without_readings(),
+                gpu(GPU[:-1] + "9", 2),
             ]
         )
         page = opened()
@@ -392,7 +392,7 @@ class TestFigures:
         limit can't be true, one in no region, and one that is; a pod without an amount."""
         torn = structs.replace(region(process(use(data=GIB))), torn=1, missing=1)
         nonsense = region(process(use(data=2 * GIB)), limit=1 << 60, sm_limit=100)
-        allocations = Allocation(CARD, 3, None, None), Allocation(CARD, 3, 4 * GIB, 0.5)
+        allocations = Allocation(GPU, 3, None, None), Allocation(GPU, 3, 4 * GIB, 0.5)
         pods = pods_view(
             replace(POD, allocations=allocations[:1]),
             replace(OTHER_POD, allocations=allocations[1:]),
@@ -401,9 +401,9 @@ class TestFigures:
             entry(torn),
             entry(nonsense, OTHER, "nonsense"),
             pods=pods,
-            cards=[
-                card(memory_used=None, core_utilization=None, power_watts=None),
-                card(CARD_2, 1, memory_used=GIB),
+            gpus=[
+                gpu(memory_used=None, core_utilization=None, power_watts=None),
+                gpu(GPU_2, 1, memory_used=GIB),
             ],
             unfound="unidentified",
         )
@@ -443,7 +443,7 @@ class TestFigures:
         assert facts["Cores"] == "not measured by HAMi-core, no limit"
 
     def test_of_a_node_of_which_nothing_is_known(self, opened: Any, server: PageServer) -> None:
-        server.scraper.snapshot = snapshot(cards=[card(memory_used=None, core_utilization=None)])
+        server.scraper.snapshot = snapshot(gpus=[gpu(memory_used=None, core_utilization=None)])
         page = opened()
         expect(page.locator("#totals")).to_have_text("1 GPU · 0 containers · use of 1 GPU unknown")
         article = page.locator("#gpus article")
@@ -505,7 +505,7 @@ class TestTable:
         expect(page.locator("#filter")).to_have_value("team-a")
         assert column(page, "gpu") == ["0", "1"]
 
-    def test_a_card_shows_its_containers(self, page: Page) -> None:
+    def test_a_gpu_shows_its_containers(self, page: Page) -> None:
         page.get_by_role("button", name="GPU 1").click()
         expect(page.locator("#rows tr")).to_have_count(1)
         expect(page.locator("#gpu-filter")).to_be_focused()
@@ -558,7 +558,7 @@ class TestUpdates:
         expect(page.locator("#rows .memory", has_text="3.00 GiB")).to_have_count(0)
 
     def test_drop_and_add_containers(self, page: Page, server: PageServer) -> None:
-        server.scraper.snapshot = snapshot(entry(region(), container="new"), cards=[card()])
+        server.scraper.snapshot = snapshot(entry(region(), container="new"), gpus=[gpu()])
         again(page)
         expect(page.locator("#rows tr")).to_have_count(1)
         assert column(page, "container") == ["new"]
@@ -635,7 +635,7 @@ class TestUpdates:
             server.scraper.snapshot = node(NOW + seconds, used=(3 + seconds) * MIB)
             again(page)
             expect(page.locator("#rows .memory", has_text=f"{3 + seconds}.0 MiB")).to_have_count(1)
-        # The line of the card is the only one in this colour.
+        # The line of the GPU is the only one in this colour.
         assert chart.evaluate(accent) > 50
 
     def test_are_remembered_for_a_quarter_of_an_hour(self, page: Page) -> None:
@@ -708,8 +708,8 @@ class TestFindings:
             entry(region(process(use(data=GIB)))),
             entry(None, OTHER, "around"),
             pods=pods_view(POD, OTHER_POD),
-            cards=[
-                card(
+            gpus=[
+                gpu(
                     processes=(
                         DeviceProcess(100, GIB, ProcessUtilization(core=10)),
                         DeviceProcess(207, 2 * GIB, ProcessUtilization(core=20)),
@@ -745,7 +745,7 @@ class TestFindings:
             entry(None, error="not a regular file but a pipe"),
             entry(region(process(use(data=50 * GIB))), OTHER),
             pods=PodsView({UID: POD}, up=False, synced=NOW - 200),
-            cards=[card()],
+            gpus=[gpu()],
             live=(100,),
         )
         server.scraper.snapshot = replace(
@@ -790,10 +790,10 @@ class TestFindings:
 XIDS = (
     DeviceXid(2, "GPU-lost", "", 79, 1, NOW - 5, ()),
     DeviceXid(
-        *(1, CARD_2, "MIG-1", 31, 4, NOW - 200),
+        *(1, GPU_2, "MIG-1", 31, 4, NOW - 200),
         (XidContainer("team-a", "train-0", "train"), XidContainer("", OTHER, "infer")),
     ),
-    DeviceXid(0, CARD, "", 4711, 1, NOW - 7200, (XidContainer("team-a", "train-0", "train"),)),
+    DeviceXid(0, GPU, "", 4711, 1, NOW - 7200, (XidContainer("team-a", "train-0", "train"),)),
 )
 
 
@@ -830,7 +830,7 @@ class TestXids:
         expect(page.locator("#xid-list li")).to_have_count(3)
 
     def test_many_are_counted(self, opened: Any, server: PageServer) -> None:
-        many_xids = tuple(DeviceXid(0, CARD, "", code, 1, NOW, ()) for code in range(23))
+        many_xids = tuple(DeviceXid(0, GPU, "", code, 1, NOW, ()) for code in range(23))
         server.scraper.snapshot = replace(node(), xids=many_xids)
         page = opened()
         expect(page.locator("#xid-list li")).to_have_count(20)
@@ -847,7 +847,7 @@ class TestDetail:
         assert facts["Blocked by"] == (
             "team-a/train-0/train (priority 0), team-b/infer-0/near (priority 1)"
         )
-        assert facts["GPU"] == f"0 · {CARD}"
+        assert facts["GPU"] == f"0 · {GPU}"
         assert facts["Memory by kind"] == "context 0 B · module 0 B · data 1.00 MiB · other 0 B"
         assert facts["Core limit holds now"] == "yes"
         assert facts["Last kernel"].startswith("1 min ago, at ")
@@ -868,7 +868,7 @@ class TestDetail:
         expect(dialog.locator("tbody")).to_contain_text("dead")
         server.scraper.snapshot = node(NOW + 3, used=5 * GIB)
         expect(dialog.locator("dl")).to_contain_text("5.00 GiB of 10.0 GiB")
-        server.scraper.snapshot = snapshot(cards=[card()])
+        server.scraper.snapshot = snapshot(gpus=[gpu()])
         expect(dialog.locator("dl")).to_have_text("Stategone")
 
     def test_works_by_keyboard(self, page: Page) -> None:

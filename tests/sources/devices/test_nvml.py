@@ -43,7 +43,7 @@ NOT_SUPPORTED, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 3, 10, 13, 15
 #: The time of a sample that is new to every look, in microseconds.
 LATE = 1 << 52
 
-CARD = SimulatedDevice(
+GPU = SimulatedDevice(
     uuid=L40S,
     name="NVIDIA L40S",
     minor=1,
@@ -59,7 +59,7 @@ CARD = SimulatedDevice(
         ProcessSample(pid=100, timestamp=LATE, sm=40, memory=20, encoder=2, decoder=1),
     ),
 )
-MIG_CARD = SimulatedDevice(
+MIG_GPU = SimulatedDevice(
     uuid=A100,
     name="NVIDIA A100-SXM4-80GB",
     minor=0,
@@ -86,7 +86,7 @@ MIG_CARD = SimulatedDevice(
         ),
     ),
 )
-NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, devices=(CARD, MIG_CARD))
+NODE = SimulatedNvml(driver_version="570.124.06", cuda_version=12080, devices=(GPU, MIG_GPU))
 
 IDLE = ProcessUtilization()
 COMPUTING = (
@@ -175,12 +175,12 @@ class TestSample:
 
     def test_each_sample_is_fresh(self, nvml: Run) -> None:
         assert nvml.devices()[0].core_utilization == 75
-        changed = structs.replace(CARD, utilization=(12, 3))
+        changed = structs.replace(GPU, utilization=(12, 3))
         nvml.write(structs.replace(NODE, devices=(changed,)))
         device = nvml.devices()[0]
         assert (device.core_utilization, device.memory_utilization) == (12, 3)
 
-    def test_a_node_without_cards(self, tmp_path: Path) -> None:
+    def test_a_node_without_gpus(self, tmp_path: Path) -> None:
         state = tmp_path / "nvml.json"
         SimulatedNvml().write(state)
         with in_python(state) as nvml:
@@ -188,7 +188,7 @@ class TestSample:
             assert nvml.health().up
 
     def test_a_process_that_computes_and_draws_counts_once(self, nvml: Run) -> None:
-        both = structs.replace(CARD, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
+        both = structs.replace(GPU, compute={7: None, 8: GIB, 9: None}, graphics={7: GIB, 8: None})
         nvml.write(structs.replace(NODE, devices=(both,)))
         device = nvml.devices()[0]
         assert device.processes == (
@@ -200,7 +200,7 @@ class TestSample:
     def test_more_processes_than_pynvml_first_expects(self, nvml: Run) -> None:
         many = {pid: pid * 1024 for pid in range(1000, 1300)}
         nvml.write(
-            structs.replace(NODE, devices=(structs.replace(CARD, compute=many, graphics={}),))
+            structs.replace(NODE, devices=(structs.replace(GPU, compute=many, graphics={}),))
         )
         device = nvml.devices()[0]
         assert device.processes == tuple(DeviceProcess(*item, IDLE) for item in many.items())
@@ -208,21 +208,21 @@ class TestSample:
 
 class TestProcesses:
     def test_those_that_compute_through_mps_too(self, nvml: Run) -> None:
-        client = structs.replace(CARD, compute={}, graphics={}, mps={7: GIB}, process_samples=())
+        client = structs.replace(GPU, compute={}, graphics={}, mps={7: GIB}, process_samples=())
         nvml.write(structs.replace(NODE, devices=(client,)))
         device = nvml.devices()[0]
         assert device.processes == (DeviceProcess(7, GIB, IDLE),)
 
     def test_without_a_sample_a_process_is_idle(self, nvml: Run) -> None:
         """NVML says "not found" where no process did anything."""
-        idle = structs.replace(CARD, process_samples=())
+        idle = structs.replace(GPU, process_samples=())
         nvml.write(structs.replace(NODE, devices=(idle,)))
         device = nvml.devices()[0]
         assert [each.utilization for each in device.processes or ()] == [IDLE] * 3
         assert nvml.health().errors.get(("nvmlDeviceGetProcessesUtilizationInfo", L40S), 0) == 0
 
     def test_where_the_driver_can_not_tell_nobody_is_idle(self, nvml: Run) -> None:
-        unable = structs.replace(CARD, process_samples=None)
+        unable = structs.replace(GPU, process_samples=None)
         nvml.write(structs.replace(NODE, devices=(unable,)))
         device = nvml.devices()[0]
         assert [each.utilization for each in device.processes or ()] == [None] * 3
@@ -232,7 +232,7 @@ class TestProcesses:
             ProcessSample(pid=100, timestamp=LATE + number, sm=sm)
             for number, sm in enumerate((90, 30, 60))
         )
-        nvml.write(structs.replace(NODE, devices=(structs.replace(CARD, process_samples=samples),)))
+        nvml.write(structs.replace(NODE, devices=(structs.replace(GPU, process_samples=samples),)))
         device = nvml.devices()[0]
         assert device.processes is not None
         assert device.processes[0].utilization == ProcessUtilization(60, 0, 0, 0)
@@ -246,7 +246,7 @@ class TestProcesses:
             ((wild, true), ProcessUtilization(40, 0, 0, 0)),
         ):
             nvml.write(
-                structs.replace(NODE, devices=(structs.replace(CARD, process_samples=samples),))
+                structs.replace(NODE, devices=(structs.replace(GPU, process_samples=samples),))
             )
             device = nvml.devices()[0]
             assert device.processes is not None
@@ -256,7 +256,7 @@ class TestProcesses:
         seconds_ago = int((time.time() - 4) * 1_000_000)
         sample = ProcessSample(pid=100, timestamp=seconds_ago, sm=70)
         nvml.write(
-            structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(sample,)),))
+            structs.replace(NODE, devices=(structs.replace(GPU, process_samples=(sample,)),))
         )
         for _ in range(3):
             device = nvml.devices()[0]
@@ -266,7 +266,7 @@ class TestProcesses:
     def test_what_was_long_ago_is_over(self, nvml: Run) -> None:
         sample = ProcessSample(pid=100, timestamp=int((time.time() - 60) * 1_000_000), sm=70)
         nvml.write(
-            structs.replace(NODE, devices=(structs.replace(CARD, process_samples=(sample,)),))
+            structs.replace(NODE, devices=(structs.replace(GPU, process_samples=(sample,)),))
         )
         device = nvml.devices()[0]
         assert device.processes is not None
@@ -329,11 +329,11 @@ class TestErrors:
         assert nvml.devices() == (failing, MIG_DEVICE)
         assert nvml.health().errors["nvmlDeviceGetMemoryInfo", L40S] == 2
 
-    def test_what_a_card_is_known_for_stays(self, nvml: Run) -> None:
+    def test_what_a_gpu_is_known_for_stays(self, nvml: Run) -> None:
         nvml.write(structs.replace(NODE, errors={"nvmlDeviceGetMemoryInfo": {"0": UNKNOWN}}))
         for _ in range(2):
             assert nvml.devices()[0].memory_total is None
-        assert [(card.uuid, card.minor, card.memory_total) for card in nvml.known()] == [
+        assert [(gpu.uuid, gpu.minor, gpu.memory_total) for gpu in nvml.known()] == [
             (L40S, 1, 48 * GIB),
             (A100, 0, 80 * GIB),
         ]
@@ -382,14 +382,14 @@ class TestErrors:
             assert nvml.health().errors == {}
 
     @pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
-    def test_a_card_that_cannot_be_named_is_left_out(self, nvml: Run, call: str) -> None:
+    def test_a_gpu_that_cannot_be_named_is_left_out(self, nvml: Run, call: str) -> None:
         nvml.write(structs.replace(NODE, errors={call: {"0": UNKNOWN}}))
         assert nvml.devices() == (MIG_DEVICE,)
         assert nvml.health().errors[call, ""] == 1
         assert nvml.health().up
         assert nvml.known() == (DEVICE, MIG_DEVICE)
 
-    def test_a_call_about_no_card_fails_alone(self, tmp_path: Path) -> None:
+    def test_a_call_about_no_gpu_fails_alone(self, tmp_path: Path) -> None:
         state = tmp_path / "nvml.json"
         calls = ("nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion")
         structs.replace(NODE, errors={call: {"-": UNKNOWN} for call in calls}).write(state)
@@ -594,7 +594,7 @@ class TestDown:
 
     def test_one_that_is_not_there_any_more(self, nvml: Run) -> None:
         moved = replace(MIG_DEVICE, index=0)
-        nvml.write(structs.replace(NODE, devices=(MIG_CARD,)))
+        nvml.write(structs.replace(NODE, devices=(MIG_GPU,)))
         for _ in range(2):
             assert nvml.devices() == (LOST, moved)
         # Where two have the same number, that of the one which is there counts.
@@ -605,7 +605,7 @@ class TestDown:
     def test_one_that_cannot_be_named_is_not_known_to_be_down(self, nvml: Run) -> None:
         nvml.write(
             structs.replace(
-                NODE, devices=(CARD,), errors={"nvmlDeviceGetHandleByIndex": {"0": UNKNOWN}}
+                NODE, devices=(GPU,), errors={"nvmlDeviceGetHandleByIndex": {"0": UNKNOWN}}
             )
         )
         assert nvml.sample() == ()
@@ -677,7 +677,7 @@ class TestComing:
         for name in ("bind", "new_id", "0000:3b:00.0"):
             pci_driver.mkdir(exist_ok=True)
             (pci_driver / name).touch()
-        structs.replace(NODE, devices=(CARD,)).write(state)
+        structs.replace(NODE, devices=(GPU,)).write(state)
         library = Enumerating(state)
         with in_python(state, library=library, pci_driver=pci_driver) as nvml:
             assert nvml.devices() == (DEVICE,)
@@ -688,7 +688,7 @@ class TestComing:
             assert nvml.devices() == (DEVICE, MIG_DEVICE)
             assert nvml.devices() == (DEVICE, MIG_DEVICE)
             assert library.initialised == 2
-            nvml.write(structs.replace(NODE, devices=(CARD,)))
+            nvml.write(structs.replace(NODE, devices=(GPU,)))
             (pci_driver / "0000:5e:00.0").unlink()
             assert nvml.devices() == (DEVICE, LOST_MIG)
             assert library.initialised == 3
@@ -700,7 +700,7 @@ class TestComing:
         with in_python(state, library=library, revival_interval=0.0) as nvml:
             assert nvml.devices() == (DEVICE, MIG_DEVICE)
             assert library.initialised == 1
-            nvml.write(structs.replace(NODE, devices=(CARD,)))
+            nvml.write(structs.replace(NODE, devices=(GPU,)))
             assert nvml.devices() == (DEVICE, LOST_MIG)
             library.enumerated = 1
             nvml.write(NODE)
@@ -713,7 +713,7 @@ class TestComing:
         library = Enumerating(state)
         with in_python(state, library=library, revival_interval=3600.0) as nvml:
             assert nvml.devices() == (DEVICE, MIG_DEVICE)
-            nvml.write(structs.replace(NODE, devices=(CARD,)))
+            nvml.write(structs.replace(NODE, devices=(GPU,)))
             for _ in range(3):
                 assert nvml.devices() == (DEVICE, LOST_MIG)
             assert library.initialised == 1
@@ -787,7 +787,7 @@ class TestHang:
     @pytest.mark.parametrize(
         ("call", "target"), [("nvmlInitWithFlags", "-"), ("nvmlDeviceGetCount", "-")]
     )
-    def test_before_the_first_card_gives_nothing(
+    def test_before_the_first_gpu_gives_nothing(
         self, tmp_path: Path, call: str, target: str
     ) -> None:
         state = tmp_path / "nvml.json"

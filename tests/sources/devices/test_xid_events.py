@@ -15,7 +15,7 @@ from msgspec import structs
 
 from testing.polling import eventually
 from tests.sources.devices.nvml_runs import Run, in_pynvml, in_python
-from tests.sources.devices.test_nvml import A100, CARD, L40S, MIG_CARD, NODE
+from tests.sources.devices.test_nvml import A100, GPU, L40S, MIG_GPU, NODE
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 from vgpumonitor.simulate.nvml.state import SimulatedEvent, SimulatedNvml
 from vgpumonitor.sources.devices import XidErrors
@@ -27,8 +27,8 @@ ECC_DOUBLE_BIT, XID = 0x02, 0x08
 TELLING = structs.replace(
     NODE,
     devices=(
-        structs.replace(CARD, event_types=XID | ECC_DOUBLE_BIT),
-        structs.replace(MIG_CARD, event_types=XID),
+        structs.replace(GPU, event_types=XID | ECC_DOUBLE_BIT),
+        structs.replace(MIG_GPU, event_types=XID),
     ),
 )
 #: An XID that stands for nothing here but that the GPU is registered.
@@ -139,7 +139,7 @@ class TestCounts:
 
 
 class TestRegistration:
-    ANOTHER = structs.replace(CARD, uuid="GPU-8664316c-6888-5063-1e4d-f2a09cfbf102")
+    ANOTHER = structs.replace(GPU, uuid="GPU-8664316c-6888-5063-1e4d-f2a09cfbf102")
 
     def test_again_after_the_driver_came_back(self, events: Events) -> None:
         events.registered()

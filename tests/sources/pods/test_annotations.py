@@ -55,7 +55,7 @@ def test_koordinator_values_may_be_numbers() -> None:
     assert parsed.errors == ()
 
 
-def test_koordinator_sums_a_card_and_keeps_cards_apart() -> None:
+def test_koordinator_sums_a_gpu_and_keeps_gpus_apart() -> None:
     parsed = parse_allocations(
         koordinator(
             entry(3, gpu_core="30", gpu_memory="1Gi"),
@@ -208,7 +208,7 @@ def test_hami_s_mig_slot_is_no_part_of_the_uuid() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ";", ":;", ";;,,0,0:;,,0,0:;"])
-def test_hami_without_a_card(text: str) -> None:
+def test_hami_without_a_gpu(text: str) -> None:
     parsed = parse_allocations({HAMI: text}, ["main"])
     assert parsed.allocations == ()
     assert parsed.errors == ()

@@ -13,7 +13,7 @@ from vgpumonitor.sources.pods.annotations import HAMI, KOORDINATOR
 from vgpumonitor.sources.pods.objects import decode, node_of, pod_from_object, split_list
 
 HASH = "0123456789abcdef0123456789abcdef"
-CARD = "GPU-903ecef4-bb8d-d7fe-65e2-e327e6258e76"
+GPU = "GPU-903ecef4-bb8d-d7fe-65e2-e327e6258e76"
 #: 2026-03-04T05:06:07Z
 THEN = 1772600767.0
 
@@ -87,7 +87,7 @@ def test_whether_hami_core_is_to_limit_it(
 ) -> None:
     text = {
         KOORDINATOR: '{"gpu":[{"minor":0,"resources":{"koordinator.sh/gpu-memory-ratio":"50"}}]}',
-        HAMI: f"{CARD},NVIDIA,500,5:;",
+        HAMI: f"{GPU},NVIDIA,500,5:;",
     }[annotation]
     obj = pods.pod("p", annotations={annotation: text})
     obj["metadata"]["labels"] = labels
@@ -211,15 +211,15 @@ def test_allocations() -> None:
     obj = pods.pod(
         "p",
         annotations={
-            "hami.io/vgpu-devices-allocated": f";{CARD},NVIDIA,500,5:;",
+            "hami.io/vgpu-devices-allocated": f";{GPU},NVIDIA,500,5:;",
             "hami.io/vgpu-mig-allocations": json.dumps(
                 [
                     {
                         "containerIndex": 1,
                         "deviceIndex": 0,
-                        "gpuUUID": CARD,
+                        "gpuUUID": GPU,
                         "profile": "1g.5gb",
-                        "migUUID": CARD.replace("GPU", "MIG"),
+                        "migUUID": GPU.replace("GPU", "MIG"),
                         "gpuInstanceID": 6,
                         "computeInstanceID": 0,
                     }
@@ -230,9 +230,9 @@ def test_allocations() -> None:
     )
     obj["spec"]["initContainers"] = [{"name": "setup"}]
     pod, errors = pod_from_object(obj)
-    assert pod.allocations == (Allocation(CARD, None, 500 * 2**20, 0.05),)
+    assert pod.allocations == (Allocation(GPU, None, 500 * 2**20, 0.05),)
     assert pod.mig_allocations == (
-        MigAllocation("train", 0, CARD, CARD.replace("GPU", "MIG"), "1g.5gb", 6, 0),
+        MigAllocation("train", 0, GPU, GPU.replace("GPU", "MIG"), "1g.5gb", 6, 0),
     )
     assert [where for where, _ in errors] == ["scheduling.koordinator.sh/device-allocated"]
 
