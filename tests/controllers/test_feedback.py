@@ -86,12 +86,13 @@ def key(workload: Workload) -> tuple[str, str]:
     return workload.directory.name.removesuffix("_train"), "train"
 
 
-def descriptors() -> int:
-    """Open region files of this process."""
+def descriptors(containers_dir: Path) -> int:
+    """Open region files of this test in this process; another's may be closed at any time."""
     found = 0
     for fd in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):
-            found += ".cache" in os.readlink(f"/proc/self/fd/{fd}")
+            path = os.readlink(f"/proc/self/fd/{fd}")
+            found += ".cache" in path and path.startswith(f"{containers_dir}/")
     return found
 
 
@@ -192,22 +193,22 @@ def test_nothing_is_written_where_nothing_differs(
 
 
 def test_descriptors_are_held_for_blocked_containers_only(
-    make: Callable[..., Workload], inventory: ContainersDirectory
+    make: Callable[..., Workload], inventory: ContainersDirectory, containers_dir: Path
 ) -> None:
     high, *lows = make(0), make(1), make(1), make(1)
     for each in (high, *lows):
         each.set_word("recent_kernel", 0)
     feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
-    before = descriptors()
+    before = descriptors(containers_dir)
     high.set_word("recent_kernel", 3)
     feedback.round()
     feedback.round()
     assert [each.region.blocked for each in lows] == [True] * 3
-    assert descriptors() == before + 3
+    assert descriptors(containers_dir) == before + 3
     feedback.round()
     assert [each.region.blocked for each in lows] == [False] * 3
-    assert descriptors() == before
+    assert descriptors(containers_dir) == before
 
 
 def test_one_unreadable_region_switches_feedback_off_for_nobody(
@@ -235,13 +236,13 @@ def test_a_region_that_became_unreadable_is_released(
 
 
 def test_another_file_at_the_path_is_decided_anew(
-    make: Callable[..., Workload], inventory: ContainersDirectory
+    make: Callable[..., Workload], inventory: ContainersDirectory, containers_dir: Path
 ) -> None:
     high, low = make(0), make(1)
     high.set_word("recent_kernel", 9)
     feedback = Feedback(inventory, release_after=RELEASE_AFTER)
     feedback.round()
-    before = descriptors()
+    before = descriptors(containers_dir)
     # As koordlet does when the container starts again.
     content = bytearray(low.path.read_bytes())
     low.path.unlink()
@@ -250,7 +251,7 @@ def test_another_file_at_the_path_is_decided_anew(
     low.path.write_bytes(content)
     feedback.round()
     assert words(low) == [(-1, 1)]
-    assert descriptors() == before
+    assert descriptors(containers_dir) == before
     assert feedback.health.failures == 0
 
 
