@@ -88,10 +88,14 @@ def test_prometheus_takes_the_rules() -> None:
     assert f"{len(ALL_ALERTS)} rules found" in out
 
 
+#: Those that take promtool seconds.
+SLOW = {"days", "exporter", "hardware", "workload"}
+
+
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=name, marks=pytest.mark.slow if name == "days" else ())
+        pytest.param(path, id=name, marks=pytest.mark.slow if name in SLOW else ())
         for path in TESTS
         for name in [path.name.split(".")[0]]
     ],

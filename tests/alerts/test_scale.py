@@ -150,5 +150,5 @@ def test_the_pages_figures_are_the_scripts() -> None:
         ("workload", "workload"),
     ):
         assert f"recorded per {entity} | {figures[f'recorded: {level}']} |" in PAGE
-    assert f"is {figures['kept of them: cluster, namespace, workload, node, gpu']} (" in PAGE
+    assert f"is {figures['kept of them: cluster, namespace, workload, node, card']} (" in PAGE
     assert f"| {figures['about itself']} |" in PAGE

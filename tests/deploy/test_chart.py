@@ -36,6 +36,9 @@ from tests.deploy.chart import (
     helm,
 )
 
+#: Each runs helm.
+pytestmark = pytest.mark.slow
+
 
 def template(
     *values: str,
