@@ -16,20 +16,19 @@ import re
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 import click
 import yaml
 
 from benchmarks.table import Row, markdown
-from testing.exporter import running
 from testing.prometheus import Prometheus, prometheus
-from testing.remote_write import Labels, write_constant
-from testing.rules import ALERTS
+from testing.remote_write import write_constant
+from testing.replicas import Replicated, recorded, simulated
+from testing.rules import ALERTS, in_seconds
 
 #: Evaluations of each group that are measured, and seconds from one to the next.
 EVALUATIONS = 4
@@ -50,19 +49,12 @@ FLAGS = (
     "--storage.tsdb.retention.time=120d",
 )
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _READ = re.compile(
     r"((?:\b\w+:)?(?:\bvgpu|vgpumonitor|\bup\b|\bscrape_|\bprocess_)\w*(?::\w+)?)"
     r"(?:\{[^}]*\})?(?:\[(\w+)\])?(?: offset (\w+))?"
 )
 _SUBQUERY = re.compile(r"\[(\w+):")
 _STRING = re.compile(r'"[^"]*"')
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
-_UUID = re.compile(r"^(GPU|MIG)-[0-9a-f]{8}")
-
-
-def _seconds(text: str) -> int:
-    return int(text[:-1]) * _SECONDS[text[-1]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ def _groups(directory: Path) -> list[_Group]:
     return [
         _Group(
             group["name"],
-            _seconds(group["interval"]) if "interval" in group else None,
+            in_seconds(group["interval"]) if "interval" in group else None,
             group["rules"],
         )
         for name in ("recording", "alerts")
@@ -93,70 +85,16 @@ def _looked_back_on(groups: list[_Group]) -> dict[str, int]:
         for rule in group.rules:
             expr = _STRING.sub('""', re.sub("#.*", "", rule["expr"]))
             # A subquery's window is that of what it is of, which can be anything in the rule.
-            least = max((_seconds(window) for window in _SUBQUERY.findall(expr)), default=LOOKBACK)
+            windows = map(in_seconds, _SUBQUERY.findall(expr))
+            least = max(windows, default=LOOKBACK)
             for name, window, offset in _READ.findall(expr):
-                reach = max(least, *(_seconds(text) for text in (window, offset) if text), 0)
+                reach = max(least, *(in_seconds(text) for text in (window, offset) if text), 0)
                 found[name] = max(found.get(name, 0), reach)
     return found
 
 
-@dataclass(frozen=True)
-class _Node:
-    """The series of one node's scrape."""
-
-    series: list[tuple[dict[str, str], float]]
-
-    def numbered(self, number: int, names: Mapping[str, int]) -> Iterator[tuple[Labels, float]]:
-        target = {"job": "vgpumonitor", "instance": f"node-{number}:9394"}
-        for labels, value in self.series:
-            if labels["__name__"] in names:
-                yield (
-                    {label: _own(label, text, number) for label, text in labels.items()} | target,
-                    value,
-                )
-
-
-def _own(label: str, text: str, number: int) -> str:
-    if label == "node":
-        return f"node-{number}"
-    if label == "pod" and text:
-        return f"{number}-{text}"
-    return _UUID.sub(rf"\g<1>-{number:08x}", text)
-
-
-def _simulated(gpus: int, containers: int) -> _Node:
-    """Its series once it has settled, each with the median of some seconds: what has just begun,
-    or peaks or rests for a moment, would do so for the whole past, and be alerts that a cluster
-    doesn't have."""
-    seen: dict[str, list[float]] = {}
-    with running(
-        "demo", f"--gpus={gpus}", f"--containers={containers}", "--metrics=vgpu"
-    ) as exporter:
-        time.sleep(15)
-        for _ in range(9):
-            for text, value in _lines(exporter.get("/metrics").decode().splitlines()):
-                seen.setdefault(text, []).append(float(value))
-            time.sleep(2)
-    series: list[tuple[dict[str, str], float]] = [
-        ({"__name__": "up"}, 1),
-        ({"__name__": "scrape_duration_seconds"}, 0.01),
-    ]
-    for text, values in seen.items():
-        name, _, labels = text.partition("{")
-        series.append(({"__name__": name, **dict(_LABEL.findall(labels))}, median_low(values)))
-    return _Node(series)
-
-
-def _lines(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The series as it is written, and its value."""
-    for line in lines:
-        if not line.startswith("#"):
-            series, _, value = line.rpartition(" ")
-            yield series, value
-
-
 def _write_past(
-    source: Prometheus, node: _Node, nodes: int, groups: list[_Group], interval: int
+    source: Prometheus, node: Replicated, nodes: int, groups: list[_Group], interval: int
 ) -> None:
     """Oldest first, as Prometheus takes it."""
     now = int(time.time())
@@ -172,24 +110,17 @@ def _write_past(
     for of_window in by_window.values():
         for number in range(nodes):
             write_constant(
-                source.url, scraped(next(iter(of_window))), node.numbered(number, of_window)
+                source.url, scraped(next(iter(of_window))), node.of(number, of_window.__contains__)
             )
     for group in groups:
         for rule in group.rules:
             if "record" in rule:
                 name = rule["record"]
-                found = source.get("/api/v1/query", query=rule["expr"], time=str(now))["result"]
                 step = group.interval or interval
                 write_constant(
                     source.url,
                     range(now - names.get(name, 0) // step * step, now + 1, step),
-                    (
-                        (
-                            {**series["metric"], **rule.get("labels", {}), "__name__": name},
-                            float(series["value"][1]),
-                        )
-                        for series in found
-                    ),
+                    recorded(source, rule, now),
                 )
 
 
@@ -230,7 +161,7 @@ class _Cost:
         )
 
 
-def _evaluated(directory: Path, node: _Node, nodes: int, of: Path, interval: int) -> _Cost:
+def _evaluated(directory: Path, node: Replicated, nodes: int, of: Path, interval: int) -> _Cost:
     groups = _groups(of)
     rules = directory / "rules.yaml"
     config = {
@@ -317,7 +248,7 @@ def _rows(nodes: int, of: Path, cost: _Cost) -> list[Row]:
 )
 def main(nodes: int, gpus: int, containers: int, interval: int, rules: tuple[Path, ...]) -> None:
     """Measure the rules on a simulated cluster."""
-    node = _simulated(gpus, containers)
+    node = simulated(f"--gpus={gpus}", f"--containers={containers}", "--metrics=vgpu")
     for of in rules:
         with tempfile.TemporaryDirectory() as directory:
             cost = _evaluated(Path(directory), node, nodes, of, interval)

@@ -32,6 +32,7 @@ from dashboards.panels import (
     grid,
     namespace_variable,
     node_variable,
+    ranked,
     row,
     stat,
     table,
@@ -45,6 +46,9 @@ CLUSTERS = 'cluster=~"$cluster"'
 NODES = f'{CLUSTERS}, node=~"$node"'
 NAMESPACES = f'{CLUSTERS}, namespace=~"$namespace"'
 PODS = f'{NODES}, namespace=~"$namespace"'
+#: The ten namespaces with the most idle memory, and the most idle cores.
+IDLE_MEMORY = f'{CLUSTERS}, namespace=~"$idle_memory"'
+IDLE_CORES = f'{CLUSTERS}, namespace=~"$idle_cores"'
 NODE = "cluster, node"
 NAMESPACE = "cluster, namespace"
 POD = "cluster, node, namespace, pod"
@@ -61,16 +65,14 @@ def by_node(family: str) -> str:
     return f"sum by ({NODE}) (node:{family}{{{NODES}}})"
 
 
-def by_namespace(family: str) -> str:
-    return f"sum by ({NAMESPACE}) (namespace:{family}:sum{{{NAMESPACES}}})"
+def by_namespace(family: str, where: str = NAMESPACES) -> str:
+    return f"sum by ({NAMESPACE}) (namespace:{family}:sum{{{where}}})"
 
 
 def most_idle(family: str) -> str:
-    series = f"namespace:{family}:sum{{{NAMESPACES}}}"
-    return (
-        f"{by_namespace(family)} and on ({NAMESPACE}) "
-        f"topk(10, sum by ({NAMESPACE}) (avg_over_time({series}[$__range] @ end())))"
-    )
+    """The ten namespaces with the most idle in the time range."""
+    idle = f"avg_over_time(namespace:{family}:sum{{{NAMESPACES}}}[$__range])"
+    return f"topk(10, sum by (namespace) ({idle}))"
 
 
 def by_pod(family: str) -> str:
@@ -115,7 +117,13 @@ dashboard = build(
     "GPU sharing / Cluster",
     "Which GPUs are full, which pods fill them, and which pods hold more than they use. Needs the "
     "recording rules (alerts/recording.rules.yaml).",
-    [cluster_variable(), node_variable(), namespace_variable()],
+    [
+        cluster_variable(),
+        node_variable(),
+        namespace_variable(),
+        ranked("idle_memory", most_idle(MEMORY[2]), "namespace"),
+        ranked("idle_cores", most_idle(CORES[2]), "namespace"),
+    ],
     grid(
         (
             5,
@@ -223,7 +231,7 @@ dashboard = build(
                     "Memory that is allocated to pods and not used in the mean of 15 minutes, for "
                     "the ten namespaces with the most of it in the time range.",
                     BYTES,
-                    Query(most_idle(MEMORY[2]), "{{namespace}} {{cluster}}"),
+                    Query(by_namespace(MEMORY[2], IDLE_MEMORY), "{{namespace}} {{cluster}}"),
                     stacked=True,
                 ),
                 timeseries(
@@ -231,7 +239,7 @@ dashboard = build(
                     "Cores that are allocated to pods and not used in the mean of 15 minutes, in "
                     "whole GPUs, for the ten namespaces with the most of it in the time range.",
                     NUMBER,
-                    Query(most_idle(CORES[2]), "{{namespace}} {{cluster}}"),
+                    Query(by_namespace(CORES[2], IDLE_CORES), "{{namespace}} {{cluster}}"),
                     stacked=True,
                 ),
             ],

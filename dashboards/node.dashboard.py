@@ -24,7 +24,6 @@ from dashboards.panels import (
     cluster_variable,
     gauge,
     grid,
-    largest,
     mapped,
     node_variable,
     row,
@@ -59,6 +58,16 @@ def per_card(series: str) -> str:
 def per_container(series: str) -> str:
     """A container may be on several MIG devices of a GPU."""
     return f"sum by ({ON_DEVICE}) (max by ({ON_DEVICE}, mig_uuid) ({series}))"
+
+
+def of_largest(series: str) -> str:
+    """The ten containers of a GPU that have the most in the time range: the same ones at each
+    moment, so that lines don't begin and end."""
+    most = f"max_over_time({series}{{{DEVICE}}}[$__range] @ end())"
+    return (
+        f"sum by ({CONTAINER}) ({series}{{{DEVICE}}}) and on ({CONTAINER}) "
+        f"topk(10, sum by ({CONTAINER}) ({most}))"
+    )
 
 
 def of_cards(family: str) -> str:
@@ -455,12 +464,7 @@ dashboard = build(
                     "stacked, against the GPU's memory. Whatever else NVML reports in use belongs "
                     "to the driver.",
                     BYTES,
-                    Query(
-                        f"sum by ({CONTAINER}) ({USED}{{{DEVICE}}}) and on ({CONTAINER}) "
-                        f"topk(10, sum by ({CONTAINER}) "
-                        f"(max_over_time({USED}{{{DEVICE}}}[$__range] @ end())))",
-                        LEGEND,
-                    ),
+                    Query(of_largest(USED), LEGEND),
                     Query(
                         f"sum(card:vgpu_device_memory_unattributed_bytes:max{{{DEVICE}}}) > 0",
                         "in no container",
@@ -486,14 +490,7 @@ dashboard = build(
                     "GPU according to NVML. The table above has their limits; a container that is "
                     "alone on its GPU may exceed its limit.",
                     RATIO,
-                    Query(
-                        largest(
-                            f"sum by ({CONTAINER}) ({CORES}{{{DEVICE}}})",
-                            CONTAINER,
-                            f"{CORES}{{{DEVICE}}}",
-                        ),
-                        LEGEND,
-                    ),
+                    Query(of_largest(CORES), LEGEND),
                     Query(
                         f"max(card:vgpu_device_core_utilization_ratio:max{{{DEVICE}}})",
                         "the GPU",

@@ -106,15 +106,6 @@ class Column:
     thresholds: Thresholds = ()
 
 
-def largest(expr: str, labels: str, rank: str, number: int = 10) -> str:
-    """The series of ``expr`` whose ``labels`` had the largest ``rank``, a selector, in the time
-    range: the same ones at each moment, so that lines don't begin and end."""
-    return (
-        f"{expr} and on ({labels}) topk({number}, "
-        f"max by ({labels}) (max_over_time({rank}[$__range] @ end())))"
-    )
-
-
 def _targets(queries: Iterable[Query], instant: bool = False, table: bool = False) -> list[Target]:
     return [
         Target(

@@ -21,9 +21,9 @@ from dashboards.panels import (
     cluster_variable,
     gauge,
     grid,
-    largest,
     mapped,
     namespace_variable,
+    ranked,
     row,
     stat,
     table,
@@ -37,21 +37,26 @@ from dashboards.panels import dashboard as build
 
 IN_NAMESPACE = 'cluster=~"$cluster", namespace="$namespace"'
 PODS = f'{IN_NAMESPACE}, pod=~"$pod"'
-NODES = 'cluster=~"$cluster", node=~"$node"'
+DEVICES = 'cluster=~"$cluster", node=~"$node", device_uuid=~"$gpu"'
+#: The ten pods that hold the most memory, use the most cores, and wait longest.
+LARGEST = f'{IN_NAMESPACE}, pod=~"$largest"'
+BUSIEST = f'{IN_NAMESPACE}, pod=~"$busiest"'
+WAITING = f'{IN_NAMESPACE}, pod=~"$waiting"'
 CONTAINER = "pod, container"
 DEVICE = "pod, container, node, device_index"
 LEGEND = "{{pod}} {{container}}"
 #: HAMi-core's account is what it compares with the limit.
 HELD = f"container:vgpu_memory_used_bytes:sum{{{PODS}}}"
-OF_LIMIT = f"container:vgpu_memory_limit_used:ratio{{{PODS}}}"
+OF_LIMIT = "container:vgpu_memory_limit_used:ratio"
 USED = f"container:vgpu_memory_used_bytes:best{{{PODS}}}"
-CORES = f"container:vgpu_core_utilization_ratio:best{{{PODS}}}"
+CORES = "container:vgpu_core_utilization_ratio:best"
 LIMIT = f"container:vgpu_memory_limit_bytes:max{{{PODS}}}"
+LAST = "vgpu_last_kernel_timestamp_seconds"
 
 
-def once(family: str) -> str:
+def once(family: str, where: str = PODS) -> str:
     """Of each container and device, however often its exporter is scraped."""
-    return f"max by ({DEVICE}, mig_uuid) ({family}{{{PODS}}})"
+    return f"max by ({DEVICE}, mig_uuid) ({family}{{{where}}})"
 
 
 def of_container(operation: str, expr: str) -> str:
@@ -70,7 +75,16 @@ def of_pods(family: str) -> str:
     return f"sum(pod:{family}:sum{{{PODS}}})"
 
 
-CORE_LIMIT = once("vgpu_core_limit_ratio")
+def peak(series: str) -> str:
+    """Of each pod, in the time range."""
+    return f"max by (pod) (max_over_time({series}{{{PODS}}}[$__range]))"
+
+
+CORE_LIMIT = "vgpu_core_limit_ratio"
+SHARE_OF_CORE_LIMIT = (
+    f"{of_device('sum', f'{CORES}{{{BUSIEST}}}')} / {of_device('max', once(CORE_LIMIT, BUSIEST))} "
+    f"and on ({DEVICE}) {of_device('max', f'vgpu_core_limit_enforced{{{BUSIEST}}}')} == 1"
+)
 
 dashboard = build(
     "vgpu-workload",
@@ -86,6 +100,10 @@ dashboard = build(
         # Without a value for All: the pods of the chosen workloads, one by one.
         variable("pod", f'vgpu_pod_info{{{IN_NAMESPACE}, workload=~"$workload"}}, pod', "Pod"),
         variable("node", f"vgpu_pod_info{{{PODS}}}, node", "", hidden=True),
+        variable("gpu", f"{USED}, device_uuid", "", hidden=True),
+        ranked("largest", f"topk(10, {peak('container:vgpu_memory_used_bytes:sum')})", "pod"),
+        ranked("busiest", f"topk(10, {peak(CORES)})", "pod"),
+        ranked("waiting", f"bottomk(10, min by (pod) ({LAST}{{{PODS}}}))", "pod"),
     ],
     grid(
         (
@@ -123,14 +141,14 @@ dashboard = build(
                 gauge(
                     "Out-of-memory risk",
                     "Share of its limit that the container nearest to its limit uses.",
-                    Query(f"max({OF_LIMIT})"),
+                    Query(f"max({OF_LIMIT}{{{PODS}}})"),
                 ),
                 stat(
                     "Last kernel",
                     "How long ago any of the pods last launched a kernel. Not known where "
                     "HAMi-core does not record launches.",
                     SECONDS,
-                    Query(f"time() - max(vgpu_last_kernel_timestamp_seconds{{{PODS}}})"),
+                    Query(f"time() - max({LAST}{{{PODS}}})"),
                     thresholds=((0.0, "green"), (3600.0, "orange")),
                 ),
                 stat(
@@ -169,13 +187,13 @@ dashboard = build(
                     Column("Limit", of_device("max", LIMIT), BYTES),
                     Column(
                         "Of limit",
-                        of_device("max", OF_LIMIT),
+                        of_device("max", f"{OF_LIMIT}{{{PODS}}}"),
                         RATIO,
                         bar=True,
                         thresholds=FULLNESS,
                     ),
-                    Column("Cores used", of_device("sum", CORES), RATIO, bar=True),
-                    Column("Core limit", of_device("max", CORE_LIMIT), RATIO),
+                    Column("Cores used", of_device("sum", f"{CORES}{{{PODS}}}"), RATIO, bar=True),
+                    Column("Core limit", of_device("max", once(CORE_LIMIT)), RATIO),
                     Column("Priority", of_device("max", once("vgpu_priority")), COUNT),
                     sort="Memory used",
                 )
@@ -188,10 +206,10 @@ dashboard = build(
             [
                 timeseries(
                     "Share of the memory limit",
-                    "Of the ten containers that used the most memory in the time range. At 100 % "
-                    "allocations fail.",
+                    "Of the containers of the ten pods that used the most memory in the time "
+                    "range. At 100 % allocations fail.",
                     RATIO,
-                    Query(largest(of_container("max", OF_LIMIT), CONTAINER, HELD), LEGEND),
+                    Query(of_container("max", f"{OF_LIMIT}{{{LARGEST}}}"), LEGEND),
                     thresholds=FULLNESS,
                     top=1,
                     most=2,
@@ -219,19 +237,17 @@ dashboard = build(
             [
                 timeseries(
                     "Share of the memory limit in an hour",
-                    "Of the containers that already use more than half of their limit, what they "
-                    "will use in an hour if they go on as in the last 30 minutes. Above 100 % they "
-                    "run out of memory. Containers that are younger than that have no line.",
+                    "What the containers of the ten pods that used the most memory in the time "
+                    "range will use in an hour if they go on as in the last 30 minutes. Above "
+                    "100 % they run out of memory. Containers that are younger than that, or use "
+                    "less than half of their limit, have no line.",
                     RATIO,
                     Query(
-                        largest(
-                            of_container(
-                                "max",
-                                f"clamp(predict_linear({OF_LIMIT}[30m], 3600), 0, 2) "
-                                f"and {OF_LIMIT} offset 30m and ({OF_LIMIT} > 0.5)",
-                            ),
-                            CONTAINER,
-                            HELD,
+                        of_container(
+                            "max",
+                            f"clamp(predict_linear({OF_LIMIT}{{{LARGEST}}}[30m], 3600), 0, 2) "
+                            f"and {OF_LIMIT}{{{LARGEST}}} offset 30m "
+                            f"and ({OF_LIMIT}{{{LARGEST}}} > 0.5)",
                         ),
                         LEGEND,
                     ),
@@ -264,29 +280,22 @@ dashboard = build(
             [
                 timeseries(
                     "Share of the core limit",
-                    "Core utilization over the limit, of the ten containers that used the most "
-                    "in the time range. A container that is alone on its GPU may exceed it.",
+                    "Core utilization over the limit, of the containers of the ten pods that used "
+                    "the most cores in the time range. No line while the limit does not hold: a "
+                    "container that is alone on its GPU may exceed it.",
                     RATIO,
-                    Query(
-                        largest(
-                            of_container(
-                                "max", f"{of_device('sum', CORES)} / {of_device('max', CORE_LIMIT)}"
-                            ),
-                            CONTAINER,
-                            CORES,
-                        ),
-                        LEGEND,
-                    ),
+                    Query(of_container("max", SHARE_OF_CORE_LIMIT), LEGEND),
                     thresholds=((0.0, "green"), (1.25, "red")),
                     top=1,
-                    most=10,
+                    most=2,
+                    hint="no core limit held in the time range",
                 ),
                 timeseries(
                     "Core utilization",
-                    "Of the ten containers that used the most in the time range, on their busiest "
-                    "GPU.",
+                    "Of the containers of the ten pods that used the most in the time range, on "
+                    "their busiest GPU.",
                     RATIO,
-                    Query(largest(of_container("max", CORES), CONTAINER, CORES), LEGEND),
+                    Query(of_container("max", f"{CORES}{{{BUSIEST}}}"), LEGEND),
                     top=1,
                 ),
             ],
@@ -308,16 +317,8 @@ dashboard = build(
                     "Core limit enforced",
                     "When the core limit held in fact, and when it did not: there is none, it was "
                     "lifted because the container was alone on its GPU, or HAMi-core has not found "
-                    "its process. Of the twenty containers that used the most cores.",
-                    Query(
-                        largest(
-                            of_container("max", f"vgpu_core_limit_enforced{{{PODS}}}"),
-                            CONTAINER,
-                            CORES,
-                            20,
-                        ),
-                        LEGEND,
-                    ),
+                    "its process. Of the ten pods that used the most cores.",
+                    Query(of_container("max", f"vgpu_core_limit_enforced{{{BUSIEST}}}"), LEGEND),
                     mapped((1, "enforced", "green"), (0, "does not hold", "blue")),
                     hint=NEEDS_VGPU,
                 ),
@@ -327,7 +328,7 @@ dashboard = build(
                     "that never applied in the time range have no row.",
                     Query(
                         "max by (node, device_index, reason) (vgpu_device_throttled"
-                        f"{{{NODES}}} and on (node, device_uuid) {USED}) == 1",
+                        f"{{{DEVICES}}} and on (node, device_uuid) {USED}) == 1",
                         "{{node}} GPU {{device_index}} {{reason}}",
                     ),
                     mapped((1, "held down", "orange")),
@@ -340,20 +341,11 @@ dashboard = build(
             [
                 timeseries(
                     "Time since the last kernel",
-                    "How long ago each container last launched a kernel, for the ten containers "
-                    "that wait longest now. Containers whose HAMi-core does not record launches "
+                    "How long ago each container last launched a kernel, for the ten pods that "
+                    "have waited longest. Containers whose HAMi-core does not record launches "
                     "have no line.",
                     SECONDS,
-                    Query(
-                        "time() - "
-                        + of_container("max", f"vgpu_last_kernel_timestamp_seconds{{{PODS}}}")
-                        + f" and on ({CONTAINER}) bottomk(10, "
-                        + of_container(
-                            "max", f"vgpu_last_kernel_timestamp_seconds{{{PODS}}} @ end()"
-                        )
-                        + ")",
-                        LEGEND,
-                    ),
+                    Query(f"time() - {of_container('max', f'{LAST}{{{WAITING}}}')}", LEGEND),
                     hint=NEEDS_VGPU,
                 ),
                 timeseries(
@@ -375,7 +367,7 @@ dashboard = build(
     marks=[
         alert_marks(PODS),
         xid_marks(
-            NODES, f" and on (cluster, node, device_uuid) vgpu_allocated_memory_bytes{{{PODS}}}"
+            DEVICES, f" and on (cluster, node, device_uuid) vgpu_allocated_memory_bytes{{{PODS}}}"
         ),
     ],
 )

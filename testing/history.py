@@ -25,7 +25,7 @@ import yaml
 from testing.polling import eventually
 from testing.prometheus import Prometheus
 from testing.remote_write import Series, write
-from testing.rules import ALERTS
+from testing.rules import ALERTS, in_seconds
 from vgpumonitor.serve import build
 from vgpumonitor.settings import Settings
 from vgpumonitor.simulate.node import SimulatedNode
@@ -84,17 +84,17 @@ def write_history(
         list(pool.map(live, enumerate(instances.items())))
     for name in ("recording", "alerts"):
         for group in yaml.safe_load((rules / f"{name}.rules.yaml").read_text())["groups"]:
-            evaluations = _at_most_every(_seconds(group["interval"]), past)
+            evaluations = _at_most_every(in_seconds(group["interval"]), past)
             for rule in group["rules"]:
                 series = _recorded if "record" in rule else _alerted
                 write(source.url, series(source, rule, evaluations))
 
 
-def _at_most_every(seconds: int, past: Sequence[Span]) -> Sequence[Span]:
+def _at_most_every(interval: int, past: Sequence[Span]) -> Sequence[Span]:
     """A group that is evaluated more seldom than scrapes come counts on its own interval."""
-    if seconds <= max(span.step for span in past):
+    if interval <= max(span.step for span in past):
         return past
-    return [Span(past[0].start // seconds * seconds, past[-1].end, seconds)]
+    return [Span(past[0].start // interval * interval, past[-1].end, interval)]
 
 
 def _evaluated(
@@ -122,7 +122,7 @@ def _recorded(
 
 
 def _alerted(source: Prometheus, rule: Mapping[str, Any], past: Sequence[Span]) -> Iterator[Series]:
-    waits = _seconds(rule.get("for", "0s"))
+    waits = in_seconds(rule.get("for", "0s"))
     #: Of the span before, since when each alert was active at its end.
     still: dict[frozenset[tuple[str, str]], float] = {}
     for span in past:
@@ -154,10 +154,6 @@ def _with_ends(values: Mapping[int, float], span: Span) -> list[tuple[float, flo
         if when + span.step not in values and when + span.step <= span.end:
             samples.append((when + span.step, None))
     return samples
-
-
-def _seconds(text: str) -> int:
-    return int(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[text[-1]]
 
 
 def _live(url: str, number: int, name: str, instance: str, times: Sequence[int]) -> None:

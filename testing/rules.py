@@ -10,6 +10,11 @@ import yaml
 ALERTS = Path(__file__).parents[1] / "alerts"
 
 
+def in_seconds(text: str) -> int:
+    """Of a duration with one unit, such as ``5m``."""
+    return int(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[text[-1]]
+
+
 def looks_back_seconds(expr: str) -> str:
     """``expr`` where it asks for what was minutes or hours ago, to see that there is a history."""
     return re.sub(r"\boffset \d+[mh]", "offset 3s", expr)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +13,10 @@ from alerts.model import Recording
 from alerts.rules import RECORDING
 from dashboards.generate import files
 from dashboards.schema import PLUGIN_VERSION, VERSION
+from testing.dashboards import DIRECTORY, panels, read
 from tests.alerts.promql import DOCUMENTED, FAMILIES, UNUSABLE, names
 
-DIRECTORY = Path(__file__).parents[2] / "dashboards"
-DASHBOARDS: dict[str, dict[str, Any]] = {
-    path.stem: json.loads(path.read_text()) for path in sorted(DIRECTORY.glob("*.json"))
-}
+DASHBOARDS = read()
 RECORDED = {
     rule.record for group in RECORDING for rule in group.rules if isinstance(rule, Recording)
 }
@@ -29,15 +24,6 @@ RECORDED = {
 TYPES = {"row", "timeseries", "stat", "gauge", "table", "bargauge", "state-timeline"}
 #: What links may hand on: the variables of the dashboard that they lead to.
 LINKS = {"vgpu-node": {"node"}, "vgpu-workload": {"namespace", "workload", "pod"}}
-
-
-def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those in closed rows too."""
-    for panel in dashboard["panels"]:
-        if panel["type"] == "row":
-            yield from panel["panels"]
-        else:
-            yield panel
 
 
 PANELS = [

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 import yaml
 
+from testing.dashboards import chosen, filled
 from testing.exporter import free_port, running
 from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
 from testing.rules import ALERTS, looks_back_seconds, without_waits
 from testing.tools import require
-from tests.dashboards.test_json import DASHBOARDS, PANELS, panels
+from tests.dashboards.test_json import DASHBOARDS, PANELS
 
 pytestmark = pytest.mark.slow
 
@@ -43,16 +44,6 @@ EMPTY_WHEN_ALL_IS_WELL = {
     ("workload", "Launches blocked"),
     ("workload", "Share of the memory limit in an hour"),
     ("workload", "Alerts"),
-}
-#: The variables that each query of a dashboard has to heed: one of a cluster's levels shows the
-#: cluster, and within it what is chosen.
-BOUNDED_BY = {
-    "cluster": ("cluster",),
-    "capacity": ("cluster",),
-    "rightsizing": ("namespace",),
-    "node": ("node", "instance"),
-    "workload": ("namespace", "node"),
-    "documented": ("cluster",),
 }
 
 
@@ -161,40 +152,6 @@ scrape_configs:
             yield Stack(scraping, alerting, receiving)
 
 
-def filled(text: str, values: Mapping[str, str]) -> str:
-    """Variables as Grafana fills them in, the longest name first."""
-    known = {"__rate_interval": "15s", "__range": "5m", **values}
-    for name in sorted(known, key=len, reverse=True):
-        text = text.replace(f"${name}", known[name])
-    assert "$" not in text, text
-    return looks_back_seconds(text)
-
-
-def chosen(dashboard: dict[str, Any], source: Prometheus, **given: str) -> dict[str, list[str]]:
-    """The values of each variable that Grafana would offer, of which it takes the first; what
-    stands for All comes before them."""
-    found: dict[str, list[str]] = {name: [value] for name, value in given.items()}
-    for variable in dashboard["templating"]["list"]:
-        name = variable["name"]
-        if variable["type"] in ("custom", "textbox"):
-            found[name] = [variable["current"]["value"]]
-        if variable["type"] != "query" or name in given:
-            continue
-        match = re.fullmatch(r"(label_values|query_result)\((.+?)(?:, (\w+))?\)", variable["query"])
-        assert match is not None
-        asked = filled(match[2], {name: values[0] for name, values in found.items()})
-        if match[1] == "label_values":
-            values = source.get(f"/api/v1/label/{match[3]}/values", **{"match[]": asked})
-        else:
-            (label,) = re.findall(r'/(\w+)="', variable["regex"])
-            values = [labels[label] for labels, _ in source.query(asked)]
-        if variable["includeAll"]:
-            values = [variable.get("allValue") or "|".join(values), *values]
-        assert [value for value in values if value], name
-        found[name] = values
-    return found
-
-
 @pytest.mark.parametrize(("name", "panel"), PANELS)
 def test_each_query_returns_data(stack: Stack, name: str, panel: dict[str, Any]) -> None:
     # Of the demo's namespaces the one in which there is something of everything.
@@ -205,7 +162,10 @@ def test_each_query_returns_data(stack: Stack, name: str, panel: dict[str, Any])
     repeated = panel.get("repeat", "")
     options = values[repeated][1:] if repeated else [""]
     for target in panel["targets"]:
-        expressions = [filled(target["expr"], {**first, repeated: option}) for option in options]
+        expressions = [
+            looks_back_seconds(filled(target["expr"], {**first, repeated: option}))
+            for option in options
+        ]
 
         def data(expressions: list[str] = expressions) -> bool:
             return any(stack.prometheus.query(expression) for expression in expressions)
@@ -214,42 +174,6 @@ def test_each_query_returns_data(stack: Stack, name: str, panel: dict[str, Any])
             data()
         else:
             eventually(data, 60)
-
-
-@pytest.mark.parametrize(("name", "panel"), PANELS)
-def test_queries_read_nothing_that_the_variables_exclude(
-    stack: Stack, name: str, panel: dict[str, Any]
-) -> None:
-    """What a query reads for a node or a namespace that there is not is what it would read of a
-    thousand others."""
-    values = eventually(lambda: chosen(DASHBOARDS[name], stack.prometheus), 30)
-    first = {variable: options[0] for variable, options in values.items()}
-    nothing = {variable: "there-is-none" for variable in BOUNDED_BY[name] if variable in first}
-    for target in panel["targets"]:
-        answer = stack.prometheus.get(
-            "/api/v1/query", query=filled(target["expr"], {**first, **nothing}), stats="all"
-        )
-        assert answer["stats"]["samples"]["totalQueryableSamples"] == 0, target["expr"]
-
-
-def test_panels_of_the_largest_pods_read_no_others(stack: Stack) -> None:
-    """The pods are found once for all of them, and not by each for itself."""
-    dashboard = DASHBOARDS["documented"]
-    values = eventually(lambda: chosen(dashboard, stack.prometheus), 30)
-    assert 1 < len(values["largest"][1:]) <= 10
-    first = {variable: options[0] for variable, options in values.items()}
-    expressions = [
-        target["expr"]
-        for panel in panels(dashboard)
-        for target in panel["targets"]
-        if "$largest" in target["expr"]
-    ]
-    assert len(expressions) == 4
-    for expr in expressions:
-        assert stack.prometheus.query(filled(expr, first))
-        nothing = filled(expr, {**first, "largest": "there-is-none"})
-        answer = stack.prometheus.get("/api/v1/query", query=nothing, stats="all")
-        assert answer["stats"]["samples"]["totalQueryableSamples"] == 0, expr
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from dashboards.pictures import Picture, draw, simulated_cluster
+from testing.dashboards import panels
 from testing.prometheus import Prometheus
-from tests.dashboards.test_json import DASHBOARDS, panels
+from tests.dashboards.test_json import DASHBOARDS
 
 pytestmark = pytest.mark.slow
 

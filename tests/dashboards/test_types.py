@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dashboards.pictures import renderer
-from tests.dashboards.test_json import DASHBOARDS, DIRECTORY
+from testing.dashboards import DIRECTORY
+from tests.dashboards.test_json import DASHBOARDS
 
 pytestmark = pytest.mark.slow
 

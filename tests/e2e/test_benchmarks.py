@@ -8,8 +8,9 @@ from math import isfinite
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import rules, series
+from benchmarks import dashboards, rules, series
 from benchmarks.__main__ import PARTS
+from testing.dashboards import read
 
 #: Of each part its arguments, and what its rows are about.
 SMALLEST: Mapping[str, tuple[dict[str, object], list[str]]] = {
@@ -111,3 +112,12 @@ def test_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     subjects = [line.split(" | ")[0] for line in done.output.splitlines() if line[:2] == "| "]
     assert subjects[:2] == ["| what", "| series of 2 nodes"]
     assert subjects[-1] == "| dearest rules"
+
+
+def test_dashboards() -> None:
+    smallest = ["--nodes=1", "--gpus=4", "--containers=12"]
+    done = CliRunner().invoke(dashboards.main, smallest, catch_exceptions=False)
+    rows = [line.split(" | ") for line in done.output.splitlines() if line[:2] == "| "]
+    samples = {what.removeprefix("| "): figure.split()[0] for what, figure, _ in rows}
+    assert read().keys() <= samples.keys()
+    assert all(int(samples[name].replace(",", "")) > 0 for name in read())

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
+from testing.dashboards import chosen, filled
 from testing.polling import eventually
 from testing.prometheus import Prometheus
-from testing.rules import without_waits
+from testing.rules import looks_back_seconds, without_waits
 from testing.tools import require
 from tests.alerts.test_scale import AGENT
 from tests.dashboards.test_json import DASHBOARDS, PANELS, RECORDED
-from tests.dashboards.test_live import chosen, filled
 from tests.stores.programs import program, standing_still, targets
 
 pytestmark = pytest.mark.slow
@@ -264,7 +264,7 @@ def test_dashboards_show_what_they_show_of_one_prometheus(
     repeated = panel.get("repeat", "")
     for option in of_one[repeated][1:] if repeated else [""]:
         for target in panel["targets"]:
-            expr = filled(target["expr"], {**first, repeated: option})
+            expr = looks_back_seconds(filled(target["expr"], {**first, repeated: option}))
 
             def equal(expr: str = expr) -> bool:
                 # One moment for all, since some panels show how long ago something was, and one
