@@ -29,7 +29,7 @@ from vgpumonitor.web.app import Readiness, make_app
 from vgpumonitor.web.server import ListenError, listening
 
 if TYPE_CHECKING:
-    from vgpumonitor.web.reload import WebConfigFile
+    from vgpumonitor.web.config import WebConfigFile
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ def _web_config(settings: Settings) -> WebConfigFile | None:
     if settings.web_config_file is None:
         return None
     # Imported only here: most exporters don't need its libraries, which are a lot of memory.
-    from vgpumonitor.web.config import WebConfigError
-    from vgpumonitor.web.reload import WebConfigFile
+    from vgpumonitor.web.config import WebConfigError, WebConfigFile
 
     try:
         return WebConfigFile(settings.web_config_file)

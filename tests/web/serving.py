@@ -11,7 +11,7 @@ from aiohttp import web
 from testing.exporter import free_port
 from vgpumonitor.settings import Address
 from vgpumonitor.web.auth import protect
-from vgpumonitor.web.reload import WebConfigFile
+from vgpumonitor.web.config import WebConfigFile
 from vgpumonitor.web.server import listening
 
 

@@ -13,8 +13,7 @@ import pytest
 from tests.web.serving import serving, write
 from vgpumonitor.web import server
 from vgpumonitor.web.auth import Bucket, Login, Logins, basic_login
-from vgpumonitor.web.config import RateLimit
-from vgpumonitor.web.reload import WebConfigFile
+from vgpumonitor.web.config import RateLimit, WebConfigFile
 
 DEADLINE = 60.0
 
@@ -281,9 +280,9 @@ def test_basic_login(text: str, login: Login | None) -> None:
 
 
 def test_bucket() -> None:
-    bucket, limit = Bucket(), RateLimit(interval=2.0, burst=3)
+    bucket, limit = Bucket(), RateLimit(interval="2s", burst=3)
     assert [bucket.take(limit, 100.0) for _ in range(4)] == [True, True, True, False]
     assert [bucket.take(limit, 102.0) for _ in range(2)] == [True, False]
     assert [bucket.take(limit, 200.0) for _ in range(4)] == [True, True, True, False]
-    smaller = RateLimit(interval=0.5, burst=1)
+    smaller = RateLimit(interval="500ms", burst=1)
     assert [bucket.take(smaller, 210.0) for _ in range(2)] == [True, False]

@@ -21,7 +21,7 @@ from testing.exporter import free_port
 from testing.tools import require
 from tests.web.certificates import Authority, Pair, openssl
 from tests.web.serving import serving, write
-from vgpumonitor.web.reload import WebConfigFile
+from vgpumonitor.web.config import WebConfigFile
 from vgpumonitor.web.tls import subject_alternative_names
 
 DEADLINE = 60.0
@@ -290,8 +290,8 @@ def test_broken_files_keep_the_old_serving(
     errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
     assert errors == [
         "web configuration rejected, the one before stays in force: "
-        f"{path}: tls_server_config.cert_file (server.crt): expected a PEM certificate that fits "
-        "key_file (server.key): no PEM text of that kind"
+        f"{path}: tls_server_config: cert_file: expected a PEM certificate, and its key in "
+        "key or key_file: no such PEM text"
     ]
 
 

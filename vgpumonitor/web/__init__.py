@@ -2,6 +2,6 @@
 
 ``app`` has the routes: ``/metrics``, the health endpoints, the JSON API (``api``) and the page
 (``page``). ``server`` listens, and bounds what a client can hold. ``config`` is the web
-configuration file, kept up to date by ``reload``; ``tls`` and ``auth`` put its two halves into
-effect. ``client`` is the other end: the TLS settings of a command that asks an exporter.
+configuration file and follows its changes; ``tls`` is its section of that name, and ``auth`` puts
+the rest of it into effect.
 """

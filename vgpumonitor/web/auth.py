@@ -15,8 +15,7 @@ import bcrypt
 from aiohttp import web
 
 from vgpumonitor.hang import HangTolerantThread
-from vgpumonitor.web.config import RateLimit
-from vgpumonitor.web.reload import WebConfigFile
+from vgpumonitor.web.config import RateLimit, WebConfigFile
 from vgpumonitor.web.tls import subject_alternative_names
 
 #: Bytes of a password that bcrypt looks at; the library refuses longer ones.
@@ -35,18 +34,19 @@ def protect(app: web.Application, file: WebConfigFile) -> None:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         config = file.current
-        allowed = config.client_allowed_sans
-        if allowed is not None and not allowed & _names_of_client(request):
+        allowed = config.tls_server_config.client_allowed_sans
+        if allowed is not None and _names_of_client(request).isdisjoint(allowed):
             refusal = web.Response(
                 status=403, text="no name of the client certificate is allowed\n"
             )
             refusal.force_close()
             return refusal
-        if config.rate_limit is not None and not bucket.take(config.rate_limit, time.monotonic()):
+        if config.rate_limit.seconds and not bucket.take(config.rate_limit, time.monotonic()):
             return web.Response(status=429, text="too many requests\n")
-        if config.users:
+        users = config.basic_auth_users
+        if users:
             login = basic_login(request.headers.get("Authorization", ""))
-            if login is None or not await logins.check(config.users, login):
+            if login is None or not await logins.check(users, login):
                 return web.Response(
                     status=401,
                     text="user name and password needed\n",
@@ -55,7 +55,7 @@ def protect(app: web.Application, file: WebConfigFile) -> None:
         return await handler(request)
 
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(file.current.headers)
+        response.headers.update(file.current.http_server_config.sent)
 
     app.middlewares.insert(0, guard)
     app.on_response_prepare.append(add_headers)
@@ -141,7 +141,7 @@ class Bucket:
 
     def take(self, limit: RateLimit, now: float) -> bool:
         """Take a token at ``now``, in seconds of a steady clock. False if none is left."""
-        refill = (now - self._at) / limit.interval
+        refill = (now - self._at) / limit.seconds
         self._tokens, self._at = min(limit.burst, self._tokens + refill), now
         if self._tokens < 1:
             return False

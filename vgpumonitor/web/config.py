@@ -1,4 +1,4 @@
-"""The web configuration file, in the format of Prometheus' exporter-toolkit.
+"""The web configuration file, in the format of Prometheus' exporter-toolkit, and its changes.
 
 Source: docs/web-configuration.md of prometheus/exporter-toolkit, and its web/tls_config.go and
 web/handler.go for what the page leaves open. What can't be honoured here is an error, never
@@ -8,194 +8,139 @@ suites of TLS 1.3, and curve preferences other than a single NIST curve.
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bcrypt
 import msgspec
 import yaml
 
 from vgpumonitor.durations import parse_duration
-from vgpumonitor.web.tls import TlsError, TlsSection, alternatives, server_context
+from vgpumonitor.web.tls import Content, Section, TlsConfig, one_of
+
+log = logging.getLogger(__name__)
 
 #: The headers that exporter-toolkit permits, and the values where it permits only some.
-HEADERS: Mapping[str, tuple[str, ...]] = {
-    "Strict-Transport-Security": (),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-XSS-Protection": (),
-    "Content-Security-Policy": (),
+HEADERS: dict[str, dict[str, None]] = {
+    "Strict-Transport-Security": {},
+    "X-Content-Type-Options": {"nosniff": None},
+    "X-Frame-Options": {"deny": None, "sameorigin": None},
+    "X-XSS-Protection": {},
+    "Content-Security-Policy": {},
 }
 
-#: Variant, cost, salt and checksum.
-_BCRYPT = re.compile(r"(\$2[aby]\$)(?:0[4-9]|[12]\d|3[01])(\$[./\w]{22})[./\w]{31}", re.ASCII)
+#: A hash as the bcrypt library takes it: it refuses a salt whose last character has bits to spare.
+_BCRYPT = r"(?a)\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z\d]{21}[.Oeu][./A-Za-z\d]{31}"
 
 
 class WebConfigError(Exception):
     """A web configuration that can't be used; the message names the file and the field."""
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """A token bucket: ``burst`` requests at once, one more every ``interval`` seconds."""
+class HttpConfig(Section):
+    """``http_server_config``. ``sent`` are the headers that have a value."""
 
-    interval: float
-    burst: int
-
-
-@dataclass(frozen=True, slots=True)
-class WebConfig:
-    """What the file says. ``tls`` None is plain HTTP; ``client_allowed_sans`` None allows every
-    verified client; ``users`` has bcrypt hashes by name, empty for no authentication;
-    ``rate_limit`` None is no limit."""
-
-    tls: ssl.SSLContext | None = None
-    client_allowed_sans: frozenset[str] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    users: Mapping[str, str] = field(default_factory=dict, repr=False)
-    rate_limit: RateLimit | None = None
-
-
-class _HttpSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http2: bool | None = None
-    headers: dict[str, object] | None = None
+    headers: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.http2:
+            raise ValueError("http2: expected false: HTTP/2 is not served")
+        self.sent: dict[str, str] = {}
+        for name, value in (self.headers or {}).items():
+            allowed = one_of("headers", name, HEADERS)
+            if value in (None, ""):
+                continue
+            if not isinstance(value, str) or not value.isprintable():
+                raise ValueError(f"headers: {name}: expected one line of printable text")
+            if allowed:
+                one_of(f"headers: {name}", value, allowed)
+            self.sent[name] = value
 
 
-class _RateLimitSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RateLimit(Section):
+    """``rate_limit``, a token bucket: ``burst`` requests at once, one more every ``seconds``; 0
+    is no limit."""
+
     interval: str | None = None
-    burst: int | None = None
+    burst: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            self.seconds = parse_duration(self.interval or "0")
+        except ValueError as error:
+            raise ValueError(f"interval: {error}") from error
+        if self.seconds and self.burst < 1:
+            raise ValueError("burst: expected at least 1, or nothing would be answered")
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    tls_server_config: TlsSection | None = None
-    http_server_config: _HttpSection | None = None
-    basic_auth_users: dict[str, object] | None = None
-    rate_limit: _RateLimitSection | None = None
+class WebConfig(Section):
+    """What the file says. ``basic_auth_users`` has bcrypt hashes by name."""
+
+    tls_server_config: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    http_server_config: HttpConfig = msgspec.field(default_factory=HttpConfig)
+    basic_auth_users: dict[str, Any] = msgspec.field(default_factory=dict)
+    rate_limit: RateLimit = msgspec.field(default_factory=RateLimit)
+
+    def __post_init__(self) -> None:
+        for user, hashed in self.basic_auth_users.items():
+            where = f"basic_auth_users: {user}"
+            if ":" in user:
+                raise ValueError(f"{where}: expected a user name without a colon")
+            if not isinstance(hashed, str) or not re.fullmatch(_BCRYPT, hashed):
+                raise ValueError(f"{where}: expected a bcrypt hash ($2a$, $2b$ or $2y$)")
 
 
-def parse(content: bytes, path: Path, read: Callable[[Path], bytes]) -> WebConfig:
-    """The configuration in ``content``, which is that of the file ``path``. ``read`` gives the
-    content of a file that it names, or raises OSError. Raises WebConfigError."""
-    try:
-        data = yaml.load(content, Loader=_Loader)
-        file = _File() if data is None else msgspec.convert(data, _File, strict=False)
-        tls = file.tls_server_config or TlsSection()
-        sans = tls.client_allowed_sans
-        return WebConfig(
-            tls=_context(tls, lambda name: read(path.parent / name)),
-            client_allowed_sans=None if sans is None else frozenset(sans),
-            headers=_headers(file.http_server_config or _HttpSection()),
-            users=_users(file.basic_auth_users or {}),
-            rate_limit=_rate_limit(file.rate_limit or _RateLimitSection()),
-        )
-    except msgspec.ValidationError as error:
-        problem = f": {_in_words(error)}"
-    except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
-        problem = f"{line}: {error.problem}"
-    except KeyError as error:  # Of PyYAML, for text with the tag of a truth value.
-        problem = f": expected true or false, not {error}"
-    except (yaml.YAMLError, ValueError) as error:
-        problem = f": {str(error).partition(chr(10))[0]}"
-    except RecursionError:
-        problem = ": is nested too deeply"
-    raise WebConfigError(f"{path}{problem}")
+class _Loader(yaml.BaseLoader):
+    """Reads mappings, lists and text, and true, false and null where they are not in quotes. A
+    number stays the text that it is, as in a text field of exporter-toolkit."""
 
+    plain = {**yaml.SafeLoader.bool_values, "null": None, "~": None, "": None}  # noqa: RUF012
 
-_TAG = "tag:yaml.org,2002:"
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads mappings, lists, text, true, false and null: a number stays the text that it is, as
-    in a text field of exporter-toolkit."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [one for one in resolvers if one[0] in (f"{_TAG}bool", f"{_TAG}null")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    yaml_constructors = {  # noqa: RUF012
-        tag: yaml.SafeLoader.yaml_constructors[tag]
-        for tag in (None, *(f"{_TAG}{name}" for name in ("map", "seq", "str", "bool", "null")))
-    }
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        text = super().construct_scalar(node)
+        return text if node.style else self.plain.get(text.lower(), text)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
-            raise yaml.MarkedYAMLError(
-                problem="a field is given twice", problem_mark=node.start_mark
-            )
+            raise yaml.MarkedYAMLError(None, None, "a field is given twice", node.start_mark)
         return mapping
 
 
-def _context(section: TlsSection, read: Callable[[str], bytes]) -> ssl.SSLContext | None:
-    if section == TlsSection():
-        return None
+def parse(path: Path, read: Callable[[Path], bytes]) -> WebConfig:
+    """The configuration in the file ``path``. ``read`` gives the content of this file and of
+    those that it names, or raises OSError. Raises WebConfigError."""
+
+    def content(_: type, name: object) -> Content:
+        if not isinstance(name, str):
+            raise ValueError("expected the path of a file")
+        try:
+            return Content(read(path.parent / name))
+        except OSError as error:
+            raise ValueError(f"expected a readable file: {name}: {error.strerror}") from error
+
     try:
-        return server_context(section, read)
-    except TlsError as error:
-        raise ValueError(f"tls_server_config.{error}") from error
-
-
-def _headers(section: _HttpSection) -> dict[str, str]:
-    if section.http2:
-        raise ValueError("http_server_config.http2: expected false: HTTP/2 is not served")
-    headers = {}
-    for name, value in (section.headers or {}).items():
-        where = f"http_server_config.headers.{name}"
-        if name not in HEADERS:
-            raise ValueError(
-                f"{where}: not one of the headers that the format has: {alternatives(HEADERS)}"
-            )
-        if value is None or value == "":
-            continue
-        if not isinstance(value, str) or not value.isprintable():
-            raise ValueError(f"{where}: expected one line of printable text")
-        if HEADERS[name] and value not in HEADERS[name]:
-            raise ValueError(f"{where}: expected {alternatives(HEADERS[name])}, not {value!r}")
-        headers[name] = value
-    return headers
-
-
-def _users(section: Mapping[str, object]) -> dict[str, str]:
-    users = {}
-    for name, hashed in section.items():
-        where = f"basic_auth_users.{name}"
-        if ":" in name:
-            raise ValueError(f"{where}: expected a user name without a colon")
-        if not isinstance(hashed, str) or not is_bcrypt(hashed):
-            raise ValueError(f"{where}: expected a bcrypt hash ($2a$, $2b$ or $2y$)")
-        users[name] = hashed
-    return users
-
-
-def is_bcrypt(text: str) -> bool:
-    """Whether the bcrypt library can compare a password with ``text``."""
-    match = _BCRYPT.fullmatch(text)
-    if match is None:
-        return False
-    try:
-        # Some salts have the right form and can't be decoded: asked of the library, at the
-        # lowest cost.
-        bcrypt.hashpw(b"", f"{match[1]}04{match[2]}".encode())
-    except ValueError:
-        return False
-    return True
-
-
-def _rate_limit(section: _RateLimitSection) -> RateLimit | None:
-    try:
-        interval = parse_duration(section.interval or "0")
-    except ValueError as error:
-        raise ValueError(f"rate_limit.interval: {error}") from error
-    if interval == 0:
-        return None
-    if section.burst is None or section.burst < 1:
-        raise ValueError("rate_limit.burst: expected at least 1, or nothing would be answered")
-    return RateLimit(interval, section.burst)
+        data = yaml.load(read(path), _Loader)
+        if isinstance(data, dict | None):  # Null is unset.
+            data = {name: {} if part is None else part for name, part in (data or {}).items()}
+        return msgspec.convert(data, WebConfig, strict=False, dec_hook=content)
+    except msgspec.ValidationError as error:
+        problem = _in_words(error)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark and f"line {error.problem_mark.line + 1}: "
+        problem = f"{line or ''}{error.problem}"
+    except OSError as error:
+        problem = str(error.strerror)
+    except RecursionError:
+        problem = "expected less nesting"
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        problem = str(error).partition("\n")[0]
+    raise WebConfigError(f"{path}: {problem}")
 
 
 #: msgspec's words for what it expects and gets, in ours.
@@ -212,15 +157,77 @@ _WORDS = {
 def _in_words(error: msgspec.ValidationError) -> str:
     """``Expected `object | null`, got `int` - at `$.rate_limit``` in the words of a person."""
     message, _, place = str(error).partition(" - at ")
-    name = re.sub(r"^(`key` in )?`\$\.?|`$", "", place)
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
-        return f"{'.'.join(filter(None, (name, unknown[1])))}: not a field of the format"
-    name = name or "the file"
-    if place.startswith("`key`"):
-        return f"{name}: expected text for the names of its fields"
-    if message == "Expected `array` of length >= 1":
-        return f"{name}: expected a list with at least one entry"
-    if wrong := re.fullmatch(r"Expected `(\w+)[^`]*`, got `(\w+)`", message):
-        expected, got = (_WORDS[word] for word in wrong.groups())
-        return f"{name}: expected {expected}, not {got}"
-    return f"{name}: {message}"
+    if error.__cause__ is None:  # msgspec's own
+        message = re.sub(r"`(\w+)( \| null)?`", lambda word: _WORDS.get(word[1], word[1]), message)
+        message = message.replace("Expected", "expected").removeprefix("Object contains ")
+    fields = re.sub(r"`(\$\.)?", "", place).replace(".", ": ")
+    return f"{fields}: {message}" if fields else message
+
+
+class _ReloadingContext(ssl.SSLContext):
+    """Gives each new connection the TLS settings that ``file`` has then.
+
+    Changing one context in place isn't enough: an authority can't be taken out of its store,
+    and ``sni_callback`` changes the certificate but not the versions or the verification.
+    """
+
+    file: WebConfigFile
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """An SSLObject of the current context; asyncio calls this once per connection."""
+        context = self.file.current.tls_server_config.context
+        assert context is not None  # Only a restart switches TLS off.
+        return context.wrap_bio(*args, **kwargs)
+
+
+class WebConfigFile:
+    """A web configuration file, read again when it or a file that it names has changed.
+
+    A version that can't be used is logged once, and the one before stays in force. Raises
+    WebConfigError where the first can't be used. For use in one thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._current = self._load()
+
+    @property
+    def current(self) -> WebConfig:
+        """The configuration now in force."""
+        if any(_stamp(path) != stamp for path, stamp in self._stamps.items()):
+            try:
+                loaded, before = self._load(), self._current
+                if bool(loaded.tls_server_config.context) != bool(before.tls_server_config.context):
+                    problem = "TLS can only be switched on or off by a restart"
+                    raise WebConfigError(f"{self._path}: {problem}")
+                self._current = loaded
+                log.info("web configuration read again: %s", self._path)
+            except WebConfigError as error:
+                log.error("web configuration rejected, the one before stays in force: %s", error)
+        return self._current
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The context for the listening sockets, None for plain HTTP."""
+        if self._current.tls_server_config.context is None:
+            return None
+        context = _ReloadingContext(ssl.PROTOCOL_TLS_SERVER)
+        context.file = self
+        return context
+
+    def _load(self) -> WebConfig:
+        stamps = self._stamps = dict[Path, tuple[int, ...] | None]()
+
+        def read(path: Path) -> bytes:
+            # The stamp comes before the content: a change between the two is seen as one.
+            stamps[path] = _stamp(path)
+            return path.read_bytes()
+
+        return parse(self._path, read)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
