@@ -107,10 +107,16 @@ def _evaluated(
         end=str(span.end),
         step=str(span.step),
     )
+    # What a rule finds has no name: series that differ in nothing else, as the two sides of an "or"
+    # may, are one.
+    together: dict[frozenset[tuple[str, str]], dict[int, float]] = {}
     for series in found["result"]:
         labels = {**series["metric"], **rule.get("labels", {})}
         labels.pop("__name__", None)
-        yield labels, {int(when): float(value) for when, value in series["values"]}
+        values = together.setdefault(frozenset(labels.items()), {})
+        values |= {int(when): float(value) for when, value in series["values"]}
+    for key, values in together.items():
+        yield dict(key), dict(sorted(values.items()))
 
 
 def _recorded(
