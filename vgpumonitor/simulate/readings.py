@@ -83,9 +83,13 @@ _QUIET_LINKS = (
 
 
 def figures(
-    gpus: Sequence[Gpu], uses: Sequence[GpuUse], before: Sequence[SimulatedDevice], now: float
+    gpus: Sequence[Gpu],
+    uses: Sequence[GpuUse],
+    before: Sequence[SimulatedDevice],
+    now: float,
+    seconds: int,
 ) -> tuple[SimulatedDevice, ...]:
-    """The GPUs at ``now`` (Unix seconds), one second after ``before``, which is empty at first."""
+    """The GPUs at ``now`` (Unix seconds), ``seconds`` after ``before``, which is empty at first."""
     on = {gpu: [use for use in uses if use.gpu is gpu] for gpu in gpus}
     found = []
     for gpu, here in on.items():
@@ -93,7 +97,8 @@ def figures(
         final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core // 100
         last = before[gpu.index].temperature if before else None
         change = 0 if last is None else final - last
-        celsius = (last or final) + max(-_WARMING, min(_WARMING, change))
+        most = _WARMING * seconds
+        celsius = (last or final) + max(-most, min(most, change))
         milliwatts = 10 * (100 * _IDLE_WATTS + (gpu.full_watts - _IDLE_WATTS) * core)
         model = _MODELS[gpu.name]
         asleep = not core and not model.sxm
@@ -129,6 +134,7 @@ def figures(
                 field_values=_fields(
                     gpu,
                     before[gpu.index].field_values or {} if before else {},
+                    seconds,
                     milliwatts,
                     core,
                     celsius + _HBM_CELSIUS if model.sxm else None,
@@ -146,12 +152,14 @@ def figures(
 def _fields(
     gpu: Gpu,
     before: Mapping[int, Any],
+    seconds: int,
     milliwatts: int,
     core: int,
     memory_celsius: int | None,
 ) -> dict[int, int | dict[int, int]]:
-    """By number (nvml.h, NVML_FI_*), one second after ``before``, which is empty at first. A
+    """By number (nvml.h, NVML_FI_*), ``seconds`` after ``before``, which is empty at first. A
     ``memory_celsius`` is that of a GPU with NVLink."""
+    # Where each begins, and by how much it grows in a second.
     counters = {
         pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: (_LOADED * _IDLE_WATTS * 1000, milliwatts),
         pynvml.NVML_FI_DEV_PERF_POLICY_POWER: (0, 1_000_000_000 * (core >= _CAPPED)),
@@ -159,7 +167,8 @@ def _fields(
         pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: (0, _PCIE_TRANSMITTED * core // 100),
     }
     found: dict[int, int | dict[int, int]] = {
-        number: before.get(number, start) + step for number, (start, step) in counters.items()
+        number: before.get(number, start) + seconds * rate
+        for number, (start, rate) in counters.items()
     }
     found |= dict.fromkeys(_QUIET, 0)
     # GPUs that have been in use for years have had a row remapped.
@@ -173,7 +182,7 @@ def _fields(
                 pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX,
             ):
                 last = before.get(number, {}).get(_ALL_LINKS, 0)
-                found[number] = {_ALL_LINKS: last + _NVLINK_KIB * core // 100}
+                found[number] = {_ALL_LINKS: last + seconds * (_NVLINK_KIB * core // 100)}
     return found
 
 
