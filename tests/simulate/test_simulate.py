@@ -717,6 +717,8 @@ def test_the_gpus_counters_grow_and_their_links_sleep() -> None:
     uses = [GpuUse(gpus[0], 11, MIB, 100), GpuUse(gpus[2], 12, MIB, 50)]
     first = figures(gpus, uses, (), NOW, 0)
     energy, power, received = 83, 74, 198
+    # What Prometheus takes for growth where a demo begins again.
+    assert [(each.field_values or {})[energy] for each in first] == [0, 0, 0]
     for seconds in (1, 60):
         second = figures(gpus, uses, first, NOW + seconds, seconds)
         grown = [

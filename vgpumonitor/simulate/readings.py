@@ -53,8 +53,6 @@ _HBM_CELSIUS = 7
 _PCIE_RECEIVED, _PCIE_TRANSMITTED, _NVLINK_KIB = 900_000_000, 220_000_000, 30_000_000
 #: nvml.h: the sum over all links.
 _ALL_LINKS = 0xFFFFFFFF
-#: Seconds for which the driver has been loaded when the simulation begins.
-_LOADED = 5 * 86_400
 #: Degrees by which a GPU warms up or cools down in a second.
 _WARMING = 2
 #: nvmlEventTypeXidCriticalError (nvml.h).
@@ -159,16 +157,16 @@ def _fields(
 ) -> dict[int, int | dict[int, int]]:
     """By number (nvml.h, NVML_FI_*), ``seconds`` after ``before``, which is empty at first. A
     ``memory_celsius`` is that of a GPU with NVLink."""
-    # Where each begins, and by how much it grows in a second.
-    counters = {
-        pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: (_LOADED * _IDLE_WATTS * 1000, milliwatts),
-        pynvml.NVML_FI_DEV_PERF_POLICY_POWER: (0, 1_000_000_000 * (core >= _CAPPED)),
-        pynvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES: (0, _PCIE_RECEIVED * core // 100),
-        pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: (0, _PCIE_TRANSMITTED * core // 100),
+    # By how much they grow in a second. They begin at 0, as if the driver had just been loaded: to
+    # Prometheus, which may have more of the same GPUs from before, all else would be growth.
+    rates = {
+        pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: milliwatts,
+        pynvml.NVML_FI_DEV_PERF_POLICY_POWER: 1_000_000_000 * (core >= _CAPPED),
+        pynvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES: _PCIE_RECEIVED * core // 100,
+        pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: _PCIE_TRANSMITTED * core // 100,
     }
     found: dict[int, int | dict[int, int]] = {
-        number: before.get(number, start) + seconds * rate
-        for number, (start, rate) in counters.items()
+        number: before.get(number, 0) + seconds * rate for number, rate in rates.items()
     }
     found |= dict.fromkeys(_QUIET, 0)
     # GPUs that have been in use for years have had a row remapped.
