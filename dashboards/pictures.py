@@ -54,17 +54,19 @@ class Picture:
     panels: list[Panel]
 
 
-def _wait_until_scraped(source: Prometheus, nodes: int, directory: Path) -> None:
-    """Until it has something of each node that is newer than the past that was written."""
-    fresh = f"timestamp(HostGPUMemoryUsage) >= {time.time():.0f}"
-    query = f"count(count by (nodeid) ({fresh})) == {nodes}"
+def _wait_until_it_goes_on(source: Prometheus, nodes: int, directory: Path) -> None:
+    """Until it has something of each node that is newer than the past that was written, first of
+    what is scraped and then of what is recorded: panels show both beside each other."""
+    for series in ("vgpu_device_info", "node:vgpu_device_info:count"):
+        fresh = f"timestamp({series}) >= {time.time():.0f}"
+        query = f"count(count by (node) ({fresh})) == {nodes}"
 
-    def scraped() -> bool:
-        told = [(target["health"], target["lastError"]) for target in source.targets()]
-        assert source.query(query), (told, (directory / "prometheus.log").read_text()[-5000:])
-        return True
+        def goes_on(query: str = query) -> bool:
+            told = [(target["health"], target["lastError"]) for target in source.targets()]
+            assert source.query(query), (told, (directory / "prometheus.log").read_text()[-5000:])
+            return True
 
-    eventually(scraped, 180)
+        eventually(goes_on, 180)
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def simulated_cluster(nodes: int, days: float) -> Iterator[Prometheus]:
                 *("--rules.alert.for-grace-period=0s", "--query.lookback-delta=15m"),
             ) as source,
         ):
-            _wait_until_scraped(source, nodes, Path(name))
+            _wait_until_it_goes_on(source, nodes, Path(name))
             yield source
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +36,10 @@ from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
 #: Prometheus' flags and configuration without which nothing of the past can be written to it.
 FLAG = "--web.enable-remote-write-receiver"
 CONFIG = "storage: {tsdb: {out_of_order_time_window: 30d}}\n"
+
+#: Steps after which what they gave is written: the memory of the process is among it, and would
+#: grow with all that it keeps.
+_STEPS = 30
 
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
@@ -107,10 +113,16 @@ def _evaluated(
         end=str(span.end),
         step=str(span.step),
     )
+    # What a rule finds has no name: series that differ in nothing else, as the two sides of an "or"
+    # may, are one.
+    together: dict[frozenset[tuple[str, str]], dict[int, float]] = {}
     for series in found["result"]:
         labels = {**series["metric"], **rule.get("labels", {})}
         labels.pop("__name__", None)
-        yield labels, {int(when): float(value) for when, value in series["values"]}
+        values = together.setdefault(frozenset(labels.items()), {})
+        values |= {int(when): float(value) for when, value in series["values"]}
+    for key, values in together.items():
+        yield dict(key), dict(sorted(values.items()))
 
 
 def _recorded(
@@ -159,6 +171,9 @@ def _with_ends(values: Mapping[int, float], span: Span) -> list[tuple[float, flo
 def _live(url: str, number: int, name: str, instance: str, times: Sequence[int]) -> None:
     """One node's life at ``times``, of which each is a step, and what a scrape of it would be."""
     now = float(times[0])
+    target = {"job": "vgpumonitor", "instance": instance}
+    # XIDs and the like are part of the simulation.
+    logging.disable(logging.WARNING)
     # The edge: whatever asks for the time in this process gets that of the simulated node.
     time.time = lambda: now
 
@@ -180,9 +195,9 @@ def _live(url: str, number: int, name: str, instance: str, times: Sequence[int])
             )
             pods = asyncio.create_task(exporter.pods.run())
             await asyncio.to_thread(eventually, lambda: exporter.pods.view.synced)
-            series: dict[str, list[tuple[float, float | None]]] = {}
+            series: defaultdict[str, list[tuple[float, float | None]]] = defaultdict(list)
             before: set[str] = set()
-            for when in times:
+            for step, when in enumerate(times, 1):
                 now = float(when)
                 node.step()
                 scrape = await exporter.scraper.collect()
@@ -193,18 +208,18 @@ def _live(url: str, number: int, name: str, instance: str, times: Sequence[int])
                         key, _, shown = line.rpartition(" ")
                         there[key] = float(shown)
                 for key, value in there.items():
-                    series.setdefault(key, []).append((when, value))
+                    series[key].append((when, value))
                 for key in before - there.keys():
                     series[key].append((when, None))
                 before = set(there)
+                if step % _STEPS == 0 or when == times[-1]:
+                    told = [({**_labels(key), **target}, found) for key, found in series.items()]
+                    await asyncio.to_thread(write, url, told)
+                    series.clear()
             pods.cancel()
             if exporter.devices is not None:
                 # Before the driver goes, or what waits for its XIDs would complain.
                 await asyncio.to_thread(exporter.devices.stop)
-        target = {"job": "vgpumonitor", "instance": instance}
-        await asyncio.to_thread(
-            write, url, (({**_labels(key), **target}, found) for key, found in series.items())
-        )
 
     asyncio.run(live())
 

@@ -21,7 +21,7 @@ from vgpumonitor.region.model import GONE, Region
 from vgpumonitor.simulate.container import GpuUse
 from vgpumonitor.simulate.node import SimulatedNode, SimulationError
 from vgpumonitor.simulate.nvml.python_library import SimulatedLibrary
-from vgpumonitor.simulate.nvml.state import Memory
+from vgpumonitor.simulate.nvml.state import Memory, read
 from vgpumonitor.simulate.plan import MIB, PodPlan, make_gpus
 from vgpumonitor.simulate.readings import figures
 from vgpumonitor.sources.containers import ContainerReading, ContainersDirectory
@@ -309,7 +309,7 @@ def test_a_pod_on_a_mig_device(node: SimulatedNode) -> None:
     assert list(node.containers_dir.glob(f"{plan.uid}_*")) == []
     [container] = next(pod for pod in node.containers if pod[0].pod is plan)
     [use] = container.uses()
-    reading = figures(node.gpus, [use], (), NOW)[4]
+    reading = figures(node.gpus, [use], (), NOW, 0)[4]
     held = {use.hostpid: use.memory}
     assert (reading.utilization, reading.process_samples, reading.compute) == (None, None, held)
     assert [mig.compute for mig in reading.mig_devices] == [held, {}]
@@ -655,7 +655,7 @@ def test_links_in_a_former_simulation_are_not_followed(tmp_path: Path) -> None:
 def test_the_gpus_figures_follow_their_load() -> None:
     [gpu, idle] = make_gpus(2, Random(0), mig=False)
     uses = [GpuUse(gpu, 11, 4 * MIB, 70), GpuUse(gpu, 12, 6 * MIB, 80)]
-    busy, rest = first = figures([gpu, idle], uses, (), NOW)
+    busy, rest = first = figures([gpu, idle], uses, (), NOW, 0)
     assert (busy.uuid, busy.name, busy.minor) == (gpu.uuid, "NVIDIA L40S", 1)
     assert busy.memory == Memory(46068 * MIB, 10 * MIB, 610 * MIB)
     assert busy.compute == {11: 4 * MIB, 12: 6 * MIB}
@@ -665,10 +665,29 @@ def test_the_gpus_figures_follow_their_load() -> None:
     assert busy.throttle == 0x04
     assert rest.memory == Memory(46068 * MIB, 0, 610 * MIB)
     assert (rest.utilization, rest.power_milliwatts, rest.temperature) == ((0, 0), 36_000, 33)
-    cooling, warming = figures([gpu, idle], [GpuUse(idle, 11, MIB, 50)], first, NOW + 1)
+    now_idle = [GpuUse(idle, 11, MIB, 50)]
+    cooling, warming = figures([gpu, idle], now_idle, first, NOW + 1, 1)
     assert (cooling.utilization, cooling.power_milliwatts, cooling.throttle) == ((0, 0), 36_000, 0)
     assert (cooling.temperature, warming.temperature) == (72, 35)
     assert warming.power_milliwatts == 193_000
+    cool, warm = figures([gpu, idle], now_idle, first, NOW + 60, 60)
+    assert (cool.temperature, warm.temperature) == (33, 53)
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 240])
+def test_counters_go_by_the_clock(tmp_path: Path, seconds: int) -> None:
+    """Their rate is one that a GPU can have, however long a step is."""
+    now = NOW
+    with SimulatedNode(tmp_path / "node", 1, 3, plain=True, clock=lambda: now) as node:
+        energy = []
+        for _ in range(2):
+            now += seconds
+            node.step()
+            [gpu] = read(node.nvml_state).devices
+            energy.append((gpu.field_values or {})[83])
+    assert gpu.power_milliwatts is not None
+    assert gpu.power_milliwatts > 36_000
+    assert energy[1] - energy[0] == gpu.power_milliwatts * seconds  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -678,8 +697,13 @@ def test_the_gpus_figures_follow_their_load() -> None:
 def test_gpus_with_hbm_and_nvlink(number: int, name: str, clock: int) -> None:
     busy, idle = make_gpus(2, Random(0), number=number)
     uses = [GpuUse(busy, 11, MIB, 50)]
-    for before, links in (((), 15_000_000), (figures([busy, idle], uses, (), NOW), 30_000_000)):
-        first, second = figures([busy, idle], uses, before, NOW)
+    at_first = figures([busy, idle], uses, (), NOW, 0)
+    for before, seconds, links in (
+        ((), 0, 0),
+        (at_first, 1, 15_000_000),
+        (at_first, 60, 900_000_000),
+    ):
+        first, second = figures([busy, idle], uses, before, NOW + seconds, seconds)
         values = first.field_values or {}
         assert (first.name, first.clocks and first.clocks[0]) == (name, clock)
         assert (values[82], values[138], values[38]) == (53 + 7, {0xFFFFFFFF: links}, 0)
@@ -691,21 +715,25 @@ def test_gpus_with_hbm_and_nvlink(number: int, name: str, clock: int) -> None:
 def test_the_gpus_counters_grow_and_their_links_sleep() -> None:
     gpus = make_gpus(3, Random(0), mig=False)
     uses = [GpuUse(gpus[0], 11, MIB, 100), GpuUse(gpus[2], 12, MIB, 50)]
-    first = figures(gpus, uses, (), NOW)
-    second = figures(gpus, uses, first, NOW + 1)
+    first = figures(gpus, uses, (), NOW, 0)
     energy, power, received = 83, 74, 198
-    grown = [
-        [
-            (after.field_values or {})[number] - (before.field_values or {})[number]  # type: ignore[operator]
-            for number in (energy, power, received)
+    # What Prometheus takes for growth where a demo begins again.
+    assert [(each.field_values or {})[energy] for each in first] == [0, 0, 0]
+    for seconds in (1, 60):
+        second = figures(gpus, uses, first, NOW + seconds, seconds)
+        grown = [
+            [
+                (after.field_values or {})[number] - (before.field_values or {})[number]  # type: ignore[operator]
+                for number in (energy, power, received)
+            ]
+            for before, after in zip(first, second, strict=True)
         ]
-        for before, after in zip(first, second, strict=True)
-    ]
-    assert grown == [
-        [350_000, 1_000_000_000, 900_000_000],
-        [36_000, 0, 0],
-        [193_000, 0, 450_000_000],
-    ]
+        a_second = [
+            [350_000, 1_000_000_000, 900_000_000],
+            [36_000, 0, 0],
+            [193_000, 0, 450_000_000],
+        ]
+        assert grown == [[seconds * rate for rate in rates] for rates in a_second]
     assert [(each.pcie_generation, each.pcie_width) for each in second] == [
         (4, 16),
         (1, 16),

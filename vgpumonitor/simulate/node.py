@@ -58,8 +58,9 @@ class SimulatedNode:
     of a cluster's nodes it is: they differ in their GPUs, their pods and how full they are, and
     share some workloads.
 
-    ``step`` is one second of the node's life. Files stay when the node is closed. Raises
-    SimulationError, and ValueError for invalid numbers.
+    ``step`` is one second of the node's life, in which its GPUs' counters and temperatures go as
+    far as ``clock`` did. Files stay when the node is closed. Raises SimulationError, and
+    ValueError for invalid numbers.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class SimulatedNode:
         #: The containers of each pod, in the order of their plans.
         self.containers: list[list[SimulatedContainer]] = []
         self._figures: tuple[SimulatedDevice, ...] = ()
+        self._figures_at = 0
         self._seconds = 0
         self._events: tuple[SimulatedEvent, ...] = ()
         self._states: list[ContainerState] | None = None
@@ -183,7 +185,9 @@ class SimulatedNode:
 
     def _write(self, now: int) -> None:
         uses = [use for pod in self.containers for container in pod for use in container.uses()]
-        self._figures = figures(self.gpus, uses, self._figures, now)
+        seconds = max(0, now - self._figures_at) if self._figures else 0
+        self._figures = figures(self.gpus, uses, self._figures, now, seconds)
+        self._figures_at = now
         SimulatedNvml(devices=self._figures, events=self._events).write(self.nvml_state)
         states = [container.state for pod in self.containers for container in pod]
         if states != self._states or now - self._pods_written >= _PODS_AGE:

@@ -53,8 +53,6 @@ _HBM_CELSIUS = 7
 _PCIE_RECEIVED, _PCIE_TRANSMITTED, _NVLINK_KIB = 900_000_000, 220_000_000, 30_000_000
 #: nvml.h: the sum over all links.
 _ALL_LINKS = 0xFFFFFFFF
-#: Seconds for which the driver has been loaded when the simulation begins.
-_LOADED = 5 * 86_400
 #: Degrees by which a GPU warms up or cools down in a second.
 _WARMING = 2
 #: nvmlEventTypeXidCriticalError (nvml.h).
@@ -83,9 +81,13 @@ _QUIET_LINKS = (
 
 
 def figures(
-    gpus: Sequence[Gpu], uses: Sequence[GpuUse], before: Sequence[SimulatedDevice], now: float
+    gpus: Sequence[Gpu],
+    uses: Sequence[GpuUse],
+    before: Sequence[SimulatedDevice],
+    now: float,
+    seconds: int,
 ) -> tuple[SimulatedDevice, ...]:
-    """The GPUs at ``now`` (Unix seconds), one second after ``before``, which is empty at first."""
+    """The GPUs at ``now`` (Unix seconds), ``seconds`` after ``before``, which is empty at first."""
     on = {gpu: [use for use in uses if use.gpu is gpu] for gpu in gpus}
     found = []
     for gpu, here in on.items():
@@ -93,7 +95,8 @@ def figures(
         final = _IDLE_CELSIUS + (_FULL_CELSIUS - _IDLE_CELSIUS) * core // 100
         last = before[gpu.index].temperature if before else None
         change = 0 if last is None else final - last
-        celsius = (last or final) + max(-_WARMING, min(_WARMING, change))
+        most = _WARMING * seconds
+        celsius = (last or final) + max(-most, min(most, change))
         milliwatts = 10 * (100 * _IDLE_WATTS + (gpu.full_watts - _IDLE_WATTS) * core)
         model = _MODELS[gpu.name]
         asleep = not core and not model.sxm
@@ -129,6 +132,7 @@ def figures(
                 field_values=_fields(
                     gpu,
                     before[gpu.index].field_values or {} if before else {},
+                    seconds,
                     milliwatts,
                     core,
                     celsius + _HBM_CELSIUS if model.sxm else None,
@@ -146,20 +150,23 @@ def figures(
 def _fields(
     gpu: Gpu,
     before: Mapping[int, Any],
+    seconds: int,
     milliwatts: int,
     core: int,
     memory_celsius: int | None,
 ) -> dict[int, int | dict[int, int]]:
-    """By number (nvml.h, NVML_FI_*), one second after ``before``, which is empty at first. A
+    """By number (nvml.h, NVML_FI_*), ``seconds`` after ``before``, which is empty at first. A
     ``memory_celsius`` is that of a GPU with NVLink."""
-    counters = {
-        pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: (_LOADED * _IDLE_WATTS * 1000, milliwatts),
-        pynvml.NVML_FI_DEV_PERF_POLICY_POWER: (0, 1_000_000_000 * (core >= _CAPPED)),
-        pynvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES: (0, _PCIE_RECEIVED * core // 100),
-        pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: (0, _PCIE_TRANSMITTED * core // 100),
+    # By how much they grow in a second. They begin at 0, as if the driver had just been loaded: to
+    # Prometheus, which may have more of the same GPUs from before, all else would be growth.
+    rates = {
+        pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION: milliwatts,
+        pynvml.NVML_FI_DEV_PERF_POLICY_POWER: 1_000_000_000 * (core >= _CAPPED),
+        pynvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES: _PCIE_RECEIVED * core // 100,
+        pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: _PCIE_TRANSMITTED * core // 100,
     }
     found: dict[int, int | dict[int, int]] = {
-        number: before.get(number, start) + step for number, (start, step) in counters.items()
+        number: before.get(number, 0) + seconds * rate for number, rate in rates.items()
     }
     found |= dict.fromkeys(_QUIET, 0)
     # GPUs that have been in use for years have had a row remapped.
@@ -173,7 +180,7 @@ def _fields(
                 pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX,
             ):
                 last = before.get(number, {}).get(_ALL_LINKS, 0)
-                found[number] = {_ALL_LINKS: last + _NVLINK_KIB * core // 100}
+                found[number] = {_ALL_LINKS: last + seconds * (_NVLINK_KIB * core // 100)}
     return found
 
 

@@ -1,7 +1,7 @@
 // node draw.mjs --dashboards DIR --prometheus URL --out DIR [--interval SECONDS] NAME[?QUERY]...
 // draws DIR/NAME.json as NAME.png with Prometheus' data, and prints what was found on each as a
 // line of JSON. QUERY: range=6h and var-NAME=VALUE; as=OTHER_NAME; top=PIXELS, for the beginning alone.
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, extname, join, normalize } from 'node:path';
@@ -53,6 +53,8 @@ const server = createServer(async (request, response) => {
 });
 await new Promise((listens) => server.listen(0, '127.0.0.1', listens));
 await mkdir(options.out, { recursive: true });
+const files = (await readdir(options.dashboards)).filter((file) => file.endsWith('.json')).sort();
+const all = (await Promise.all(files.map((file) => readFile(join(options.dashboards, file), 'utf8')))).map((text) => JSON.parse(text));
 const browser = await chromium.launch({ executablePath: options.chromium, args: ['--no-sandbox', '--disable-gpu'] });
 try {
   for (const asked of positionals) console.log(JSON.stringify(await drawn(asked)));
@@ -69,6 +71,7 @@ async function drawn(asked) {
   parameters.set('dashboard', `/dashboards/${name}.json`);
   parameters.set('prometheus', options.prometheus);
   parameters.set('interval', options.interval);
+  parameters.set('all', JSON.stringify(all.map(({ uid, title, tags }) => ({ uid, title, tags }))));
   const page = await browser.newPage({ viewport: { width: WIDTH, height: 6000 } });
   const errors = [];
   page.on('pageerror', (error) => errors.push(error.message));

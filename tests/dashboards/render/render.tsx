@@ -309,6 +309,14 @@ function laidOut(dashboard: any, values: Values) {
   return placed;
 }
 
+/** What links are shown: each dashboard that has a tag of theirs, or a menu of these. */
+function linked(dashboard: any): string[] {
+  const others = JSON.parse(asked.get('all')!).filter((one: any) => one.uid !== dashboard.uid);
+  return (dashboard.links ?? []).flatMap((link: any) => link.type !== 'dashboards' || link.asDropdown
+    ? [`${link.title}${link.asDropdown ? ' ▾' : ''}`]
+    : others.filter((one: any) => link.tags.every((tag: string) => one.tags.includes(tag))).map((one: any) => one.title));
+}
+
 function Dashboard({ dashboard, values, from }: any) {
   const panels = useMemo(() => laidOut(dashboard, values), []);
   const left = useMemo(() => ({ count: panels.filter((p) => p.type !== 'row').length }), []);
@@ -319,12 +327,12 @@ function Dashboard({ dashboard, values, from }: any) {
     <div style={{ padding: 16, fontFamily: theme.typography.fontFamily, color: theme.colors.text.primary }}>
       <div style={{ fontSize: 15, marginBottom: 10, color: theme.colors.text.secondary }}>Dashboards › vGPU › <span style={{ color: theme.colors.text.primary }}>{dashboard.title}</span>
         <span style={{ float: 'right', ...pill }}>Last {asked.get('range') ?? dashboard.time.from.replace('now-', '')} · UTC · ↻ {dashboard.refresh}</span></div>
-      <div style={{ display: 'flex', gap: 8, marginBottom: 14 }}>
+      <div style={{ display: 'flex', flexWrap: 'wrap', gap: 8, marginBottom: 14 }}>
         {dashboard.templating.list.filter((v: any) => v.hide !== 2).map((v: any) => (
           <span key={v.name} style={pill}><span style={{ color: theme.colors.text.secondary, marginRight: 8 }}>{v.label ?? v.name}</span>{values[v.name]?.text}</span>
         ))}
         <span style={{ flex: 1 }} />
-        {(dashboard.links ?? []).map((l: any) => <span key={l.title} style={pill}>⧉ {l.title} {l.asDropdown ? '▾' : ''}</span>)}
+        {linked(dashboard).map((title) => <span key={title} style={pill}>{title}</span>)}
       </div>
       <PanelContextProvider value={{ eventsScope: '__global', eventBus: new EventBusSrv() } as any}>
         <div style={{ position: 'relative', width: WIDTH, height }}>
