@@ -92,6 +92,19 @@ class TestKoordlet:
                     "HamiCoreVGPUMonitor": True,
                 },
             ),
+            (
+                ["--feature-gates=HamiCoreVGPUMonitor=false", "--feature-gates=AllAlpha=true"],
+                {
+                    "AllAlpha": True,
+                    "Accelerators": True,
+                    "GPUEnvInject": True,
+                    "HamiCoreVGPUMonitor": False,
+                },
+            ),
+            (
+                ["--feature-gates=AllAlpha=true", "--feature-gates=AllAlpha=false"],
+                {"AllAlpha": False},
+            ),
         ],
     )
     def test_feature_gates(self, arguments: list[str], gates: dict[str, bool]) -> None:
