@@ -1083,6 +1083,11 @@ def test_notes_of_the_library_alone(tmp_path: Path) -> None:
     text = notes(tmp_path / "chart", *OFF)
     assert "libvgpu.so v2.6.0" in text
     assert "curl" not in text
+    # The region files are for the monitor alone.
+    assert "GPUEnvInject=true: HAMi-core gets into no container" in text
+    assert "HamiCoreVGPUMonitor" not in text
+    (features,) = re.findall(r"koordlet\.features=(\S+)", text)
+    assert features.endswith("Accelerators=true\\,GPUEnvInject=true")
 
 
 @pytest.mark.parametrize(
