@@ -202,6 +202,12 @@ def test_what_is_no_region(kind: str, expected: str, tmp_path: Path) -> None:
     assert f"can't be decoded ({expected})" in text_of(one(path))
 
 
+def test_a_hook_path_is_told_from_its_containers_directory(tmp_path: Path) -> None:
+    assert "did you mean" not in text_of(one(tmp_path))
+    (tmp_path / "containers").mkdir()
+    assert f"; did you mean {tmp_path}/containers?" in text_of(one(tmp_path))
+
+
 def test_a_link_is_followed_where_it_is_named_and_not_within(tmp_path: Path) -> None:
     target = put(RECENT, tmp_path / "target")
     link = tmp_path / "within" / "x.cache"

@@ -313,6 +313,23 @@ class TestOnce:
         blocked = next(line for line in once(document(made), View()).splitlines() if "low" in line)
         assert blocked.endswith("blocked by chat-0")
 
+    def test_a_container_that_bypasses_hami_core_says_so(self) -> None:
+        processes = (DeviceProcess(100, GIB), DeviceProcess(207, 2 * GIB))
+        made = document(
+            snapshot(
+                entry(region(process(use(data=GIB)))),
+                entry(region(process(use(data=GIB), hostpid=101)), OTHER, "honest"),
+                gpus=[gpu(processes=processes)],
+                live=(100, 101),
+                on_devices={207: ContainerRef(UID, "")},
+            )
+        )
+        bypassing = View(filter="bypass")
+        assert containers(made, bypassing) == ["train"]
+        assert once(made, bypassing).splitlines()[-1].endswith("  running, bypasses with 2.00 GiB")
+        narrow = next(line for line in screen(made, bypassing, 100, 24) if " train " in line)
+        assert narrow.rstrip().endswith(" running, bypasses")
+
 
 @pytest.fixture
 def server() -> Iterator[PageServer]:

@@ -90,6 +90,8 @@ def _inspect_path(path: Path) -> list[Inspection]:
     is_container = parse_name(Path(os.path.realpath(path)).name) is not None
     if not is_container and not any(name.endswith(".cache") for name in names):
         message = "it has no *.cache files and no <pod UID>_<container> directories"
+        if "containers" in names:
+            message += f"; did you mean {path / 'containers'}?"
         return [Inspection(path, error=RegionError("empty", message))]
     return _inspect_directory(path)
 

@@ -291,7 +291,7 @@ def test_notes_say_what_is_found_missing_and_no_more(release: Release, cluster: 
     text = needs(release.upgrade(IMAGE))
     assert "No node has the label that this release selects nodes by" in text
     assert "kubectl label node NODE koordinator.sh/gpu-isolation-provider=HAMi-core" in text
-    assert "koordlet needs three feature gates" in text
+    assert "With Koordinator, koordlet needs feature gates." in text
     assert "koord-manager needs the feature gate EnableSyncGPUSharedResource=true" in text
     cluster.namespace("koordinator-system")
     apps = "/apis/apps/v1/namespaces/koordinator-system"
@@ -312,9 +312,13 @@ def test_notes_say_what_is_found_missing_and_no_more(release: Release, cluster: 
             "Accelerators=true: the scheduler has no GPUs In Koordinator's chart, "
         )
         koordlet = cluster.get(f"{apps}/daemonsets/koordlet")
-        koordlet["spec"]["template"]["spec"]["containers"][0]["args"][0] += ",Accelerators=true"
-        cluster.request("PUT", f"{apps}/daemonsets/koordlet", koordlet)
-        assert "What the cluster still needs" not in release.upgrade(IMAGE)
+        arguments = koordlet["spec"]["template"]["spec"]["containers"][0]["args"]
+        for sufficient in (f"{gates},Accelerators=true", "-feature-gates=AllAlpha=true"):
+            arguments[:] = [sufficient]
+            cluster.request("PUT", f"{apps}/daemonsets/koordlet", koordlet)
+            assert "What the cluster still needs" not in release.upgrade(IMAGE)
+            koordlet = cluster.get(f"{apps}/daemonsets/koordlet")
+            arguments = koordlet["spec"]["template"]["spec"]["containers"][0]["args"]
     finally:
         for path in made:
             if cluster.exists(path):

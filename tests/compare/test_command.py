@@ -326,7 +326,10 @@ def test_command_shows_hostile_labels_as_text(base: str) -> None:
     [
         ("/absent", "{url}: status 404 Not Found, expected 200"),
         ("/page", "{url}: content type text/html, expected text/plain"),
-        ("/broken", "{url}: invalid text format: could not convert string to float: '{{'"),
+        (
+            "/broken",
+            "{url}: expected Prometheus's text format: could not convert string to float: '{{'",
+        ),
         (
             "/latin1",
             "{url}: not UTF-8 at byte 5: expected Prometheus's text format",

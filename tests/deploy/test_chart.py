@@ -1083,3 +1083,40 @@ def test_notes_of_the_library_alone(tmp_path: Path) -> None:
     text = notes(tmp_path / "chart", *OFF)
     assert "libvgpu.so v2.6.0" in text
     assert "curl" not in text
+    # The region files are for the monitor alone.
+    assert "GPUEnvInject=true: HAMi-core gets into no container" in text
+    assert "HamiCoreVGPUMonitor" not in text
+    (features,) = re.findall(r"koordlet\.features=(\S+)", text)
+    assert features.endswith("Accelerators=true\\,GPUEnvInject=true")
+
+
+@pytest.mark.parametrize(
+    ("lines", "has"),
+    [
+        ("", False),
+        ("koordlet -addr=:9316 --feature-gates=Accelerators=true,GPUEnvInject=true", True),
+        ("-feature-gates=GPUEnvInject=true -feature-gates=GPUEnvInject=false", False),
+        ("-feature-gates=GPUEnvInject=false -feature-gates=GPUEnvInject=1", True),
+        ("-feature-gates=NoGPUEnvInject=true,GPUEnvInjection=true", False),
+        ("-feature-gates=AllAlpha=true", True),
+        ("-feature-gates=AllAlpha=false", False),
+        ("-feature-gates=AllAlpha=true,GPUEnvInject=false", False),
+        ("-feature-gates=GPUEnvInject=false,AllAlpha=true", False),
+        ("-feature-gates=GPUEnvInject=true,AllAlpha=false", True),
+    ],
+)
+def test_notes_understand_feature_gates_as_koordlet_does(
+    tmp_path: Path, lines: str, has: bool
+) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    (chart / "templates/gate.yaml").write_text(
+        'has: {{ include "hami-daemon.hasGate" '
+        '(list .Values.daemon.lines "GPUEnvInject") | quote }}\n'
+    )
+    done = helm(
+        *("template", "hami-daemon", str(chart), "--show-only", "templates/gate.yaml"),
+        *("--set-json", f"daemon.lines={json.dumps(lines)}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["has"] == ("true" if has else "")

@@ -526,6 +526,43 @@ class TestKept:
         gc.collect()
         assert gone() is None
 
+    def test_of_a_container_what_still_holds(self) -> None:
+        """The same containers in one snapshot after the other, as scrapes have them."""
+        made = node(
+            entry(SOUND),
+            entry(None, OTHER, "idle", changed=NOW - 500),
+            pods=pods_view(pod(), pod(OTHER, "other")),
+            gpus=[gpu(processes=(busy(100),))],
+        )
+        assert by_id(made) == {}
+        # Time passes, and more time.
+        for minutes in (10, 11):
+            (finding,) = findings(replace(made, time=made.time + 60 * minutes))
+            (seen,) = finding.seen
+            assert (finding.kind.id, seen.subject) == ("no-cuda-call", "team-a/other/idle")
+            assert seen.text.endswith(f"{minutes + 8} min ago")
+        # The GPU is another than it was, and then as it was.
+        small = replace(made, devices=(gpu(memory_total=5 * GIB, processes=(busy(100),)),))
+        assert by_id(small)["memory-oversubscribed"].seen == (
+            Seen(TRAIN, "limit 10.0 GiB, GPU 0 has 5.00 GiB"),
+        )
+        assert "memory-oversubscribed" not in by_id(made)
+
+    def test_not_what_a_later_list_of_pods_says(self) -> None:
+        pods = pods_view(pod(OTHER, "other", phase="Pending"))
+        made = node(entry(SOUND, changed=NOW), pods=pods)
+        assert by_id(made) == {}
+        later = replace(made, health=replace(made.health, pods=replace(pods, synced=NOW + 5)))
+        assert by_id(later)["process-outlives-pod"].seen == (
+            Seen(f"{UID}/train", "host PIDs: 100"),
+        )
+
+    def test_containers_that_share_a_gpu_while_they_do(self) -> None:
+        made = CASES["layouts-mixed"][0]()
+        assert "layouts-mixed" in by_id(made)
+        assert "layouts-mixed" in by_id(replace(made, time=made.time + 5))
+        assert "layouts-mixed" not in by_id(replace(made, containers=made.containers[:1]))
+
 
 @pytest.mark.parametrize(
     ("call", "times"),

@@ -177,6 +177,32 @@ class TestNode:
             f"{hook_path} is not there, not readable, or not mounted here"
         )
 
+    def test_a_folder_of_sockets_that_root_alone_may_enter(self, tmp_path: Path) -> None:
+        """As containerd makes NRI's: whether NRI is offered is unknown, and the rest is told."""
+        nri, containerd = tmp_path / "nri", tmp_path / "containerd"
+        nri.mkdir(mode=0)
+        containerd.mkdir()
+        places = f"Path({str(nri / 'nri.sock')!r}), Path({str(containerd)!r})"
+        program = (
+            "from pathlib import Path; from vgpumonitor.doctor import traces; "
+            f"traces.NRI, traces.CONTAINERD = {places}; "
+            "from vgpumonitor.cli import main; main()"
+        )
+        wrapper = () if os.getuid() else (require("setpriv"), "--bounding-set=-all")
+        done = subprocess.run(
+            [
+                *(*wrapper, sys.executable, "-c", program, "doctor", "--json"),
+                *(f"--hook-path={tmp_path}", "--pods=none", "--nvml=off"),
+                f"--listen-address=127.0.0.1:{free_port()}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        nri.chmod(0o755)
+        assert (done.returncode, done.stderr) == (2, "")
+        assert "containers-directory-missing" in ids(json.loads(done.stdout))
+
     def test_nothing_is_written(self, node: Node) -> None:
         def everything() -> dict[str, tuple[int, int]]:
             return {

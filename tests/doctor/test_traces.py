@@ -92,6 +92,19 @@ class TestKoordlet:
                     "HamiCoreVGPUMonitor": True,
                 },
             ),
+            (
+                ["--feature-gates=HamiCoreVGPUMonitor=false", "--feature-gates=AllAlpha=true"],
+                {
+                    "AllAlpha": True,
+                    "Accelerators": True,
+                    "GPUEnvInject": True,
+                    "HamiCoreVGPUMonitor": False,
+                },
+            ),
+            (
+                ["--feature-gates=AllAlpha=true", "--feature-gates=AllAlpha=false"],
+                {"AllAlpha": False},
+            ),
         ],
     )
     def test_feature_gates(self, arguments: list[str], gates: dict[str, bool]) -> None:
@@ -177,7 +190,7 @@ class TestHidden:
 
     def test_no_procfs(self, settings: Settings) -> None:
         found = examination(settings, node(live=None), None)
-        assert found.procfs == f"{settings.procfs} does not exist"
+        assert found.procfs == f"can't look at {settings.procfs}: No such file or directory"
 
 
 def test_nri_is_asked_of_where_containerd_is(

@@ -195,6 +195,23 @@ class TestEnd:
         assert exporter.status("/healthz")[0] == 200
 
 
+def test_an_address_that_is_not_this_machines_is_said_in_words(containers: Path) -> None:
+    # Of TEST-NET-1, which nobody has (RFC 5737).
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "vgpumonitor"),
+            *serve_arguments(containers, "--listen-address=192.0.2.1:9394"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        "Error: can't listen on 192.0.2.1:9394: Cannot assign requested address"
+    )
+
+
 class TestFlags:
     def test_a_wrong_one_is_named(self) -> None:
         ended = subprocess.run(

@@ -591,8 +591,12 @@ def test_nobodys_files_are_overwritten(tmp_path: Path) -> None:
     with pytest.raises(SimulationError, match=f"^{tmp_path} is not empty and holds no earlier"):
         SimulatedNode(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["containers", "mine"]
-    with pytest.raises(SimulationError, match=r"can't use .*mine for a simulation"):
+    with pytest.raises(
+        SimulationError, match=r"can't use .*mine for a simulation: not a directory$"
+    ):
         SimulatedNode(tmp_path / "containers" / "mine")
+    with pytest.raises(SimulationError, match=r"can't use /proc/x for a simulation: No such file"):
+        SimulatedNode(Path("/proc/x"))
     assert (tmp_path / "containers" / "mine").read_text() == "data"
 
 

@@ -732,6 +732,13 @@ class TestFindings:
             ["train", "0", "1.00 GiB", "3.00 GiB", "10.0 GiB", "0%", "30%"],
             ["around", "0", "–", "4.00 GiB", "–", "–", "30%"],
         ]
+        assert [row[11] for row in shown] == [
+            "●running bypasses with 2.00 GiB",
+            "●running bypasses with 4.00 GiB",
+        ]
+        page.fill("#filter", "around bypass")
+        assert column(page, "container") == ["around"]
+        page.fill("#filter", "")
         blocks = page.locator("#gpus .block").all()
         assert [block.get_attribute("title") for block in blocks] == [
             "team-a/train-0/train: 3.00 GiB of 10.0 GiB",

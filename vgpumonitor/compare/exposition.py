@@ -66,7 +66,7 @@ def parse(text: str, url: str, at: float = 0.0) -> Exposition:
                     labels.pop(name, None)
                 values[sample.name][tuple(sorted(labels.items()))] = sample.value
     except ValueError as error:
-        raise CompareError(f"{url}: invalid text format: {error}") from error
+        raise CompareError(f"{url}: expected Prometheus's text format: {error}") from error
     types = dict(_TYPE.findall(text))
     return Exposition(dict(values), types, {name: frozenset(of) for name, of in names.items()}, at)
 

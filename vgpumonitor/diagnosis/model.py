@@ -35,6 +35,14 @@ class Found:
     def add(self, kind: Kind, subject: str, text: str) -> None:
         self._seen[kind.id].append(Seen(subject, text))
 
+    def all(self) -> tuple[tuple[str, Seen], ...]:
+        """With the id of its kind each, for ``take`` of another."""
+        return tuple([(kind, seen) for kind, several in self._seen.items() for seen in several])
+
+    def take(self, found: Iterable[tuple[str, Seen]]) -> None:
+        for kind, seen in found:
+            self._seen[kind].append(seen)
+
     def has(self, kind: Kind) -> bool:
         return kind.id in self._seen
 

@@ -1,7 +1,6 @@
 """What a snapshot shows to be wrong.
 
-A scrape asks for it, of up to a thousand containers: each is looked at once, and costs nothing
-more where nothing is wrong with it.
+A scrape asks for it, of up to a thousand containers: each is looked at when it changed.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from msgspec import Struct
 
 from vgpumonitor.diagnosis import kinds
 from vgpumonitor.diagnosis.examination import Examination, examine
-from vgpumonitor.diagnosis.model import Finding, Found
+from vgpumonitor.diagnosis.model import Finding, Found, Seen
 from vgpumonitor.formatting import ago, percent, size
 from vgpumonitor.region.launches import is_limit
 from vgpumonitor.region.layouts import LAYOUTS
+from vgpumonitor.remembered import Remembered
 from vgpumonitor.snapshot.identity import slots_in_use
 from vgpumonitor.snapshot.model import Container, ContainerDevice, NodeSnapshot
 from vgpumonitor.snapshot.over import unreliable
@@ -100,15 +100,14 @@ def _directory(snapshot: NodeSnapshot, found: Found) -> None:
         }.get(view.loss or "", kinds.CONTAINERS_UNREADABLE)
         found.add(kind, "", view.error or "it has not been looked at yet")
     if snapshot.health.cleanup is None and view.containers:
-        shown = {container.key for container in snapshot.containers}
         listed = snapshot.health.pods.pods
-        left = [
-            reading.changed
+        old = [
+            reading
             for reading in view.containers
-            if reading.pod_uid not in listed
-            and (reading.pod_uid, reading.container) not in shown
-            and snapshot.time - reading.changed > LEFT
+            if snapshot.time - reading.changed > LEFT and reading.pod_uid not in listed
         ]
+        shown = {container.key for container in snapshot.containers} if old else set()
+        left = [each.changed for each in old if (each.pod_uid, each.container) not in shown]
         if left:
             found.add(
                 kinds.DIRECTORIES_LEFT,
@@ -366,9 +365,37 @@ def _containers(snapshot: NodeSnapshot, found: Found) -> None:
         next((d.driver_version for d in snapshot.devices if d.driver_version), None),
         {reading.pod_uid for reading in snapshot.health.containers.containers},
     )
-    for container in snapshot.containers:
-        _look_at(container, node, found)
+    _settled.look(snapshot.containers, node, found)
     _shared(snapshot, found)
+
+
+class _Settled:
+    """What was seen of the containers of the last snapshot, as far as only a change of a container
+    or of the node's GPUs can make it another."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, dict[Container, tuple[tuple[str, Seen], ...]]] = None, {}
+
+    def look(self, containers: Iterable[Container], node: _Node, found: Found) -> None:
+        facts = node.totals, node.told, node.driver, node.synced is None
+        last, before = self._last
+        if last != facts:
+            before = {}
+        now = {}
+        for container in containers:
+            seen = before.get(container)
+            if seen is None:
+                own = Found()
+                _look_at(container, node, own)
+                seen = own.all()
+            # Others are judged by the time, or by when the pods were listed.
+            if container.region is not None and (container.pod_known or node.synced is None):
+                now[container] = seen
+            found.take(seen)
+        self._last = facts, now
+
+
+_settled = _Settled()
 
 
 class _Node(Struct, frozen=True):
@@ -519,12 +546,34 @@ def _unmeasured(container: Container, node: _Node, found: Found) -> None:
         )
 
 
+class _Sharers(Struct, frozen=True):
+    """The containers that share a GPU, by its UUID: where their layouts differ, and where the core
+    limit of one is lifted."""
+
+    mixed: dict[str, list[tuple[Container, ContainerDevice]]]
+    lifted: dict[str, list[tuple[Container, ContainerDevice]]]
+
+
+_sharers: Remembered[_Sharers] = Remembered()
+
+
 def _shared(snapshot: NodeSnapshot, found: Found) -> None:
     """What only several containers on one GPU show."""
+    containers = snapshot.containers
+    sharers = _sharers.get((containers,), lambda: _sharers_of(containers))
+    for several in sharers.mixed.values():
+        _mixed(several, found)
+    feedback = snapshot.health.feedback
+    if feedback is None or feedback.dry_run:
+        for several in sharers.lifted.values():
+            _lifted(several, snapshot.time, found)
+
+
+def _sharers_of(containers: Iterable[Container]) -> _Sharers:
     by_device: defaultdict[str, list[tuple[Container, ContainerDevice]]] = defaultdict(list)
     layouts: defaultdict[str, set[str]] = defaultdict(set)
     lifted = set()
-    for container in snapshot.containers:
+    for container in containers:
         region = container.region
         if region is None:
             continue
@@ -534,13 +583,10 @@ def _shared(snapshot: NodeSnapshot, found: Found) -> None:
                 layouts[device.uuid].add(region.layout)
                 if not region.utilization_switch and is_limit(device.core_limit or 0):
                     lifted.add(device.uuid)
-    for uuid, several in layouts.items():
-        if len(several) > 1:
-            _mixed(by_device[uuid], found)
-    feedback = snapshot.health.feedback
-    if feedback is None or feedback.dry_run:
-        for uuid in sorted(lifted):
-            _lifted(by_device[uuid], snapshot.time, found)
+    return _Sharers(
+        {uuid: by_device[uuid] for uuid, several in layouts.items() if len(several) > 1},
+        {uuid: by_device[uuid] for uuid in sorted(lifted)},
+    )
 
 
 def _mixed(sharers: list[tuple[Container, ContainerDevice]], found: Found) -> None:

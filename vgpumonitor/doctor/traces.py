@@ -50,7 +50,7 @@ def examination(
         libraries=libraries(settings.hook_path, settings.containers),
         loaded=dict(_loaded(settings.procfs, on_devices)) if visible else {},
         koordlet=_gates(settings.procfs, programs.get("koordlet", ())),
-        nri=NRI.exists() if CONTAINERD.is_dir() else None,
+        nri=_nri(),
         programs=programs,
         cgroups=dict(_strange_cgroups(settings.procfs, on_devices)) if visible else {},
         driver=tuple(_driver()),
@@ -152,6 +152,15 @@ def _loaded(procfs: Path, pids: Iterable[int]) -> Iterator[tuple[int, str]]:
         yield pid, paths[0] if paths else ""
 
 
+def _nri() -> bool | None:
+    """Whether containerd offers NRI; None where there is no containerd, or one may not look: root
+    alone may enter the folder of its sockets."""
+    try:
+        return NRI.exists() if CONTAINERD.is_dir() else None
+    except PermissionError:
+        return None
+
+
 def _strange_cgroups(procfs: Path, pids: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Of processes in no pod's, those that look like a container's."""
     for pid in pids:
@@ -182,8 +191,10 @@ def _driver() -> Iterator[str]:
 
 def _why_hidden(procfs: Path) -> str:
     """Why the host's processes can't be seen there."""
-    if not procfs.is_dir():
-        return f"{procfs} does not exist"
+    try:
+        procfs.stat()
+    except OSError as error:
+        return f"can't look at {procfs}: {error.strerror}"
     for line in _read(Path("/proc/self/mountinfo")).splitlines():
         fields = line.split(" ")
         hidden = _HIDEPID.search(line)

@@ -209,8 +209,12 @@ def _claim(directory: Path) -> int:
                 "its files would be overwritten, so choose another directory"
             )
         fd = os.open(marker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileExistsError as error:
+        raise SimulationError(f"can't use {directory} for a simulation: not a directory") from error
     except OSError as error:
-        raise SimulationError(f"can't use {directory} for a simulation: {error}") from error
+        raise SimulationError(
+            f"can't use {directory} for a simulation: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

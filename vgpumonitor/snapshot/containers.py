@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from vgpumonitor.region.launches import limit_holds, measures, waits
 from vgpumonitor.region.model import SUSPENDED, Region, RegionProcess, wrapped
+from vgpumonitor.remembered import Remembered
 from vgpumonitor.snapshot.attribution import Attribution, Part
 from vgpumonitor.snapshot.identity import Identities, Key, Unfound, slots_in_use
 from vgpumonitor.snapshot.model import (
@@ -80,6 +81,7 @@ class Containers:
     def __init__(self, node: str) -> None:
         self._node = node
         self._kept: dict[Key, tuple[_Inputs, Container]] = {}
+        self._names: Remembered[dict[str, tuple[str, str]]] = Remembered()
         self._logged: dict[Key, tuple[tuple[str, ...], ...]] = {}
         self.implausible: Counter[str] = Counter()
 
@@ -101,7 +103,11 @@ class Containers:
         }
         for key in attribution.containers:
             by_key.setdefault(key, None)
-        names = _names(by_key, pods)
+        changed = [0.0 if reading is None else reading.changed for reading in by_key.values()]
+        names = self._names.get(
+            ([*by_key], changed, pods.pods, pods.deleted),
+            lambda: _names(zip(by_key, changed, strict=True), pods),
+        )
         places = _places(known_devices)
         # Containers that are over go first, so that those that came can have their memory.
         for key in self._kept.keys() - by_key.keys():
@@ -164,20 +170,18 @@ class Containers:
                 )
 
 
-def _names(
-    by_key: Mapping[Key, ContainerReading | None], pods: PodsView
-) -> dict[str, tuple[str, str]]:
-    """Namespace and pod name by pod UID. One pair of names stands for one UID: where several
-    claim it, the one that the source lists now has it, then the one whose directory changed
-    last; the others are named by their UID."""
+def _names(directories: Iterable[tuple[Key, float]], pods: PodsView) -> dict[str, tuple[str, str]]:
+    """Namespace and pod name by pod UID; of each container also when its directory changed. One
+    pair of names stands for one UID: where several claim it, the one that the source lists now has
+    it, then the one whose directory changed last; the others are named by their UID."""
     claims: defaultdict[tuple[str, str], list[tuple[bool, float, str]]] = defaultdict(list)
-    for (uid, _), reading in by_key.items():
+    names = {}
+    for (uid, _), changed in directories:
+        names[uid] = "", uid
         pod = pods.pods.get(uid) or pods.deleted.get(uid)
         if pod is not None:
-            changed = 0.0 if reading is None else reading.changed
             claims[pod.namespace, pod.name].append((uid in pods.pods, changed, uid))
-    owners = {max(claim)[2]: names for names, claim in claims.items()}
-    return {uid: owners.get(uid, ("", uid)) for uid, _ in by_key}
+    return names | {max(claim)[2]: owner for owner, claim in claims.items()}
 
 
 def _slots_are_known(reading: ContainerReading) -> bool:

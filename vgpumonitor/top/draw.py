@@ -210,7 +210,7 @@ def _state(row: Row, wide: bool) -> str:
     what HAMi-core does not account for."""
     text = row.state.replace("_", " ")
     if not wide:
-        return f"{text}, bypass" if row.bypassed else text
+        return f"{text}, bypasses" if row.bypassed else text
     if row.blocked_by:
         text += f" by {plain(', '.join(row.blocked_by))}"
     return f"{text}, bypasses with {size(row.bypassed)}" if row.bypassed else text

@@ -52,7 +52,8 @@ class Row:
     def text(self) -> str:
         """What filters look at."""
         device = "" if self.device is None else f"gpu {self.device}"
-        return f"{self.name} {device} {self.state.replace('_', ' ')}".lower()
+        bypasses = " bypasses" if self.bypassed else ""
+        return f"{self.name} {device} {self.state.replace('_', ' ')}{bypasses}".lower()
 
 
 def memory_share(row: Row) -> float | None:

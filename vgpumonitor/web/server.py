@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import ssl
 from asyncio import sslproto
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -81,7 +82,10 @@ async def _listen(runner: web.AppRunner, address: Address, tls: ssl.SSLContext |
             raise ListenError(
                 f"can't listen on {address}: the address is in use; is another vgpumonitor running?"
             ) from error
-        raise ListenError(f"can't listen on {address}: {error.strerror}") from error
+        # asyncio puts the address and words of its own around the reason.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise ListenError(f"can't listen on {address}: {reason}") from error
     served = Address(address.host or "0.0.0.0", site.port)
     log.info("serving", extra={"url": f"{'http' if tls is None else 'https'}://{served}/"})
     return served

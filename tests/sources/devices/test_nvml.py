@@ -767,6 +767,26 @@ class TestMigLock:
             lock.unlink()
             assert nvml.devices() == (DEVICE, MIG_DEVICE)
 
+    def test_where_one_cannot_look_there_is_none(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # The kernel refuses to look for such a name to root, too.
+        state, lock = tmp_path / "nvml.json", tmp_path / ("long" * 100)
+        NODE.write(state)
+        caplog.set_level(logging.WARNING, "vgpumonitor.sources.devices.nvml")
+        with in_python(state, lock_file=lock) as nvml:
+            assert nvml.devices() == (DEVICE, MIG_DEVICE)
+            assert nvml.health().up
+            eventually(lambda: caplog.records)
+        (record,) = caplog.records
+        assert record.getMessage() == (
+            "can't look for the lock file of MIG changes, so none holds NVML off"
+        )
+        assert (record.__dict__["path"], record.__dict__["error"]) == (
+            str(lock),
+            "File name too long",
+        )
+
 
 class TestHang:
     def test_costs_one_wait_and_what_came_before_is_served(self, nvml: Run) -> None:

@@ -301,3 +301,40 @@ def test_an_xid_is_logged_with_its_meaning_and_not_for_each_event(
     )
     assert record.__dict__["device_uuid"] == A100
     assert record.__dict__["action"].startswith("Drain the node")
+
+
+class Mistaken(SimulatedLibrary):
+    """Gives XID 79 as one of the second GPU, which nobody registered."""
+
+    def nvmlEventSetWait_v2(self, events: Any, milliseconds: int) -> Any:  # noqa: N802
+        event = super().nvmlEventSetWait_v2(events, milliseconds)
+        if event.eventData == 79:
+            event.device = self.nvmlDeviceGetHandleByIndex(1)
+        return event
+
+
+def test_an_xid_of_a_gpu_that_is_not_known_is_said_and_counted_and_takes_no_other_along(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "nvml.json"
+    silent = structs.replace(TELLING, devices=(TELLING.devices[0], MIG_GPU))
+    silent.write(state)
+    caplog.set_level(logging.WARNING, "vgpumonitor.sources.devices.nvml")
+    with in_python(state, library=Mistaken(state)) as run:
+        assert run.sample() is not None
+        events = Events(run, silent)
+        events.registered()
+        events.add(
+            *[SimulatedEvent(device=0, type=XID, data=79)] * 3,
+            SimulatedEvent(device=0, type=XID, data=31),
+        )
+        events.counted(31)
+        assert {one.xid for one in run.xids()} == {MARK, 31}
+        assert run.health().errors == {("nvmlEventSetWait_v2", ""): 3}
+    (record,) = [each for each in caplog.records if "XID 79" in each.getMessage()]
+    assert record.getMessage() == (
+        "a GPU that is not known reported XID 79: the GPU has fallen off the bus: the driver can't "
+        "reach it any more"
+    )
+    assert record.__dict__["action"].startswith("Drain the node")
+    assert not any(each.exc_info for each in caplog.records)

@@ -73,6 +73,8 @@ def test_auto_takes_a_cluster_then_logs_then_none(
     assert made("auto", absent, "/a/kubeconfig").name == "kubernetes"
     assert made("auto", tmp_path).name == "pod-logs"
     assert made("auto", absent).name == "none"
+    # The kernel refuses to look for such a name, as it does in a folder that one may not enter.
+    assert made("auto", tmp_path / ("long" * 100)).name == "none"
     (tmp_path / "serviceaccount").mkdir()
     (tmp_path / "serviceaccount" / "token").write_text("token")
     # Half of a service account is none.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +59,8 @@ SOURCES: dict[str, PodSourceType] = {
     "pod-logs": PodSourceType(
         "the names in --pod-logs-dir",
         lambda options: PodLogsSource(options.pod_logs_dir),
-        is_there=lambda options: options.pod_logs_dir.is_dir(),
+        # pathlib's is_dir raises where one may not look.
+        is_there=lambda options: os.path.isdir(options.pod_logs_dir),
     ),
     "file": PodSourceType(
         "what `kubectl get pods -A -o json` printed",

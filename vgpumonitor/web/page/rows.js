@@ -64,11 +64,13 @@ export function rowsOf(snapshot, names, shortUuid) {
         coreLimit: device ? device.core_limit_percent : null,
         lastKernel: container.last_kernel_time,
         state: container.status,
+        bypassed: device ? device.bypassed_memory_bytes : null,
         // A region says so of its devices alone, and what can't be true says nothing.
         noMemoryLimit: inRegion && device.memory_limit_bytes === null && !device.implausible.includes("memory_limit_bytes"),
         noCoreLimit: inRegion && device.core_limit_percent === null,
       };
-      row.text = [row.namespace, row.pod, row.container, row.gpu, STATES[row.state], device && device.uuid]
+      const state = `${STATES[row.state]}${row.bypassed ? " bypasses" : ""}`;
+      row.text = [row.namespace, row.pod, row.container, row.gpu, state, device && device.uuid]
         .filter(Boolean)
         .join(" ")
         .toLowerCase();

@@ -185,7 +185,13 @@ export class Table {
         );
       } else if (column.key === "state") {
         node.append(
-          element("td", attributes, element("span", { class: "mark", "aria-hidden": "true" }), element("span")),
+          element(
+            "td",
+            attributes,
+            element("span", { class: "mark", "aria-hidden": "true" }),
+            element("span"),
+            element("span", { class: "bypassed" }),
+          ),
         );
       } else node.append(element("td", attributes));
     }
@@ -212,6 +218,7 @@ function fillRow(node, row, time) {
   setAttribute(state, "class", `state ${row.state}`);
   setText(state.children[0], MARKS[row.state]);
   setText(state.children[1], STATES[row.state]);
+  bypass(state.children[2], row.bypassed);
 }
 
 // The meter says how much of the limit is used; near its end it gets a mark as well.
@@ -224,6 +231,13 @@ function meter(cell, text, value, limit) {
   cell.classList.toggle("near", near);
   bar.hidden = value === null || !limit;
   bar.firstChild.style.width = `${100 * share}%`;
+}
+
+// What the driver says of the container's processes that HAMi-core does not know of.
+function bypass(cell, bytes) {
+  cell.hidden = !bytes;
+  setText(cell, bytes ? `bypasses with ${size(bytes)}` : "");
+  setAttribute(cell, "title", bytes ? "unknown to HAMi-core: no limit applies to it" : "");
 }
 
 function options(select, pairs, value) {

@@ -250,3 +250,11 @@ what to do. */}}
 {{ concat (.command | default list) (.args | default list) | join " " }}
 {{- end }}
 {{- end }}
+
+{{/* "true" where command lines switch an alpha feature gate of Koordinator's on, itself or through
+AllAlpha: (list $lines "GPUEnvInject"). What is said of a gate last holds, and goes before what is
+said of all. */}}
+{{- define "hami-daemon.hasGate" -}}
+{{- $said := regexFindAll (printf "\\b%s=\\w+" (index . 1)) (index . 0) -1 | default (regexFindAll "\\bAllAlpha=\\w+" (index . 0) -1) }}
+{{- if regexMatch "=(1|t|T|true|True|TRUE)$" ($said | join " ") }}true{{ end }}
+{{- end }}

@@ -166,6 +166,12 @@ class NvmlClient:
         """Whether that call failed when it was last made: some give nothing where they don't."""
         return (function, uuid) in self._failing
 
+    def count_failure(self, function: str, uuid: str) -> None:
+        """For ``errors`` and ``failed_at``; ``record`` does it for what NVML says itself."""
+        with self._lock:
+            self._errors[function, uuid] += 1
+            self._failed_at[function, uuid] = time.time()
+
     def _is_unsupported(self, error: Exception) -> bool:
         """Whether driver or device will never do it; an older function may. pynvml has an error
         of its own, outside NVMLError, for functions that the driver's library lacks."""
@@ -188,9 +194,7 @@ class NvmlClient:
             level = logging.DEBUG
         else:
             self._unsupported.discard(key)
-            with self._lock:
-                self._errors[function, uuid] += 1
-                self._failed_at[function, uuid] = time.time()
+            self.count_failure(function, uuid)
             no_driver = (
                 library.NVML_ERROR_LIBRARY_NOT_FOUND,
                 library.NVML_ERROR_DRIVER_NOT_LOADED,

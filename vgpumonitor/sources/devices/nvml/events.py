@@ -61,6 +61,8 @@ class XidEvents:
         self._present: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, int], XidErrors] = {}
+        #: When an XID of a GPU that is not known was logged last.
+        self._unknown: dict[int, float] = {}
 
     @property
     def seen(self) -> tuple[XidErrors, ...]:
@@ -102,8 +104,22 @@ class XidEvents:
         with suppress(TimeoutError):
             self._running.result(timeout=_LET_GO_TIMEOUT)
 
-    def _count(self, uuid: str, index: int, event: Any) -> None:
+    def _count(self, gpu: tuple[str, int] | None, event: Any) -> None:
+        """``gpu`` are UUID and index; None where the event's handle is none that was registered.
+        NVML should give no such event: it is counted as a failure of the call that gave it."""
         now, code = time.time(), int(event.eventData)
+        xid = xid_of(code)
+        if gpu is None:
+            self._client.count_failure("nvmlEventSetWait_v2", "")
+            if now - self._unknown.get(code, 0.0) >= _NEWS:
+                self._unknown[code] = now
+                _log.warning(
+                    "a GPU that is not known reported XID %d: %s",
+                    *(code, xid.meaning),
+                    extra={"action": xid.action},
+                )
+            return
+        uuid, index = gpu
         gpu_instance, compute_instance = (
             None if instance == _NO_INSTANCE else int(instance)
             for instance in (event.gpuInstanceId, event.computeInstanceId)
@@ -120,7 +136,6 @@ class XidEvents:
                 compute_instance_id=compute_instance,
             )
         if before is None or now - before.last_time >= _NEWS:
-            xid = xid_of(code)
             _log.warning(
                 "GPU %d reported XID %d: %s",
                 *(index, code, xid.meaning),
@@ -137,7 +152,7 @@ class _Watch:
         self,
         client: NvmlClient,
         devices: dict[str, int],
-        count: Callable[[str, int, Any], None],
+        count: Callable[[tuple[str, int] | None, Any], None],
         retry_seconds: float,
     ) -> None:
         self.stop = threading.Event()
@@ -204,7 +219,7 @@ class _Watch:
                 burst = 0
                 continue
             if event.eventType == library.nvmlEventTypeXidCriticalError:
-                self._count(*self._registered[bytes(event.device)], event)
+                self._count(self._registered.get(bytes(event.device)), event)
             burst += 1
             if burst == _BURST:
                 burst = 0

@@ -6,6 +6,7 @@ NVML down for as long as the file exists.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from watchdog.events import (
 )
 
 from vgpumonitor.sources.events import DirectoryEvents
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks where no event asks for one: the file's directory may not exist yet.
 LOOK_INTERVAL = 5.0
@@ -38,7 +41,18 @@ class LockFile:
 
     @property
     def exists(self) -> bool:
-        return self.path.exists()
+        """Also False where one can't look, as in a folder that another user alone may enter: all
+        figures of the GPUs are worth more than a change of MIG devices that may never come."""
+        return self._look() is True
+
+    def _look(self) -> bool | OSError:
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            return error
+        return True
 
     def start(self) -> None:
         threading.Thread(target=self._watch, name="mig-lock", daemon=True).start()
@@ -55,11 +69,18 @@ class LockFile:
             DirDeletedEvent,
         ]
         events = DirectoryEvents(self.path.parent, kinds, lambda _: self._alarm.set())
-        existed = False
+        existed = refused = False
         while not self._stopping.is_set():
             self._alarm.clear()
             events.follow()
-            if self.exists != existed:
+            found = self._look()
+            if isinstance(found, OSError) and not refused:
+                log.warning(
+                    "can't look for the lock file of MIG changes, so none holds NVML off",
+                    extra={"path": str(self.path), "error": found.strerror},
+                )
+            refused = isinstance(found, OSError)
+            if (found is True) != existed:
                 existed = not existed
                 self._on_change()
             self._alarm.wait(self._look_interval)
