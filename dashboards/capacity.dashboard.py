@@ -238,8 +238,8 @@ dashboard = build(
                     "The largest share of a GPU that a pod could still have on one of the chosen "
                     "nodes, and the mean of the nodes' largest.",
                     RATIO,
-                    Query(f"max(node:vgpu_free_ratio:max{{{NODES}}})", "largest"),
-                    Query(f"avg(node:vgpu_free_ratio:max{{{NODES}}})", "mean of the nodes"),
+                    Query(f"max({FREE})", "largest"),
+                    Query(f"avg({of_node('max', FREE)})", "mean of the nodes"),
                     top=1,
                     many=False,
                 ),

@@ -195,7 +195,7 @@ dashboard = build(
                 ),
             ],
         ),
-        (6, [alerts(CLUSTERS, "vgpumonitor's alerts that are firing now in the chosen clusters.")]),
+        (8, [alerts(CLUSTERS, "vgpumonitor's alerts that are firing now in the chosen clusters.")]),
         row("Over time"),
         (
             9,
@@ -246,7 +246,7 @@ dashboard = build(
         ),
         row("Namespaces, nodes, models"),
         (
-            10,
+            8,
             [
                 table(
                     "Namespaces",

@@ -173,7 +173,7 @@ dashboard = build(
             [
                 table(
                     "GPUs",
-                    "Each GPU now. Reasons counts why its clocks are held down at this moment.",
+                    "Each GPU now. Slowed by counts why its clocks are held down at this moment.",
                     Column("GPU", label="device_index", width=60),
                     Column("Model", label="name"),
                     Column("Driver", label="driver_version", width=120),
@@ -228,7 +228,7 @@ dashboard = build(
                     Column(
                         "Power", per_card(f"vgpu_device_power_watts{{{NODE}}}"), "watt", width=85
                     ),
-                    Column("Reasons", f"count by ({CARD}) ({THROTTLED})", COUNT),
+                    Column("Slowed by", f"count by ({CARD}) ({THROTTLED})", COUNT, width=95),
                     sort="GPU",
                     ascending=True,
                 )
@@ -253,7 +253,7 @@ dashboard = build(
                     ),
                     Column(
                         "Of limit",
-                        per_container(f"container:vgpu_memory_used_bytes:sum{{{NODE}}}")
+                        per_container(f"{USED}{{{NODE}}}")
                         + " / "
                         + per_container(f"container:vgpu_memory_limit_bytes:max{{{NODE}}}"),
                         RATIO,
@@ -271,6 +271,27 @@ dashboard = build(
             ],
         ),
         (6, [alerts(NODE, "vgpumonitor's alerts that are firing now for the node.")]),
+        (
+            6,
+            [
+                table(
+                    "Findings",
+                    "What the exporter itself finds wrong on the node, and in how many places. "
+                    "vgpumonitor doctor and the exporter's page say where; docs/troubleshooting.md "
+                    "says what to do.",
+                    Column("Severity", label="severity", width=110),
+                    Column("Finding", label="id"),
+                    Column(
+                        "Places",
+                        f"max by (severity, id) (vgpumonitor_findings{{{NODE}}}) > 0",
+                        COUNT,
+                    ),
+                    sort="Severity",
+                    ascending=True,
+                    none="none",
+                )
+            ],
+        ),
         row("All GPUs"),
         (
             8,
@@ -332,14 +353,14 @@ dashboard = build(
                 timeseries(
                     "Errors of memory and links",
                     "Memory errors that ECC found, transfers over PCIe that were repeated, and "
-                    "errors of NVLinks, in the preceding hour. Links without errors have no line.",
+                    "errors of NVLinks, in the preceding hour. What had no errors has no line.",
                     COUNT,
-                    Query(risen("ecc_errors_total", ", kind"), GPU + " {{kind}}"),
+                    Query(f"{risen('ecc_errors_total', ', kind')} > 0", GPU + " {{kind}}"),
                     Query(f"{risen('pcie_replays_total')} > 0", GPU + " PCIe replays"),
                     Query(
                         f"{risen('nvlink_errors_total', ', kind')} > 0", GPU + " NVLink {{kind}}"
                     ),
-                    hint=NEEDS_VGPU,
+                    hint="none in the time range",
                 ),
             ],
         ),
@@ -353,7 +374,7 @@ dashboard = build(
                     "to the host, and whether faulty memory was replaced. What no GPU of the node "
                     "has, such as fans, has no column. An idle GPU lowers its clocks and its "
                     "link's generation to save power.",
-                    Column("GPU", label="device_index", width=60),
+                    Column("GPU", label="device_index"),
                     Column(
                         "SM clock",
                         f"{clock('hertz')} / {clock('max_hertz')}",

@@ -662,7 +662,9 @@ def dashboard(
         templating=Templating(list=[source_variable(), *variables]),
         annotations=Annotations(list=[_annotation(mark) for mark in marks]),
         links=[
-            DashboardLink(title="vgpumonitor", tags=[TAG], includeVars=True, keepTime=True),
+            DashboardLink(
+                title="vgpumonitor", tags=[TAG], asDropdown=True, includeVars=True, keepTime=True
+            ),
         ],
         panels=list(panels),
     ).auto_panel_ids()

@@ -45,7 +45,7 @@ CORES_PEAK = f"max_over_time(workload:vgpu_core_utilization_ratio:avg5m{{{CHOSEN
 CORES_P95 = f"quantile_over_time(0.95, workload:vgpu_core_utilization_ratio:avg5m{{{CHOSEN}}}[7d])"
 DAYS = f"count_over_time(workload:vgpu_memory_used_bytes:max5m{{{CHOSEN}}}[7d]) / {DAY}"
 ASK_MEMORY = f"{HEADROOM} * {MEMORY_PEAK}"
-ASK_CORES = f"clamp_max({HEADROOM} * {CORES_P95}, 1)"
+ASK_CORES = f"clamp({HEADROOM} * {CORES_P95}, 0.01, 1)"
 
 
 def last(series: str) -> str:
@@ -166,8 +166,9 @@ dashboard = build(
                     "What to ask for: memory",
                     "For each share of a GPU that a pod of the workload has: what it was "
                     "allocated, the 95th percentile and the peak of the largest in seven days, "
-                    "and the peak with the headroom. Frees is the sum over the workload's shares "
-                    "of now. Days is how much of the seven days is known.",
+                    "and the peak with the headroom: nothing where nothing was used. Frees is the "
+                    "sum over the workload's shares of now. Days is how much of the seven days is "
+                    "known.",
                     Column("Namespace", label="namespace", link=TO_NAMESPACE, width=120),
                     Column("Kind", label="workload_kind", width=105),
                     Column("Workload", label="workload", link=TO_WORKLOAD),
@@ -175,7 +176,7 @@ dashboard = build(
                     Column("Allocated", MEMORY_EACH, BYTES, width=95),
                     Column("95 %", MEMORY_P95, BYTES, width=95),
                     Column("Peak", MEMORY_PEAK, BYTES, width=95),
-                    Column("Ask for", ASK_MEMORY, BYTES, width=95),
+                    Column("Ask for", f"{ASK_MEMORY} > 0", BYTES, width=95),
                     Column("Frees", FREES_MEMORY, BYTES, bar=True, width=130),
                     Column("Days", DAYS, NUMBER, width=60),
                     sort="Frees",
@@ -189,8 +190,9 @@ dashboard = build(
                     "What to ask for: cores",
                     "For each share of a GPU that a pod of the workload has: what it was "
                     "allocated, the 95th percentile and the peak of five-minute means in seven "
-                    "days, and the 95th percentile with the headroom. Frees is the sum over the "
-                    "workload's shares of now, in whole GPUs.",
+                    "days, and the 95th percentile with the headroom: nothing where nothing was "
+                    "used, otherwise at least 1 %, since schedulers take 0 for no limit. Frees is "
+                    "the sum over the workload's shares of now, in whole GPUs.",
                     Column("Namespace", label="namespace", link=TO_NAMESPACE, width=120),
                     Column("Kind", label="workload_kind", width=105),
                     Column("Workload", label="workload", link=TO_WORKLOAD),
@@ -198,7 +200,7 @@ dashboard = build(
                     Column("Allocated", CORES_EACH, RATIO, width=95),
                     Column("95 %", CORES_P95, RATIO, width=80),
                     Column("Peak", CORES_PEAK, RATIO, width=80),
-                    Column("Ask for", ASK_CORES, RATIO, width=80),
+                    Column("Ask for", f"{ASK_CORES} and {CORES_PEAK} > 0", RATIO, width=80),
                     Column("Frees", FREES_CORES, NUMBER, bar=True, width=130),
                     sort="Frees",
                 ),

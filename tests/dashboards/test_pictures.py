@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 #: What shows faults and waiting only, and a GPU in MIG mode, which has no utilization.
 EMPTY = {
+    ("node", "Errors of memory and links"),
     ("node", "GPU 4: cores"),
     ("workload", "Alerts"),
     ("workload", "Launches blocked"),
