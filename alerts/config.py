@@ -23,6 +23,10 @@ DISABLED: frozenset[str] = frozenset()
 #: same namespace.
 NAMESPACES: dict[str, dict[str, float]] = {}
 
+#: What an hour of a GPU costs, by its model as ``vgpu_device_info`` names it, where models differ:
+#: {"NVIDIA L40S": 0.9}. The dashboard Rightsizing has a variable for the price of all others.
+PRICES: dict[str, float] = {}
+
 THRESHOLDS: dict[str, float] = {
     # Seconds that a scrape may take. Prometheus gives up after 10 where nobody says otherwise.
     "scrape_seconds": 5,

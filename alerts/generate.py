@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from alerts.config import DISABLED, NAMESPACES, RUNBOOKS
+from alerts.config import DISABLED, NAMESPACES, PRICES, RUNBOOKS
 from alerts.model import Alert, Group, Recording
-from alerts.rules import ALERTS, RECORDING
+from alerts.rules import ALERTS, PRICE, RECORDING
 
 DIRECTORY = Path(__file__).parent
 _NOTE = "# Generated from rules.py, hardware.py and config.py by `make alerts`; edit that.\n"
@@ -96,6 +96,16 @@ def _groups(groups: tuple[Group, ...]) -> list[dict[str, Any]]:
     ]
 
 
+def prices(of_models: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A group with the price of each model, none where there is none. The chart's template does
+    the same."""
+    rules = [
+        {"record": PRICE, "expr": f"vector({price})", "labels": {"name": model}}
+        for model, price in sorted(of_models.items())
+    ]
+    return [{"name": "vgpu.prices", "interval": "1m", "rules": rules}] if rules else []
+
+
 def _yaml(value: Any) -> str:
     return _NOTE + yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100)
 
@@ -112,14 +122,14 @@ def _runbook_index() -> str:
 def files() -> dict[str, str]:
     """The text of each generated file, by its path from this directory."""
     return {
-        "recording.rules.yaml": _yaml({"groups": _groups(RECORDING)}),
+        "recording.rules.yaml": _yaml({"groups": [*_groups(RECORDING), *prices(PRICES)]}),
         "alerts.rules.yaml": _yaml({"groups": _groups(ALERTS)}),
         "prometheusrule.yaml": _yaml(
             {
                 "apiVersion": "monitoring.coreos.com/v1",
                 "kind": "PrometheusRule",
                 "metadata": {"name": "vgpumonitor"},
-                "spec": {"groups": _groups((*RECORDING, *ALERTS))},
+                "spec": {"groups": [*_groups((*RECORDING, *ALERTS)), *prices(PRICES)]},
             }
         ),
         "runbooks/README.md": _runbook_index(),

@@ -34,7 +34,8 @@ from vgpumonitor.diagnosis import KINDS
 
 #: Peaks of an hour that a container must have to be called oversized; seven days have 168.
 OVERSIZED_PEAKS = 158
-
+#: What an hour of a GPU costs, where its model has a price of its own.
+PRICE = "model:vgpu_gpu_hour_price:vector"
 
 _SCRAPE = "cluster, job, instance"
 _POD = f"{_NODE}, namespace, pod"

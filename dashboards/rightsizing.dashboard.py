@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from grafanalib.core import Table
 
+from alerts.rules import PRICE
 from dashboards.panels import (
     ALLOCATED,
     BYTES,
@@ -74,6 +75,14 @@ def by(labels: str, expr: str) -> str:
     return f"sum by ({labels}) ({expr})"
 
 
+def cost(what: str) -> str:
+    """By the price of the GPU's model, or that of the variable where it has none of its own."""
+    return (
+        f"({hours(what)} * on (name) group_left () max by (name) ({PRICE}) "
+        f"or {hours(what)} * $price)"
+    )
+
+
 def of_workloads(family: str) -> str:
     return f"sum(workload:{family}:sum{{{CHOSEN}}})"
 
@@ -87,8 +96,8 @@ def hours_table(title: str, description: str, labels: str, *names: Column) -> Ta
         Column("Allocated", by(labels, hours("allocated")), NUMBER),
         Column("Used", by(labels, hours("used")), NUMBER),
         Column("Idle", by(labels, hours("idle")), NUMBER, bar=True),
-        Column("Cost", f"$price * {by(labels, hours('allocated'))}", NUMBER),
-        Column("Idle cost", f"$price * {by(labels, hours('idle'))}", NUMBER),
+        Column("Cost", by(labels, cost("allocated")), NUMBER),
+        Column("Idle cost", by(labels, cost("idle")), NUMBER),
         sort="Idle",
     )
 
@@ -123,11 +132,11 @@ dashboard = build(
                 ),
                 stat(
                     "Cost",
-                    "GPU hours times the price. Choose one model, and set its price, where prices "
-                    "differ.",
+                    "GPU hours times the price of the GPU's model: that of the rules' prices where "
+                    "it has one there, otherwise the one above.",
                     NUMBER,
-                    Query(f"$price * sum({hours('allocated')})", "allocated", color=ALLOCATED),
-                    Query(f"$price * sum({hours('idle')})", "idle", color=IDLE),
+                    Query(f"sum({cost('allocated')})", "allocated", color=ALLOCATED),
+                    Query(f"sum({cost('idle')})", "idle", color=IDLE),
                 ),
                 stat(
                     "Pods whose use is not known",

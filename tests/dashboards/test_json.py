@@ -10,7 +10,7 @@ import pytest
 
 from alerts.config import RUNBOOKS
 from alerts.model import Recording
-from alerts.rules import RECORDING
+from alerts.rules import PRICE, RECORDING
 from dashboards.generate import files
 from dashboards.schema import PLUGIN_VERSION, VERSION
 from testing.dashboards import DIRECTORY, panels, read
@@ -229,7 +229,7 @@ def test_columns_are_inside_their_panel(name: str, panel: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(("name", "panel"), PANELS)
 def test_queries_name_what_there_is(name: str, panel: dict[str, Any]) -> None:
-    known = DOCUMENTED if name == "documented" else FAMILIES - DOCUMENTED | RECORDED
+    known = DOCUMENTED if name == "documented" else FAMILIES - DOCUMENTED | RECORDED | {PRICE}
     for target in panel["targets"]:
         assert names(target["expr"]) <= known - {UNUSABLE}, target["expr"]
 
@@ -239,4 +239,4 @@ def test_dashboards_of_a_whole_cluster_ask_for_no_raw_series(name: str) -> None:
     """Where a cluster is large only what is recorded is small."""
     for panel in panels(DASHBOARDS[name]):
         for target in panel["targets"]:
-            assert names(target["expr"]) <= RECORDED, target["expr"]
+            assert names(target["expr"]) <= RECORDED | {PRICE}, target["expr"]

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from alerts.rules import PRICE
 from testing.dashboards import chosen, filled, panels
 from testing.history import FLAG
 from testing.prometheus import Prometheus, prometheus
+from testing.remote_write import write_constant
 from testing.replicas import simulated, write_past
 from tests.dashboards.test_json import DASHBOARDS, PANELS
 
@@ -127,3 +129,24 @@ def test_clocks_are_those_of_the_gpus_that_a_pod_uses(
     assert reasons > 1
     of_pod = read(source, f'container:vgpu_memory_used_bytes:best{{pod="{pod}"}}')
     assert read(source, filled(expr, first)) == reasons + of_pod
+
+
+def test_a_model_may_have_a_price_of_its_own(
+    source: Prometheus, variables: dict[str, dict[str, list[str]]]
+) -> None:
+    first = {name: options[0] for name, options in variables["rightsizing"].items()}
+    [allocated, idle] = [
+        filled(target["expr"], {**first, "price": "2"})
+        for panel in panels(DASHBOARDS["rightsizing"])
+        for target in panel["targets"]
+        if panel["title"] == "Cost"
+    ]
+    hours = "sum by (name) (sum_over_time(workload:vgpu_allocated_gpu_hours:sum5m[5m]))"
+    of_models = {labels["name"]: value for labels, value in source.query(hours)}
+    [(_, before)] = source.query(allocated)
+    assert before == pytest.approx(2 * sum(of_models.values()))
+    model, of_model = of_models.popitem()
+    write_constant(source.url, [int(time.time())], [({"__name__": PRICE, "name": model}, 7.0)])
+    [(_, after)] = source.query(allocated)
+    assert after == pytest.approx(before + (7 - 2) * of_model)
+    assert source.query(idle)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from alerts.config import JOBS, RUNBOOKS
-from alerts.generate import by_namespace
+from alerts.generate import by_namespace, prices
 from alerts.model import Alert
 from alerts.rules import ALERTS
 from testing.tools import require
@@ -914,6 +914,24 @@ def test_a_namespace_has_thresholds_of_its_own() -> None:
     done = template("prometheusRule.namespaces.team-x.card_full=1")
     assert done.returncode != 0
     assert "no alert about containers or pods has a threshold card_full" in done.stderr
+
+
+def test_a_model_has_a_price_of_its_own() -> None:
+    """The same rules that the repository's generator makes."""
+    own = {"NVIDIA L40S": 0.9, "NVIDIA A100-SXM4-80GB": 2.1}
+    made = one(
+        render(
+            "prometheusRule.prices.NVIDIA L40S=0.9",
+            "prometheusRule.prices.NVIDIA A100-SXM4-80GB=2.1",
+        ),
+        "PrometheusRule",
+    )
+    assert made["spec"]["groups"][-1:] == prices(own)
+    unpriced = one(render(), "PrometheusRule")["spec"]["groups"]
+    assert "vgpu.prices" not in {group["name"] for group in unpriced}
+    done = template("prometheusRule.prices.NVIDIA L40S=free")
+    assert done.returncode != 0
+    assert "NVIDIA L40S" in done.stderr
 
 
 def test_a_group_without_rules_is_left_out() -> None:
