@@ -349,6 +349,7 @@ dashboard = build(
                     "Memory of processes that are in no container of the node's Kubernetes.",
                     BYTES,
                     Query(of_cards("vgpu_device_memory_unattributed_bytes:max"), GPU),
+                    top=1 << 30,
                 ),
                 timeseries(
                     "Errors of memory and links",

@@ -158,7 +158,7 @@ def timeseries(
     *queries: Query,
     stacked: bool = False,
     thresholds: Thresholds = (),
-    top: float | None = None,
+    top: int | None = None,
     most: float | None = None,
     many: bool = True,
     repeat: str | None = None,
