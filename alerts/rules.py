@@ -538,15 +538,20 @@ unless on ({_NODE})
             ),
             Alert(
                 "VgpuMonitorAnnotationErrors",
+                # For as long as it is wrong, and of pods that were gone before the next scrape.
                 f"""\
-{_once(f"{_NODE}, annotation", "increase(vgpumonitor_annotation_errors_total[15m])")}
+{_once(_NODE, 'vgpumonitor_findings{id="annotation-invalid"}')} > 0
+or
+sum by ({_NODE}) (
+  {_once(f"{_NODE}, annotation", "increase(vgpumonitor_annotation_errors_total[15m])")}
+)
 > 0""",
                 "0s",
                 "warning",
                 "platform",
                 "An allocation of a pod can't be understood",
-                f"{_EXPORTER_TEXT} could not understand {{{{ $labels.annotation }}}} of a pod "
-                f"{_TIMES} times in 15 minutes: what the pod was allocated is not known.",
+                f"{_EXPORTER_TEXT} could not understand an annotation that says what a pod was "
+                "allocated: what the pod has is not known.",
             ),
             Alert(
                 "VgpuMonitorFinding",
