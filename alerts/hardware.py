@@ -37,10 +37,10 @@ _SENT_AGAIN = "crc_flit|crc_data|replay|receive"
 def _below_max(part: str) -> str:
     """The most that the link had in a while, where that is less than it can have. A link slows
     down while it has nothing to do."""
-    now = once(CARD, f"max_over_time({_PCIE}_{part}[15m])")
+    below = f"max_over_time({_PCIE}_{part}[15m]) < {_PCIE}_{part}_max"
     return f"""\
   label_replace(
-    {now} < {once(CARD, f"{_PCIE}_{part}_max")},
+    {once(CARD, below)},
     "part", "{part}", "", ""
   )"""
 

@@ -51,7 +51,7 @@ _WORKLOAD = "cluster, namespace, workload_kind, workload"
 def _best(family: str, of_driver: str, of_hami_core: str) -> Recording:
     return Recording(
         f"container:{family}:best",
-        f"{_once(_CONTAINER, of_driver)}\nor\n{of_hami_core}",
+        _once(_CONTAINER, f"\n  {of_driver}\n  or on ({_CONTAINER})\n  {of_hami_core}\n"),
     )
 
 
@@ -61,10 +61,12 @@ def _allocated(family: str, limit: str) -> Recording:
     return Recording(
         f"pod:{family}:sum",
         f"""\
-(
-  sum by ({_POD_DEVICE}) ({_once(f"{_POD_DEVICE}, device_minor", family)})
-  or on ({_POD})
-  {_once(_POD_DEVICE, limit)}
+sum by ({_POD_DEVICE}) (
+  max by ({_POD_DEVICE}, device_minor) (
+    {family}
+    or on ({_POD})
+    {limit}
+  )
 )
 {_WITH_WORKLOAD}""",
     )
@@ -119,15 +121,20 @@ def _largest(record: str, series: str) -> Recording:
     return Recording(record, f"max by ({_WORKLOAD}) ({series})")
 
 
-def _hours(what: str, series: str) -> Recording:
-    """GPU hours of five minutes, by the GPU's model."""
+def _hours(what: str, series: str, family: str) -> Recording:
+    """GPU hours of five minutes, by the GPU's model; without one where the GPU that has a share of
+    ``family`` is not known."""
     return Recording(
         f"workload:{what}:sum5m",
         f"""\
 sum by ({_WORKLOAD}, name) (
-  {series} * on ({_UUID}) group_left (name) card:vgpu_device_info:group
-  or
-  {series} unless on ({_UUID}) card:vgpu_device_info:group
+  {series}
+  * on ({_UUID}) group_left (name)
+  (
+    card:vgpu_device_info:group
+    or on ({_UUID})
+    group by ({_UUID}) (card:{family}:sum or pod:{family}:sum{{device_uuid=""}})
+  )
 )
 / 12""",
     )
@@ -157,7 +164,7 @@ RECORDING = (
                 _once(_CONTAINER, "sum without (kind) (vgpu_memory_used_bytes)"),
             ),
             _best(_USED[0], "vgpu_nvml_memory_used_bytes", "container:vgpu_memory_used_bytes:sum"),
-            _best(_USED[1], "vgpu_nvml_core_utilization_ratio", _once(_CONTAINER, _USED[1])),
+            _best(_USED[1], "vgpu_nvml_core_utilization_ratio", _USED[1]),
             Recording(
                 "container:vgpu_memory_limit_bytes:max",
                 _once(_CONTAINER, "vgpu_memory_limit_bytes"),
@@ -309,9 +316,9 @@ label_replace(
                 f"workload:{_ALLOCATED[0]}:count",
                 f"count by ({_WORKLOAD}) (pod:{_ALLOCATED[0]}:sum)",
             ),
-            _hours("vgpu_allocated_gpu_hours", f"pod:{_ALLOCATED[1]}:sum"),
-            _hours("vgpu_used_gpu_hours", f"avg_over_time(pod:{_USED[1]}:sum[5m])"),
-            _hours("vgpu_idle_gpu_hours", f"pod:{_IDLE[1]}:sum"),
+            _hours("vgpu_allocated_gpu_hours", f"pod:{_ALLOCATED[1]}:sum", _ALLOCATED[1]),
+            _hours("vgpu_used_gpu_hours", f"avg_over_time(pod:{_USED[1]}:sum[5m])", _USED[1]),
+            _hours("vgpu_idle_gpu_hours", f"pod:{_IDLE[1]}:sum", _ALLOCATED[1]),
         ),
     ),
     # For what looks back over a week at every container.
@@ -469,8 +476,7 @@ or on ({_SCRAPE})
             Alert(
                 "VgpuMonitorRegionsMalformed",
                 f"""\
-{_once(f"{_NODE}, reason", f"increase(vgpumonitor_region_errors_total{_MALFORMED}[10m])")}
-> 0""",
+{_once(f"{_NODE}, reason", f"increase(vgpumonitor_region_errors_total{_MALFORMED}[10m]) > 0")}""",
                 "10m",
                 "warning",
                 "platform",
