@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from benchmarks.table import Row, markdown
-from testing.dashboards import Dashboard, chosen, filled, panels, read
+from testing.dashboards import GIVEN, Dashboard, chosen, filled, first, panels, read
 from testing.history import CONFIG, FLAG
 from testing.prometheus import Prometheus, prometheus
 from testing.replicas import simulated, write_past
@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[1]
 #: Seconds that the dashboards show, and from one sample, and one point of a graph, to the next.
 RANGE = 3600
 STEP = 30
-#: Of the demo's namespaces the one in which there is something of everything.
-GIVEN = {"workload": {"namespace": "team-nlp"}}
 
 
 @dataclass(frozen=True)
@@ -41,16 +39,16 @@ class _Query:
 def _asked(source: Prometheus, name: str, dashboard: Dashboard, end: int) -> Iterator[_Query]:
     ranges = {"__range": f"{RANGE}s", "__rate_interval": f"{4 * STEP}s"}
     values = chosen(dashboard, source, **ranges, **GIVEN.get(name, {}))
-    first = {variable: options[0] for variable, options in values.items()}
+    opened = first(values)
     for variable in dashboard["templating"]["list"]:
         if variable.get("query", "").startswith("query_result("):
-            expr = filled(variable["query"].removeprefix("query_result("), first)[:-1]
+            expr = filled(variable["query"].removeprefix("query_result("), opened)[:-1]
             yield _query(source, name, f"variable {variable['name']}", expr, end, instant=True)
     for panel in panels(dashboard):
         repeated = panel.get("repeat") or ""
         for option in values[repeated][1:] if repeated else [""]:
             for target in panel["targets"]:
-                expr = filled(target["expr"], {**first, repeated: option})
+                expr = filled(target["expr"], {**opened, repeated: option})
                 yield _query(
                     source, name, panel["title"], expr, end, instant=target.get("instant", False)
                 )

@@ -13,6 +13,10 @@ from testing.prometheus import Prometheus
 
 DIRECTORY = Path(__file__).parents[1] / "dashboards"
 
+#: What is chosen of a dashboard's variables: of the demo's namespaces the one in which there is
+#: something of everything.
+GIVEN: Mapping[str, Mapping[str, str]] = {"workload": {"namespace": "team-nlp"}}
+
 Dashboard = dict[str, Any]
 
 
@@ -62,3 +66,8 @@ def chosen(dashboard: Dashboard, source: Prometheus, **given: str) -> dict[str, 
         assert [value for value in values if value], name
         found[name] = values
     return found
+
+
+def first(values: Mapping[str, list[str]]) -> dict[str, str]:
+    """What Grafana takes of what ``chosen`` offers."""
+    return {variable: options[0] for variable, options in values.items()}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from testing.dashboards import chosen, filled
+from testing.dashboards import GIVEN, chosen, filled, first
 from testing.exporter import free_port, running
 from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
@@ -154,16 +154,15 @@ scrape_configs:
 
 @pytest.mark.parametrize(("name", "panel"), PANELS)
 def test_each_query_returns_data(stack: Stack, name: str, panel: dict[str, Any]) -> None:
-    # Of the demo's namespaces the one in which there is something of everything.
-    given = {"namespace": "team-nlp"} if name == "workload" else {}
-    values = eventually(lambda: chosen(DASHBOARDS[name], stack.prometheus, **given), 30)
-    first = {variable: options[0] for variable, options in values.items()}
+    values = eventually(
+        lambda: chosen(DASHBOARDS[name], stack.prometheus, **GIVEN.get(name, {})), 30
+    )
     # A panel for each GPU: some have no container with a core limit.
     repeated = panel.get("repeat", "")
     options = values[repeated][1:] if repeated else [""]
     for target in panel["targets"]:
         expressions = [
-            looks_back_seconds(filled(target["expr"], {**first, repeated: option}))
+            looks_back_seconds(filled(target["expr"], {**first(values), repeated: option}))
             for option in options
         ]
 

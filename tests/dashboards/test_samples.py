@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alerts.rules import PRICE
-from testing.dashboards import chosen, filled, panels
+from testing.dashboards import GIVEN, chosen, filled, first, panels
 from testing.history import FLAG
 from testing.prometheus import Prometheus, prometheus
 from testing.remote_write import write_constant
@@ -53,9 +53,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="module")
 def variables(source: Prometheus) -> dict[str, dict[str, list[str]]]:
-    # Of the demo's namespaces the one in which there is something of everything.
     return {
-        name: chosen(dashboard, source, **({"namespace": "team-nlp"} if name == "workload" else {}))
+        name: chosen(dashboard, source, **GIVEN.get(name, {}))
         for name, dashboard in DASHBOARDS.items()
     }
 
@@ -81,10 +80,10 @@ def test_queries_read_nothing_that_the_variables_exclude(
 ) -> None:
     """What a query reads for a node or a namespace that there is not is what it would read of all
     others."""
-    first = {variable: options[0] for variable, options in variables[name].items()}
-    nothing = {variable: "there-is-none" for variable in BOUNDED_BY[name] if variable in first}
+    opened = first(variables[name])
+    nothing = {variable: "there-is-none" for variable in BOUNDED_BY[name] if variable in opened}
     for target in panel["targets"]:
-        assert read(source, filled(target["expr"], {**first, **nothing})) == 0, target["expr"]
+        assert read(source, filled(target["expr"], {**opened, **nothing})) == 0, target["expr"]
 
 
 @pytest.mark.parametrize(("name", "variable", "asking"), RANKED)
@@ -96,7 +95,7 @@ def test_panels_of_the_largest_read_no_others(
     asking: int,
 ) -> None:
     """The largest are found once for all panels, and not by each for itself."""
-    first = {variable: options[0] for variable, options in variables[name].items()}
+    opened = first(variables[name])
     assert 1 < len(variables[name][variable][1:]) <= 10
     expressions = [
         target["expr"]
@@ -106,9 +105,9 @@ def test_panels_of_the_largest_read_no_others(
     ]
     assert len(expressions) == asking
     # What has just begun has not launched a kernel.
-    assert any(read(source, filled(expr, first)) for expr in expressions)
+    assert any(read(source, filled(expr, opened)) for expr in expressions)
     for expr in expressions:
-        assert read(source, filled(expr, {**first, variable: "there-is-none"})) == 0, expr
+        assert read(source, filled(expr, {**opened, variable: "there-is-none"})) == 0, expr
 
 
 def test_clocks_are_those_of_the_gpus_that_a_pod_uses(
@@ -116,8 +115,8 @@ def test_clocks_are_those_of_the_gpus_that_a_pod_uses(
 ) -> None:
     """And not of all GPUs of its node."""
     pod = variables["workload"]["pod"][1]
-    values = chosen(DASHBOARDS["workload"], source, namespace="team-nlp", pod=pod)
-    first = {variable: options[0] for variable, options in values.items()}
+    values = chosen(DASHBOARDS["workload"], source, **GIVEN["workload"], pod=pod)
+    opened = first(values)
     [gpu] = values["gpu"][1:]
     [expr] = [
         target["expr"]
@@ -128,15 +127,15 @@ def test_clocks_are_those_of_the_gpus_that_a_pod_uses(
     reasons = len(source.query(f'vgpu_device_throttled{{device_uuid="{gpu}"}}'))
     assert reasons > 1
     of_pod = read(source, f'container:vgpu_memory_used_bytes:best{{pod="{pod}"}}')
-    assert read(source, filled(expr, first)) == reasons + of_pod
+    assert read(source, filled(expr, opened)) == reasons + of_pod
 
 
 def test_a_model_may_have_a_price_of_its_own(
     source: Prometheus, variables: dict[str, dict[str, list[str]]]
 ) -> None:
-    first = {name: options[0] for name, options in variables["rightsizing"].items()}
+    opened = first(variables["rightsizing"])
     [allocated, idle] = [
-        filled(target["expr"], {**first, "price": "2"})
+        filled(target["expr"], {**opened, "price": "2"})
         for panel in panels(DASHBOARDS["rightsizing"])
         for target in panel["targets"]
         if panel["title"] == "Cost"

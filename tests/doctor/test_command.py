@@ -102,6 +102,21 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
+def without_privileges(*program: str, hook_path: Path) -> subprocess.CompletedProcess[str]:
+    """``doctor --json`` of a Python ``program`` for which file modes hold, also for root."""
+    wrapper = () if os.getuid() else (require("setpriv"), "--bounding-set=-all")
+    return subprocess.run(
+        [
+            *(*wrapper, sys.executable, *program, "doctor", "--json"),
+            *(f"--hook-path={hook_path}", "--pods=none", "--nvml=off"),
+            f"--listen-address=127.0.0.1:{free_port()}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def ids(document: Any) -> dict[str, list[str]]:
     return {
         finding["id"]: [seen["text"] for seen in finding["seen"]]
@@ -157,17 +172,7 @@ class TestNode:
         hook_path = tmp_path / "vgpu"
         (hook_path / "containers").mkdir(parents=True)
         hook_path.chmod(0o311)
-        wrapper = () if os.getuid() else (require("setpriv"), "--bounding-set=-all")
-        done = subprocess.run(
-            [
-                *(*wrapper, sys.executable, "-m", "vgpumonitor", "doctor", "--json"),
-                *(f"--hook-path={hook_path}", "--pods=none", "--nvml=off"),
-                f"--listen-address=127.0.0.1:{free_port()}",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = without_privileges("-m", "vgpumonitor", hook_path=hook_path)
         hook_path.chmod(0o755)
         assert (done.returncode, done.stderr) == (0, "")
         looked_at = json.loads(done.stdout)["looked_at"]
@@ -188,17 +193,7 @@ class TestNode:
             f"traces.NRI, traces.CONTAINERD = {places}; "
             "from vgpumonitor.cli import main; main()"
         )
-        wrapper = () if os.getuid() else (require("setpriv"), "--bounding-set=-all")
-        done = subprocess.run(
-            [
-                *(*wrapper, sys.executable, "-c", program, "doctor", "--json"),
-                *(f"--hook-path={tmp_path}", "--pods=none", "--nvml=off"),
-                f"--listen-address=127.0.0.1:{free_port()}",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = without_privileges("-c", program, hook_path=tmp_path)
         nri.chmod(0o755)
         assert (done.returncode, done.stderr) == (2, "")
         assert "containers-directory-missing" in ids(json.loads(done.stdout))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from testing.dashboards import chosen, filled
+from testing.dashboards import GIVEN, chosen, filled, first
 from testing.polling import eventually
 from testing.prometheus import Prometheus
 from testing.rules import looks_back_seconds, without_waits
@@ -53,12 +53,11 @@ class Stack:
     _variables: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=dict)
 
     def variables(self, store: str, dashboard: str) -> dict[str, list[str]]:
-        """What Grafana offers of each; of the namespaces the one with something of everything."""
+        """What Grafana offers of each."""
         key = (store, dashboard)
         if key not in self._variables:
-            given = {"namespace": "team-nlp"} if dashboard == "workload" else {}
             source = {"one": self.one, **self.stores}[store]
-            self._variables[key] = chosen(DASHBOARDS[dashboard], source, **given)
+            self._variables[key] = chosen(DASHBOARDS[dashboard], source, **GIVEN.get(dashboard, {}))
         return self._variables[key]
 
 
@@ -262,11 +261,10 @@ def test_dashboards_show_what_they_show_of_one_prometheus(
         for variable, options in stack.variables(store, name).items():
             if variable != "cluster":
                 assert each(options) == each(of_one[variable]), (store, variable)
-    first = {variable: options[0] for variable, options in of_one.items()}
     repeated = panel.get("repeat", "")
     for option in of_one[repeated][1:] if repeated else [""]:
         for target in panel["targets"]:
-            expr = looks_back_seconds(filled(target["expr"], {**first, repeated: option}))
+            expr = looks_back_seconds(filled(target["expr"], {**first(of_one), repeated: option}))
 
             def equal(expr: str = expr) -> bool:
                 # One moment for all, since some panels show how long ago something was, and one
