@@ -1,0 +1,1 @@
+"""The tests: a package for each of vgpumonitor's, and for what is shipped beside it."""

@@ -1,0 +1,1 @@
+"""The rules: promtool's tests of them, and the configurations of docs/scale.md."""

@@ -1,0 +1,1 @@
+"""What two exporters serve differently."""

@@ -1,0 +1,1 @@
+"""Feedback and clean-up, on regions that react as HAMi-core does."""

@@ -1,0 +1,1 @@
+"""The dashboards: their JSON, their queries, and how they look."""

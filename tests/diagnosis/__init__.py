@@ -1,0 +1,1 @@
+"""What is found to be wrong, and that nothing is found where nothing is."""

@@ -1,0 +1,1 @@
+"""The exporter as a process, from files and a driver to what it serves."""

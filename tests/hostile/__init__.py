@@ -1,0 +1,1 @@
+"""The exporter against containers, clients and surroundings that mean it harm."""

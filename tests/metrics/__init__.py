@@ -1,0 +1,1 @@
+"""The families, against the metric contract, and the exposition."""

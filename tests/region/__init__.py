@@ -1,0 +1,1 @@
+"""HAMi-core's file format: layouts, reader, writer and control words."""

@@ -1,0 +1,1 @@
+"""The joins: containers, identity, allocations, and what is unattributed."""

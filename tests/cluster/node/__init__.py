@@ -1,0 +1,1 @@
+"""The image and the chart on a real node: `make test-node`."""

@@ -1,0 +1,1 @@
+"""The containers directory, and one container's directory."""

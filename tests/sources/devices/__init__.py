@@ -1,0 +1,1 @@
+"""NVML under the real pynvml, with a simulated driver."""

@@ -1,0 +1,1 @@
+"""The pod sources, and annotations and quantities."""
