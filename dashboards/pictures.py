@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import yaml
 
-from testing.exporter import free_ports, running
+from testing.exporter import Exporter, free_ports, running
 from testing.history import CONFIG, FLAG, spans, write_history
 from testing.polling import eventually
 from testing.prometheus import Prometheus, prometheus
@@ -54,7 +54,7 @@ class Picture:
     panels: list[Panel]
 
 
-def _wait_until_it_goes_on(source: Prometheus, nodes: int, directory: Path) -> None:
+def _wait_until_it_goes_on(source: Prometheus, nodes: int, demo: Exporter, directory: Path) -> None:
     """Until it has something of each node that is newer than the past that was written, first of
     what is scraped and then of what is recorded: panels show both beside each other."""
     for series in ("vgpu_device_info", "node:vgpu_device_info:count"):
@@ -62,6 +62,8 @@ def _wait_until_it_goes_on(source: Prometheus, nodes: int, directory: Path) -> N
         query = f"count(count by (node) ({fresh})) == {nodes}"
 
         def goes_on(query: str = query) -> bool:
+            if demo.process.poll() is not None:
+                raise RuntimeError(f"the demo has ended:\n{demo.log}")
             told = [(target["health"], target["lastError"]) for target in source.targets()]
             assert source.query(query), (told, (directory / "prometheus.log").read_text()[-5000:])
             return True
@@ -96,14 +98,14 @@ def simulated_cluster(nodes: int, days: float) -> Iterator[Prometheus]:
         with (
             running(
                 "demo", f"--nodes={nodes}", "--node-name=gpu-node", "--metrics=all", port=first
-            ),
+            ) as demo,
             # Alerts go on from the past that was written, which was some minutes ago.
             prometheus(
                 *(Path(name), yaml.safe_dump(scraping), data),
                 *("--rules.alert.for-grace-period=0s", "--query.lookback-delta=15m"),
             ) as source,
         ):
-            _wait_until_it_goes_on(source, nodes, Path(name))
+            _wait_until_it_goes_on(source, nodes, demo, Path(name))
             yield source
 
 

@@ -51,7 +51,8 @@ ASK_CORES = f"clamp({HEADROOM} * {CORES_P95}, 0.01, 1)"
 
 def last(series: str) -> str:
     # Without the series' name, which would keep the columns of a row apart.
-    return f"max by ({WORKLOAD}) (last_over_time({series}{{{CHOSEN}}}[10m]))"
+    # Three intervals of its group, so that a restart of Prometheus empties nothing.
+    return f"max by ({WORKLOAD}) (last_over_time({series}{{{CHOSEN}}}[15m]))"
 
 
 MEMORY_EACH = last("workload:vgpu_allocated_memory_bytes:max")

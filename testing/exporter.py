@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,23 +22,25 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from testing.polling import eventually
 
+#: Linux gives connections ports from here on, unless it is told otherwise (ip_local_port_range): a
+#: connection may take one that was free before somebody listens on it.
+_OF_CONNECTIONS = 32768
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)
 
 
 def free_ports(number: int) -> int:
     """The first of ``number`` free ports in a row."""
     for _ in range(100):
-        first = free_port()
+        # Not random's, which Hypothesis begins anew for each of its tests.
+        first = 10240 + secrets.randbelow(_OF_CONNECTIONS - 10240 - number)
         try:
             with ExitStack() as stack:
                 for port in range(first, first + number):
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
+        except OSError:
             continue
         return first
     raise AssertionError(f"there are no {number} free ports in a row")
