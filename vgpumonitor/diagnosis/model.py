@@ -35,9 +35,13 @@ class Found:
     def add(self, kind: Kind, subject: str, text: str) -> None:
         self._seen[kind.id].append(Seen(subject, text))
 
-    def all(self) -> tuple[tuple[str, Seen], ...]:
-        """With the id of its kind each, for ``take`` of another."""
-        return tuple([(kind, seen) for kind, several in self._seen.items() for seen in several])
+    def let_go(self) -> tuple[tuple[str, Seen], ...]:
+        """What it has, with the id of its kind each, for another to ``take``."""
+        if not self._seen:
+            return ()
+        seen = tuple([(kind, seen) for kind, several in self._seen.items() for seen in several])
+        self._seen.clear()
+        return seen
 
     def take(self, found: Iterable[tuple[str, Seen]]) -> None:
         for kind, seen in found:

@@ -382,12 +382,12 @@ class _Settled:
         if last != facts:
             before = {}
         now = {}
+        own = Found()
         for container in containers:
             seen = before.get(container)
             if seen is None:
-                own = Found()
                 _look_at(container, node, own)
-                seen = own.all()
+                seen = own.let_go()
             # Others are judged by the time, or by when the pods were listed.
             if container.region is not None and (container.pod_known or node.synced is None):
                 now[container] = seen

@@ -127,6 +127,16 @@ class _Shape(Struct, frozen=True, weakref=True):
     text: bytes
     chosen: Callable[[_Values], _Values]
 
+    def fits(self, devices: int, found: Sequence[object], present: int) -> bool:
+        """Whether it is that of a container with as many ``devices`` and the values ``found``, of
+        which ``present`` are not None."""
+        if devices != self.devices or present + len(self.absent) != len(found):
+            return False
+        for place in self.absent:  # noqa: SIM110 - all() would take twice as long.
+            if found[place] is not None:
+                return False
+        return True
+
     def formatted(self, labels: _Labels, values: _Values) -> bytes:
         return self.text % self.chosen(labels.texts + values)
 
@@ -178,11 +188,9 @@ class _Shapes:
         ]
         found += [value(container) for value in self._container_values]
         present = tuple([value for value in found if value is not None])
-        absent: tuple[int, ...] = ()
-        if len(present) < len(found):
-            absent = tuple([place for place, value in enumerate(found) if value is None])
-        if before is not None and before.absent == absent and before.devices == len(devices):
+        if before is not None and before.fits(len(devices), found, len(present)):
             return before, present
+        absent = tuple([place for place, value in enumerate(found) if value is None])
         key = len(devices), absent
         shape = self._known.get(key)
         if shape is None:
