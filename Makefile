@@ -4,19 +4,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+# Without those that need servers built from Go modules, or a GPU: they have targets of their own.
+ANYWHERE := --ignore=tests/cluster --ignore=tests/stores --ignore=tests/gpu
 
-.PHONY: demo test test-fast test-cluster test-stores test-node lint test-tools dashboards pictures alerts docs bench stack image lock clean
+.PHONY: demo test test-fast test-cluster test-stores test-node test-gpu lint test-tools dashboards pictures alerts docs bench stack image lock clean
 
 demo: .venv/serve
 	$(BIN)/vgpumonitor demo
 
 test: lint tests/web/node_modules tests/dashboards/render/node_modules
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster --ignore=tests/stores
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(ANYWHERE)
 
 # All but the slow ones, on all cores: those that run the exporter, a browser or a Prometheus as a
 # process, or take long for what they do.
 test-fast: lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --ignore=tests/cluster --ignore=tests/stores -m "not slow" -n auto --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(ANYWHERE) -m "not slow" -n auto --dist loadfile
 
 # The chart and the exporter on a real API server. The first run builds it from its Go modules,
 # minutes of work; needs Go and make test-tools.
@@ -33,6 +35,10 @@ test-stores: .venv/dev
 # The image and the chart on a real node, on a machine to spare: docs/release.md. Needs root.
 test-node: .venv/dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.node.run
+
+# The exporter over a real driver, a GPU and processes on it. Needs root and an idle NVIDIA GPU.
+test-gpu: .venv/dev
+	$(BIN)/pytest tests/gpu
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -448,7 +448,8 @@ dashboard = build(
                 timeseries(
                     "PCIe and NVLink",
                     "What each GPU receives and transmits per second, from and to the host over "
-                    "PCIe, and over all its NVLinks where it has some.",
+                    "PCIe, and over all its NVLinks where it has some. GPUs whose driver counts "
+                    "PCIe's bytes in 32 bits only (H100, H200) have no line for it.",
                     "Bps",
                     Query(rate("pcie_bytes_total", ", direction"), GPU + " PCIe {{direction}}"),
                     Query(rate("nvlink_bytes_total", ", direction"), GPU + " NVLink {{direction}}"),
