@@ -187,10 +187,15 @@ def test_a_container_without_a_file_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("missing", "vanished"), ("directory", "empty"), ("pipe", "not_regular"), ("loop", "symlink")],
+    ("kind", "error", "told"),
+    [
+        ("missing", "vanished", "is not there: No such file or directory"),
+        ("directory", "empty", "can't be decoded (empty)"),
+        ("pipe", "not_regular", "can't be decoded (not_regular)"),
+        ("loop", "symlink", "can't be decoded (symlink)"),
+    ],
 )
-def test_what_is_no_region(kind: str, expected: str, tmp_path: Path) -> None:
+def test_what_is_no_region(kind: str, error: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "x"
     if kind == "directory":
         path.mkdir()
@@ -198,8 +203,8 @@ def test_what_is_no_region(kind: str, expected: str, tmp_path: Path) -> None:
         os.mkfifo(path)
     elif kind == "loop":
         path.symlink_to(path)
-    assert reason(path) == expected
-    assert f"can't be decoded ({expected})" in text_of(one(path))
+    assert reason(path) == error
+    assert told in text_of(one(path))
 
 
 def test_a_hook_path_is_told_from_its_containers_directory(tmp_path: Path) -> None:

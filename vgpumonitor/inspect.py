@@ -157,8 +157,11 @@ def render(inspections: Iterable[Inspection], now: float) -> RenderableType:
 def _render(inspection: Inspection, now: float) -> RenderableType:
     title = Text(plain(str(inspection.path)), style="bold")
     if inspection.error is not None:
-        reason = Text(f"  can't be decoded ({inspection.error.reason}): ", style="red")
-        return Group(title, reason + Text(plain(str(inspection.error))), Text())
+        reason = inspection.error.reason
+        # To a scrape it has vanished; whoever named it here may have misspelt it.
+        text = "is not there" if reason == "vanished" else f"can't be decoded ({reason})"
+        error = Text(f"  {text}: ", style="red") + Text(plain(str(inspection.error)))
+        return Group(title, error, Text())
     if inspection.region is None:
         return Group(title, Text("  no region file yet: no CUDA call was made so far"), Text())
     region = inspection.region
