@@ -46,8 +46,8 @@ THRESHOLDS: dict[str, float] = {
     "memory_growth": 0.01,
     # A prediction is made only for containers that already use this share of their limit.
     "memory_predicted_from": 0.7,
-    # Share of its limit that a container holds by the driver's account: more than the rounding
-    # of two accounts.
+    # Share of its limit that a container holds, by the driver's account where it tells: more than
+    # the rounding of two accounts.
     "memory_over_limit": 1.1,
     # Bytes of a container's processes that HAMi-core does not know of.
     "memory_bypassed_bytes": 256 << 20,

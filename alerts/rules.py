@@ -72,18 +72,6 @@ sum by ({_POD_DEVICE}) (
     )
 
 
-def _used(family: str, unused: str) -> Recording:
-    """``unused`` has a 0 for each device that a pod is known not to use."""
-    return Recording(
-        f"pod:{family}:sum",
-        f"""\
-sum by ({_POD_DEVICE}) (container:{family}:best)
-{_WITH_WORKLOAD}
-or
-{unused}""",
-    )
-
-
 def _of_card(family: str) -> Recording:
     """0 for a GPU of which nothing is allocated, which is known only where the pods are."""
     return Recording(
@@ -143,8 +131,8 @@ sum by ({_WORKLOAD}, name) (
 _OF_LIMIT = "container:vgpu_memory_limit_used:ratio"
 _ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
-_IDLE = ("vgpu_idle_memory_bytes", "vgpu_idle_core_ratio")
 _NOW = (*_ALLOCATED, *_USED)
+_IDLE = ("vgpu_idle_memory_bytes", "vgpu_idle_core_ratio")
 _OF_DEVICES = (
     "vgpu_device_memory_total_bytes",
     "vgpu_device_memory_used_bytes",
@@ -182,27 +170,46 @@ topk by ({_POD}) (1,
   group by ({_POD}, workload_kind, workload) (vgpu_pod_info)
 )""",
             ),
-            _allocated(_ALLOCATED[0], "container:vgpu_memory_limit_bytes:max"),
-            _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
             # A pod without a region and without a process that the driver knows uses nothing,
             # where the exporter would see one.
-            _used(
-                _USED[0],
+            Recording(
+                f"pod:{_USED[0]}:sum",
                 f"""\
-0 * (
-  pod:{_ALLOCATED[0]}:sum{{device_uuid!=""}}
-  unless on ({_POD}) vgpu_region_info
-  and on ({_NODE}) (vgpumonitor_host_processes_visible == 1)
-  and on ({_NODE}) (vgpumonitor_nvml_up == 1)
-)""",
+(
+  sum by ({_POD_DEVICE}) (container:{_USED[0]}:best)
+  or
+  0 * max by ({_POD_DEVICE}) (
+    {_ALLOCATED[0]}{{device_uuid!=""}}
+    unless on ({_POD}) vgpu_region_info
+    and on ({_NODE}) (vgpumonitor_host_processes_visible == 1)
+    and on ({_NODE}) (vgpumonitor_nvml_up == 1)
+  )
+)
+{_WITH_WORKLOAD}""",
             ),
-            _used(_USED[1], f"(pod:{_USED[0]}:sum == 0)"),
-            *_sums("workload", _WORKLOAD, "pod", *_NOW),
-            *_sums("namespace", "cluster, namespace", "workload", *_NOW),
+            Recording(
+                f"pod:{_USED[1]}:sum",
+                f"""\
+sum by ({_POD_DEVICE}) (container:{_USED[1]}:best)
+{_WITH_WORKLOAD}
+or
+(pod:{_USED[0]}:sum == 0)""",
+            ),
             Recording(
                 "card:vgpu_device_info:group", f"group by ({_UUID}, name) (vgpu_device_info)"
             ),
             *(Recording(f"card:{family}:max", _once(_CARD, family)) for family in _OF_DEVICES),
+        ),
+    ),
+    # What changes when a pod comes or goes, and sums.
+    Group(
+        "vgpu.sums",
+        "2m",
+        (
+            _allocated(_ALLOCATED[0], "container:vgpu_memory_limit_bytes:max"),
+            _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
+            *_sums("workload", _WORKLOAD, "pod", *_NOW),
+            *_sums("namespace", "cluster, namespace", "workload", *_NOW),
             *(_of_card(family) for family in _ALLOCATED),
             *_sums("card", _CARD, "pod", *_USED),
             Recording(
@@ -264,35 +271,20 @@ sum by ({_NODE}) (
             *_sums("cluster", "cluster", "node", *_OF_DEVICES[:2], *_NOW),
         ),
     ),
-    # Means of a quarter of an hour, and what is unknown for as long as nothing changes.
+    # Means of a quarter of an hour.
     Group(
         "vgpu.idle",
-        "2m",
+        "3m",
         (
             *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
             *_sums("workload", _WORKLOAD, "pod", *_IDLE),
             *_sums("namespace", "cluster, namespace", "workload", *_IDLE),
             *_sums("node", _NODE, "pod", *_IDLE),
             *_sums("cluster", "cluster", "node", *_IDLE),
-            # What sums of use leave out: what neither witness tells of.
-            Recording(
-                "pod:vgpu_use_unknown:group",
-                "\nor\n".join(
-                    f"""\
-label_replace(
-  group by ({_POD}, workload_kind, workload) (
-    pod:{allocated}:sum unless pod:{used}:sum
-  ),
-  "resource", "{resource}", "", ""
-)"""
-                    for resource, allocated, used in zip(
-                        ("memory", "cores"), _ALLOCATED, _USED, strict=True
-                    )
-                ),
-            ),
         ),
     ),
-    # One sample in five minutes, so that looking back over a day stays cheap.
+    # One sample in five minutes, so that looking back over a day stays cheap; and what stays
+    # unknown for as long as nothing changes.
     Group(
         "vgpu.history",
         "5m",
@@ -315,6 +307,22 @@ label_replace(
             Recording(
                 f"workload:{_ALLOCATED[0]}:count",
                 f"count by ({_WORKLOAD}) (pod:{_ALLOCATED[0]}:sum)",
+            ),
+            # What sums of use leave out: what neither witness tells of.
+            Recording(
+                "pod:vgpu_use_unknown:group",
+                "\nor\n".join(
+                    f"""\
+label_replace(
+  group by ({_POD}, workload_kind, workload) (
+    pod:{allocated}:sum unless pod:{used}:sum
+  ),
+  "resource", "{resource}", "", ""
+)"""
+                    for resource, allocated, used in zip(
+                        ("memory", "cores"), _ALLOCATED, _USED, strict=True
+                    )
+                ),
             ),
             _hours("vgpu_allocated_gpu_hours", f"pod:{_ALLOCATED[1]}:sum", _ALLOCATED[1]),
             _hours("vgpu_used_gpu_hours", f"avg_over_time(pod:{_USED[1]}:sum[5m])", _USED[1]),
@@ -664,14 +672,14 @@ and
             Alert(
                 "VgpuMemoryOverLimit",
                 f"""\
-{_once(_CONTAINER, "vgpu_nvml_memory_used_bytes")} / {_LIMIT}
+container:vgpu_memory_used_bytes:best / {_LIMIT}
 > {_at("memory_over_limit")}""",
                 "10m",
                 "warning",
                 "platform",
                 "A container holds more GPU memory than its limit",
-                f"{_CONTAINER_TEXT} holds {_PERCENT} of its GPU memory limit by the driver's "
-                "account: the limit does not hold, and others may lack the memory.",
+                f"{_CONTAINER_TEXT} holds {_PERCENT} of its GPU memory limit: the limit does not "
+                "hold, and others may lack the memory.",
             ),
             Alert(
                 "VgpuMemoryBypassed",
@@ -706,8 +714,9 @@ and
 / {_CORE_LIMIT} + 1
 > {_at("core_over_limit")}
 and
-{_once(_CONTAINER, "min_over_time(vgpu_core_limit_enforced[15m]) == 1")}""",
-                "10m",
+{_once(_CONTAINER, "vgpu_core_limit_enforced == 1")}""",
+                # For as long as the mean looks back, the limit held whenever it was looked at.
+                "15m",
                 "warning",
                 "platform",
                 "A container exceeds its GPU core limit",
@@ -778,7 +787,8 @@ vgpu_region_info
     ),
     Group(
         "vgpu.card",
-        "1m",
+        # As for containers.
+        "2m",
         (
             Alert(
                 "VgpuCardMemoryFull",

@@ -164,7 +164,8 @@ def test_every_runbook_is_of_an_alert() -> None:
 
 
 def test_rules_use_what_there_is() -> None:
-    """Every name is a family or recorded, and recorded before it is used in the same group."""
+    """Every name is a family or recorded, and recorded before it is used: by a group that stands
+    before the one that uses it, or above it in its own."""
     known = set(FAMILIES) - {UNUSABLE}
     for rule in RECORDINGS:
         assert names(rule.expr) <= known, rule.record
