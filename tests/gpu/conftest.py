@@ -38,6 +38,15 @@ def smi(query: str, of: str = "gpu") -> list[list[str]]:
     return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
 
 
+def smi_report() -> dict[str, str]:
+    """What it says of the driver and of GPU 0 beside that, by its own words."""
+    done = subprocess.run(
+        [require("nvidia-smi"), "-q", "-i", "0"], capture_output=True, text=True, check=True
+    )
+    lines = (line.partition(" : ") for line in done.stdout.splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
 def memory_of(host_pid: int) -> int:
     """Bytes that nvidia-smi gives for the process."""
     sizes = dict(smi("pid,used_memory", "compute-apps"))
@@ -121,9 +130,9 @@ def cgroups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def node(tmp_path: Path, cgroups: Path) -> Iterator[GpuNode]:
     """A node with one pod that has half of GPU 0 and has not made a CUDA call yet."""
-    ((uuid, minor),) = smi("uuid,index")[:1]
+    uuid, minor = smi("uuid")[0][0], int(smi_report()["Minor Number"])
     status = {**pods.running("train"), "containerID": f"containerd://{CONTAINER_ID}"}
-    allocated = pods.koordinator(int(minor), "4Gi", 50)
+    allocated = pods.koordinator(minor, "4Gi", 50)
     pods.write(
         tmp_path / "pods.json",
         pods.pod("train-0", UID, annotations=allocated, statuses=[status]),

@@ -11,7 +11,7 @@ import pytest
 
 from testing.polling import eventually
 from testing.values import GIB, MIB
-from tests.gpu.conftest import GpuNode, memory_of, smi
+from tests.gpu.conftest import GpuNode, memory_of, smi, smi_report
 from vgpumonitor.region.writer import RegionWriter
 
 #: nvidia-smi's field, the family's labels and what a unit of it is here. These don't change while
@@ -70,8 +70,8 @@ def test_a_gpus_readings_are_nvidia_smis(node: GpuNode) -> None:
         "device_uuid": uuid,
         "name": name,
         "driver_version": driver,
-        "cuda_version": info["cuda_version"],
-        "minor": info["minor"],
+        "cuda_version": smi_report()["CUDA Version"],
+        "minor": smi_report()["Minor Number"],
         "serial": "" if serial == "[N/A]" else serial,
         "vbios_version": vbios,
         "pci_bus_id": bus,
