@@ -400,7 +400,7 @@ def _predicted(window: str) -> str:
 ALERTS = (
     Group(
         "vgpu.exporter",
-        "1m",
+        "2m",
         (
             Alert(
                 "VgpuMonitorDown",
