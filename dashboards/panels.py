@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from grafanalib.core import (
@@ -518,9 +519,15 @@ def row(title: str, *hidden: tuple[int, Sequence[Panel]]) -> RowPanel:
     return made
 
 
+def _has_names(panel: Panel) -> bool:
+    return isinstance(panel, TimeSeries) and (
+        panel.extraJson["options"]["legend"]["placement"] == "right"
+    )
+
+
 def grid(*rows: RowPanel | tuple[int, Sequence[Panel]]) -> list[Panel]:
     """Lays panels out from top to bottom. A row is a heading, or a height and the panels that
-    share the 24 columns evenly."""
+    share the 24 columns; one with its legend on the right gets more, since names are long."""
     placed: list[Panel] = []
     y = 0
     for line in rows:
@@ -532,8 +539,9 @@ def grid(*rows: RowPanel | tuple[int, Sequence[Panel]]) -> list[Panel]:
                 panel.gridPos.y += y
             continue
         height, panels = line
-        for number, panel in enumerate(panels):
-            x, end = number * 24 // len(panels), (number + 1) * 24 // len(panels)
+        shares = [7 if _has_names(panel) else 5 for panel in panels]
+        ends = [24 * share // sum(shares) for share in accumulate(shares)]
+        for panel, x, end in zip(panels, [0, *ends[:-1]], ends, strict=True):
             panel.gridPos = GridPos(h=height, w=end - x, x=x, y=y)
             placed.append(panel)
         y += height
