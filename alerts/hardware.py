@@ -51,7 +51,7 @@ def _nvlink_errors(matcher: str) -> str:
 
 HARDWARE = Group(
     "vgpu.hardware",
-    "1m",
+    "2m",
     (
         Alert(
             "VgpuCardXidApplication",

@@ -201,10 +201,10 @@ or
             *(Recording(f"card:{family}:max", _once(_CARD, family)) for family in _OF_DEVICES),
         ),
     ),
-    # What changes when a pod comes or goes, and sums.
+    # What changes when a pod comes or goes, sums, and means of a quarter of an hour.
     Group(
         "vgpu.sums",
-        "2m",
+        "3m",
         (
             _allocated(_ALLOCATED[0], "container:vgpu_memory_limit_bytes:max"),
             _allocated(_ALLOCATED[1], "vgpu_core_limit_ratio"),
@@ -269,13 +269,6 @@ sum by ({_NODE}) (
                 "cluster:vgpu_device_info:count", "sum by (cluster) (node:vgpu_device_info:count)"
             ),
             *_sums("cluster", "cluster", "node", *_OF_DEVICES[:2], *_NOW),
-        ),
-    ),
-    # Means of a quarter of an hour.
-    Group(
-        "vgpu.idle",
-        "3m",
-        (
             *(_idle(*families) for families in zip(_IDLE, _ALLOCATED, _USED, strict=True)),
             *_sums("workload", _WORKLOAD, "pod", *_IDLE),
             *_sums("namespace", "cluster, namespace", "workload", *_IDLE),
@@ -400,6 +393,7 @@ def _predicted(window: str) -> str:
 ALERTS = (
     Group(
         "vgpu.exporter",
+        # What lasts for ten minutes is seen no later; a minute would cost twice as much.
         "2m",
         (
             Alert(
@@ -629,7 +623,6 @@ time() - {_once(_NODE, "vgpumonitor_gc_last_round_timestamp_seconds")}
     ),
     Group(
         "vgpu.workload",
-        # What lasts for ten minutes is seen no later; a minute would cost twice as much.
         "2m",
         (
             Alert(
@@ -787,7 +780,6 @@ vgpu_region_info
     ),
     Group(
         "vgpu.card",
-        # As for containers.
         "2m",
         (
             Alert(
