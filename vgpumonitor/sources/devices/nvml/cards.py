@@ -122,7 +122,7 @@ class DeviceReader:
         state = client.call(uuid, ("nvmlDeviceGetPerformanceState", handle))
         pci = client.once(uuid, ("nvmlDeviceGetPciInfo", handle))
         mig_devices = _mig_devices(client, uuid, handle)
-        sensor = client.library.NVML_TEMPERATURE_GPU
+        sensor = client.nvml.NVML_TEMPERATURE_GPU
         slow = self._slow.setdefault(uuid, _SlowReadings(client, uuid))
         slow.read(handle, self._rare_interval)
         fields = slow.fields
@@ -247,7 +247,7 @@ def _memory(client: NvmlClient, uuid: str, handle: Any) -> Any:
     # The first version counts what the driver reserves as used.
     return client.call(
         uuid,
-        ("nvmlDeviceGetMemoryInfo", handle, client.library.nvmlMemory_v2),
+        ("nvmlDeviceGetMemoryInfo", handle, client.nvml.nvmlMemory_v2),
         ("nvmlDeviceGetMemoryInfo", handle),
     )
 
@@ -255,15 +255,15 @@ def _memory(client: NvmlClient, uuid: str, handle: Any) -> Any:
 def _ecc_errors(client: NvmlClient, uuid: str, handle: Any) -> dict[str, int]:
     """Over the device's life: the volatile counts begin anew with the driver, and what came
     between the last scrape and that would be lost to a counter."""
-    library = client.library
+    nvml = client.nvml
     found = {}
     for kind, error_type in (
-        ("corrected", library.NVML_MEMORY_ERROR_TYPE_CORRECTED),
-        ("uncorrected", library.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
+        ("corrected", nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
+        ("uncorrected", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
     ):
         count = client.call(
             uuid,
-            ("nvmlDeviceGetTotalEccErrors", handle, error_type, library.NVML_AGGREGATE_ECC),
+            ("nvmlDeviceGetTotalEccErrors", handle, error_type, nvml.NVML_AGGREGATE_ECC),
             detail=kind,
         )
         if count is not None:
@@ -272,9 +272,9 @@ def _ecc_errors(client: NvmlClient, uuid: str, handle: Any) -> dict[str, int]:
 
 
 def _mig_devices(client: NvmlClient, uuid: str, handle: Any) -> tuple[MigDevice, ...]:
-    library = client.library
+    nvml = client.nvml
     mode = client.call(uuid, ("nvmlDeviceGetMigMode", handle))
-    if mode is None or mode[0] != library.NVML_DEVICE_MIG_ENABLE:
+    if mode is None or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
         return ()
     count = client.call(uuid, ("nvmlDeviceGetMaxMigDeviceCount", handle)) or 0
     found = []
@@ -283,7 +283,7 @@ def _mig_devices(client: NvmlClient, uuid: str, handle: Any) -> tuple[MigDevice,
             uuid,
             ("nvmlDeviceGetMigDeviceHandleByIndex", handle, place),
             detail=f"MIG device {place}",
-            expected_errors={library.NVML_ERROR_NOT_FOUND: None},
+            expected_errors={nvml.NVML_ERROR_NOT_FOUND: None},
         )
         device = None if mig is None else _mig_device(client, uuid, mig, place)
         if device is not None:

@@ -30,7 +30,8 @@ class NvmlClient:
     """
 
     def __init__(self, library: Any, retry_seconds: float) -> None:
-        self.library = library
+        #: Not None once NVML was initialised.
+        self.nvml = library
         self.up = False
         #: How often NVML was initialised: its handles are good for one time.
         self.generation = 0
@@ -70,13 +71,13 @@ class NvmlClient:
             return self.up
         self._next_attempt = now + self._retry_seconds
         self.asking = "nvmlInit", ""
-        if self.library is None:
+        if self.nvml is None:
             # Here, since it takes 20 ms and 4 MB, and where NVML is off nobody needs it.
             import pynvml
 
-            self.library = pynvml
+            self.nvml = pynvml
         try:
-            self.library.nvmlInit()
+            self.nvml.nvmlInit()
         except Exception as error:
             self._failed(("nvmlInit", ""), "", error)
             self.error = str(error)
@@ -91,7 +92,7 @@ class NvmlClient:
     def shut_down(self) -> None:
         if self.up:
             try:
-                self.library.nvmlShutdown()
+                self.nvml.nvmlShutdown()
             except Exception as error:
                 _log.debug("nvmlShutdown: %s", error)
             self.up = False
@@ -119,7 +120,7 @@ class NvmlClient:
         failure: Exception | None = None
         for name, *arguments in variants:
             try:
-                result = getattr(self.library, name)(*arguments)
+                result = getattr(self.nvml, name)(*arguments)
             except Exception as error:
                 failure = error
                 if not self._is_unsupported(error):
@@ -152,13 +153,13 @@ class NvmlClient:
             self._unsupported.discard(key)
             return
         self._failed(key, uuid, failure, detail)
-        library = self.library
-        if _code(failure) == library.NVML_ERROR_GPU_IS_LOST:
+        nvml = self.nvml
+        if _code(failure) == nvml.NVML_ERROR_GPU_IS_LOST:
             self.gpu_is_lost = True
         elif _code(failure) in (
-            library.NVML_ERROR_UNINITIALIZED,
-            library.NVML_ERROR_DRIVER_NOT_LOADED,
-            library.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+            nvml.NVML_ERROR_UNINITIALIZED,
+            nvml.NVML_ERROR_DRIVER_NOT_LOADED,
+            nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
         ):
             raise DriverGoneError(f"{function}: {failure}") from failure
 
@@ -175,15 +176,15 @@ class NvmlClient:
     def _is_unsupported(self, error: Exception) -> bool:
         """Whether driver or device will never do it; an older function may. pynvml has an error
         of its own, outside NVMLError, for functions that the driver's library lacks."""
-        library = self.library
-        return isinstance(error, library.NVMLLibraryMismatchError) or _code(error) in (
-            library.NVML_ERROR_FUNCTION_NOT_FOUND,
-            library.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-            library.NVML_ERROR_NOT_SUPPORTED,
+        nvml = self.nvml
+        return isinstance(error, nvml.NVMLLibraryMismatchError) or _code(error) in (
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+            nvml.NVML_ERROR_NOT_SUPPORTED,
         )
 
     def _failed(self, key: tuple[str, str], uuid: str, error: Exception, detail: str = "") -> None:
-        library = self.library
+        nvml = self.nvml
         function, _ = key
         code = _code(error) or str(error)
         changed = self._failing.get(key) != code
@@ -196,8 +197,8 @@ class NvmlClient:
             self._unsupported.discard(key)
             self.count_failure(function, uuid)
             no_driver = (
-                library.NVML_ERROR_LIBRARY_NOT_FOUND,
-                library.NVML_ERROR_DRIVER_NOT_LOADED,
+                nvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+                nvml.NVML_ERROR_DRIVER_NOT_LOADED,
             )
             level = logging.INFO if code in no_driver else logging.WARNING
         if changed:

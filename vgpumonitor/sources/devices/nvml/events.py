@@ -90,7 +90,7 @@ class XidEvents:
             return
         if self._watch is not None:
             self._watch.stop.set()
-        self._client.library = library
+        self._client.nvml = library
         self._watch = _Watch(self._client, dict(devices), self._count, self._retry_seconds)
         self._running = self._thread.submit(self._watch.run)
 
@@ -170,8 +170,8 @@ class _Watch:
         if self.stop.is_set():
             return
         try:
-            client.library.nvmlInit()
-        except client.library.NVMLError:
+            client.nvml.nvmlInit()
+        except client.nvml.NVMLError:
             self.failed = True  # The source's own call tells why.
             return
         client.up = True
@@ -183,8 +183,8 @@ class _Watch:
                 try:
                     self._follow(events)
                 finally:
-                    with suppress(client.library.NVMLError):
-                        client.library.nvmlEventSetFree(events)
+                    with suppress(client.nvml.NVMLError):
+                        client.nvml.nvmlEventSetFree(events)
         except DriverGoneError:
             self.failed = True
         except Exception:
@@ -195,8 +195,8 @@ class _Watch:
             client.shut_down()
 
     def _follow(self, events: Any) -> None:
-        library = self._client.library
-        expected = {library.NVML_ERROR_TIMEOUT: _TIMEOUT, **self._refusals()}
+        nvml = self._client.nvml
+        expected = {nvml.NVML_ERROR_TIMEOUT: _TIMEOUT, **self._refusals()}
         next_attempt, burst = 0.0, 0
         while not self.stop.is_set():
             if self._unregistered and time.monotonic() >= next_attempt:
@@ -218,7 +218,7 @@ class _Watch:
             if event is _TIMEOUT:
                 burst = 0
                 continue
-            if event.eventType == library.nvmlEventTypeXidCriticalError:
+            if event.eventType == nvml.nvmlEventTypeXidCriticalError:
                 self._count(self._registered.get(bytes(event.device)), event)
             burst += 1
             if burst == _BURST:
@@ -227,8 +227,8 @@ class _Watch:
 
     def _register(self, events: Any) -> None:
         """Those that can tell of XIDs; those that failed to are left for the next time."""
-        call, library = self._client.call, self._client.library
-        xid = library.nvmlEventTypeXidCriticalError
+        call, nvml = self._client.call, self._client.nvml
+        xid = nvml.nvmlEventTypeXidCriticalError
         failed = {}
         for uuid, index in self._unregistered.items():
             handle = call(uuid, ("nvmlDeviceGetHandleByUUID", uuid))
@@ -253,8 +253,8 @@ class _Watch:
 
     def _refusals(self) -> dict[int, _Answer]:
         """NVML's errors of drivers and GPUs that never tell of events."""
-        library = self._client.library
+        nvml = self._client.nvml
         return {
-            library.NVML_ERROR_NOT_SUPPORTED: _NEVER,
-            library.NVML_ERROR_FUNCTION_NOT_FOUND: _NEVER,
+            nvml.NVML_ERROR_NOT_SUPPORTED: _NEVER,
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND: _NEVER,
         }

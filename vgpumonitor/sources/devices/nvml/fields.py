@@ -125,21 +125,21 @@ class FieldReader:
     def _value(self, field: Field, answer: Any) -> int | None:
         """None where the device lacks it, or failed to tell."""
         code = answer.nvmlReturn
-        library = self._client.library
-        if code == library.NVML_SUCCESS or code in (
-            library.NVML_ERROR_NOT_SUPPORTED,
-            library.NVML_ERROR_INVALID_ARGUMENT,
-            library.NVML_ERROR_NOT_FOUND,
-            library.NVML_ERROR_FUNCTION_NOT_FOUND,
-            library.NVML_ERROR_DEPRECATED,
+        nvml = self._client.nvml
+        if code == nvml.NVML_SUCCESS or code in (
+            nvml.NVML_ERROR_NOT_SUPPORTED,
+            nvml.NVML_ERROR_INVALID_ARGUMENT,
+            nvml.NVML_ERROR_NOT_FOUND,
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            nvml.NVML_ERROR_DEPRECATED,
         ):
             if field in self._failing:
                 self._failing.discard(field)
                 self._client.record(_CALL, self._uuid, None, _name(field))
         else:
             self._failing.add(field)
-            self._client.record(_CALL, self._uuid, library.NVMLError(code), _name(field))
-        if code != library.NVML_SUCCESS or answer.valueType >= len(_MEMBERS):
+            self._client.record(_CALL, self._uuid, nvml.NVMLError(code), _name(field))
+        if code != nvml.NVML_SUCCESS or answer.valueType >= len(_MEMBERS):
             return None
         if field == MEMORY_TEMPERATURE:
             # Drivers of release 545 say that it is a double, and give an integer.

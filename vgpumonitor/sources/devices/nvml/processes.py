@@ -73,7 +73,7 @@ def _utilization(
 ) -> Mapping[int, ProcessUtilization | None] | None:
     """By PID, of the processes that did anything; None where the driver can't tell (MIG), of all
     or of one."""
-    library = client.library
+    nvml = client.nvml
     samples = client.call(
         uuid,
         # Drivers of Blackwell have the newer one only (HAMi-core #218), those before 550 the
@@ -81,7 +81,7 @@ def _utilization(
         ("nvmlDeviceGetProcessesUtilizationInfo", handle, since),
         ("nvmlDeviceGetProcessUtilization", handle, since),
         # pynvml raises success where there is nothing to give.
-        expected_errors={library.NVML_ERROR_NOT_FOUND: (), library.NVML_SUCCESS: ()},
+        expected_errors={nvml.NVML_ERROR_NOT_FOUND: (), nvml.NVML_SUCCESS: ()},
     )
     return None if samples is None else _means(samples)
 

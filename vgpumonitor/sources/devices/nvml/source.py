@@ -141,7 +141,7 @@ class NvmlSource:
             if not self._is_locked() and self._initialise():
                 self._read(current)
                 self._events.follow(
-                    self._client.library, {device.uuid: device.index for device in current.devices}
+                    self._client.nvml, {device.uuid: device.index for device in current.devices}
                 )
                 return self._with_down(current.devices) or ()
         except DriverGoneError as error:
