@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -92,11 +92,12 @@ class GpuNode:
         assert process.stdout.readline() == b"\n"
         return _child(process.pid)
 
-    @property
+    @cached_property
     def _in_cgroup(self) -> tuple[str, ...]:
-        """Begins a command that runs in the container's cgroup."""
+        """Begins a command that runs in the container's cgroup, which ends with the node."""
         cgroup = self.cgroups / pod_cgroup(UID, CONTAINER_ID)[1:]
-        cgroup.mkdir(parents=True, exist_ok=True)
+        cgroup.mkdir(parents=True)
+        self.stack.callback(_remove, cgroup, self.cgroups)
         return ("sh", "-ec", f'echo $$ > {cgroup}/cgroup.procs; exec "$@"', "sh")
 
     def _popen(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -104,6 +105,21 @@ class GpuNode:
         self.stack.enter_context(process)
         self.stack.callback(process.kill)
         return process
+
+
+def _remove(cgroup: Path, hierarchy: Path) -> None:
+    """With those above it that nothing else is in. Its last processes may still be ending."""
+
+    def removed() -> bool:
+        cgroup.rmdir()
+        return True
+
+    eventually(removed)
+    for above in cgroup.parents:
+        if above == hierarchy:
+            break
+        with suppress(OSError):
+            above.rmdir()
 
 
 def _child(pid: int) -> int:
