@@ -131,8 +131,8 @@ sum by ({_WORKLOAD}, name) (
 _OF_LIMIT = "container:vgpu_memory_limit_used:ratio"
 _ALLOCATED = ("vgpu_allocated_memory_bytes", "vgpu_allocated_core_ratio")
 _USED = ("vgpu_memory_used_bytes", "vgpu_core_utilization_ratio")
-_NOW = (*_ALLOCATED, *_USED)
 _IDLE = ("vgpu_idle_memory_bytes", "vgpu_idle_core_ratio")
+_NOW = (*_ALLOCATED, *_USED)
 _OF_DEVICES = (
     "vgpu_device_memory_total_bytes",
     "vgpu_device_memory_used_bytes",
